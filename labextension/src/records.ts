@@ -1,0 +1,270 @@
+// Made by scripts/typescript_types.py from src/nbmlops/records.py and commands.py; do not edit.
+// Times are RFC 3339 texts in UTC; numbers that are not finite arrive as null.
+
+/** Where a job, and with it a run or a deployment, stands; the same on every launcher. */
+export type Status = 'pending' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'lost';
+
+/** Why something ended as it did. */
+export interface Cause {
+  readonly code: string;
+  readonly message: string;
+  readonly cell: number | null;
+  readonly cell_id: string | null;
+  readonly notebook: string | null;
+  readonly hint: string | null;
+}
+
+/** Names a launched job; plain strings, so it survives the process that launched it. */
+export interface JobHandle {
+  readonly launcher: string;
+  readonly name: string;
+}
+
+/** A declared parameter of a notebook: ``type`` is spelled as in Python, ``default`` is JSON. */
+export interface Parameter {
+  readonly name: string;
+  readonly type: string;
+  readonly default: unknown;
+  readonly help: string | null;
+}
+
+/** How one notebook of a run fared. */
+export interface StepRecord {
+  readonly name: string;
+  readonly notebook: string;
+  readonly status: Status;
+  readonly cached: boolean;
+  readonly notebook_blob: string;
+  readonly cells_done: number;
+  readonly cells_total: number;
+  readonly started_at: string | null;
+  readonly finished_at: string | null;
+  readonly parameters: Readonly<Record<string, unknown>>;
+}
+
+/** Bytes that a run left behind, found by their SHA-256; ``name`` never becomes a path. */
+export interface ArtifactRecord {
+  readonly name: string;
+  readonly digest: string;
+  readonly bytes: number;
+  readonly kind: string;
+  readonly media_type: string | null;
+}
+
+/** Data that a run read, by declared name and SHA-256. */
+export interface DataRecord {
+  readonly name: string;
+  readonly digest: string;
+}
+
+/** A run, from submission to its end; the document of ``train`` and ``run``. */
+export interface RunRecord {
+  readonly run_id: string;
+  readonly pipeline: string;
+  readonly status: Status;
+  readonly commit: string;
+  readonly base_commit: string | null;
+  readonly dirty: boolean;
+  readonly parameters: Readonly<Record<string, unknown>>;
+  readonly metrics: Readonly<Record<string, number | null>>;
+  readonly environment_id: string;
+  readonly launcher: string;
+  readonly created_at: string;
+  readonly started_at: string | null;
+  readonly finished_at: string | null;
+  readonly attempts: number;
+  readonly steps: readonly StepRecord[];
+  readonly artifacts: readonly ArtifactRecord[];
+  readonly data: readonly DataRecord[];
+  readonly model_versions: readonly string[];
+  readonly cause: Cause | null;
+  readonly snapshot: string;
+  readonly author: string;
+  readonly project_dir: string;
+  readonly content_key: string;
+  readonly handle: JobHandle | null;
+  readonly record_digest: string | null;
+}
+
+/** A registered model: its digest is its identity, its number was given by the ledger. */
+export interface ModelVersion {
+  readonly model: string;
+  readonly version: number;
+  readonly digest: string;
+  readonly run_id: string;
+  readonly commit: string;
+  readonly created_at: string;
+  readonly stage: string | null;
+  readonly aliases: readonly string[];
+  readonly metrics: Readonly<Record<string, number | null>>;
+  readonly format: string;
+  readonly files: Readonly<Record<string, ArtifactRecord>>;
+  readonly environment_id: string;
+  readonly notebook: string;
+  readonly notebook_blob: string;
+  readonly cell_id: string | null;
+  readonly cell: number | null;
+  readonly snapshot: string;
+  readonly run_digest: string;
+  readonly data: readonly DataRecord[];
+  readonly author: string;
+}
+
+/** Where a deployment stands. */
+export type DeploymentStatus = 'starting' | 'running' | 'failed' | 'stopped';
+
+/** A worker of one model version behind an endpoint; the document of ``deploy``. */
+export interface DeploymentRecord {
+  readonly endpoint: string;
+  readonly url: string;
+  readonly deployment_id: string;
+  readonly model: string;
+  readonly version: number;
+  readonly commit: string;
+  readonly launcher: string;
+  readonly status: DeploymentStatus;
+  readonly ready: number;
+  readonly desired: number;
+  readonly token_file: string | null;
+  readonly created_at: string;
+  readonly stopped_at: string | null;
+  readonly author: string;
+  readonly handle: JobHandle | null;
+  readonly cause: Cause | null;
+  readonly monitor: string | null;
+}
+
+/** The answer to one of the four questions; ``yes`` means still as in training. */
+export interface Answer {
+  readonly answer: 'no' | 'unknown' | 'yes';
+  readonly reason: string;
+  readonly evidence: Readonly<Record<string, unknown>>;
+}
+
+/** The four questions of monitoring. */
+export interface Questions {
+  readonly features: Answer;
+  readonly predictions: Answer;
+  readonly bounds: Answer;
+  readonly performance: Answer;
+}
+
+/** A size of difference that does not grow with the number of rows, and its threshold. */
+export interface Effect {
+  readonly name: string;
+  readonly value: number | null;
+  readonly threshold: number;
+}
+
+/** Two distributions over the same bins, for a picture. */
+export interface Distribution {
+  readonly edges: readonly number[] | null;
+  readonly labels: readonly string[] | null;
+  readonly reference: readonly number[];
+  readonly window: readonly number[];
+}
+
+/** What monitoring found about one column. */
+export interface ColumnReport {
+  readonly name: string;
+  readonly kind: string;
+  readonly verdict: 'drift' | 'ok' | 'unknown';
+  readonly reason: string;
+  readonly effect: Effect | null;
+  readonly p_value: number | null;
+  readonly missing_share: number | null;
+  readonly new_categories: readonly string[];
+  readonly distribution: Distribution | null;
+}
+
+/** The calls that were looked at. */
+export interface Window {
+  readonly since: string | null;
+  readonly until: string | null;
+  readonly rows: number;
+}
+
+/** The training data that the calls were held against. */
+export interface Reference {
+  readonly rows: number;
+  readonly digest: string;
+}
+
+/** At most ``false_alarms`` alarms without a cause in ``windows`` windows. */
+export interface Budget {
+  readonly false_alarms: number;
+  readonly windows: number;
+}
+
+/** The document of ``monitor``. */
+export interface MonitorReport {
+  readonly verdict: 'alert' | 'ok' | 'unknown';
+  readonly model: string;
+  readonly window: Window;
+  readonly reference: Reference;
+  readonly questions: Questions;
+  readonly columns: readonly ColumnReport[];
+  readonly prediction: ColumnReport | null;
+  readonly changed_since: string | null;
+  readonly budget: Budget;
+  readonly created_at: string;
+  readonly version: number | null;
+  readonly commit: string | null;
+  readonly endpoint: string | null;
+}
+
+/** The code behind an answer: the commit, the notebook's blob, the training cell. */
+export interface TracedSnapshot {
+  readonly commit: string;
+  readonly notebook: string | null;
+  readonly notebook_blob: string | null;
+  readonly cell_id: string | null;
+  readonly source: string | null;
+  readonly cell: number | null;
+  readonly dirty: boolean | null;
+  readonly base_commit: string | null;
+}
+
+/** The packages behind an answer. */
+export interface TracedEnvironment {
+  readonly id: string;
+  readonly packages: Readonly<Record<string, string>>;
+}
+
+/** The chain from a call to the cell that trained its model; the document of ``trace``. */
+export interface Trace {
+  readonly call: Readonly<Record<string, unknown>> | null;
+  readonly endpoint: Readonly<Record<string, unknown>> | null;
+  readonly deployment: Readonly<Record<string, unknown>> | null;
+  readonly model_version: Readonly<Record<string, unknown>> | null;
+  readonly run: Readonly<Record<string, unknown>> | null;
+  readonly snapshot: TracedSnapshot | null;
+  readonly data: readonly DataRecord[];
+  readonly environment: TracedEnvironment | null;
+  readonly complete: boolean;
+  readonly missing: readonly string[];
+}
+
+/** The document of ``init``. */
+export interface InitAnswer {
+  readonly project: string;
+  readonly path: string;
+  readonly commit: string | null;
+  readonly pipelines: readonly string[];
+  readonly created: readonly string[];
+}
+
+/** What a run of the notebook that one stands in would run. */
+export interface NotebookAnswer {
+  readonly pipeline: string;
+  readonly step: string | null;
+  readonly parameters: readonly Parameter[];
+}
+
+/** The document of ``project``. */
+export interface ProjectAnswer {
+  readonly project: string;
+  readonly path: string;
+  readonly pipelines: readonly string[];
+  readonly notebook: NotebookAnswer | null;
+}

@@ -1,0 +1,159 @@
+"""The ``nbmlops`` command: words in, a document or a text out, and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nbmlops.errors import MissingExtra, NbmlopsError
+from nbmlops.records import RunRecord, dump
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit code."""
+    words = list(sys.argv[1:] if words is None else words)
+    as_json = "--json" in words
+    words = [word for word in words if word != "--json"]
+    try:
+        code = run(words, as_json=as_json)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has gone, such as `head`: nothing more to say, and no traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)
+
+
+def run(words: Sequence[str], *, as_json: bool) -> int:
+    """Run one command and return its exit code; what it says goes to the two outputs."""
+    try:
+        from nbmlops.commands import Context
+        from nbmlops.parser import parse
+    except ImportError as error:
+        missing = MissingExtra(
+            f"{error.name} is not installed", "Install all of it: `pip install 'nbmlops[lab]'`."
+        )
+        return _failed(missing, as_json=as_json)
+    screen = _Screen(quiet=as_json)
+    context = Context(start=Path.cwd(), say=screen.say, watch=screen.watch)
+    try:
+        parsed = parse(words)
+        if parsed.command is None:
+            if parsed.show is not None:
+                parsed.show()
+            return 0
+        result = parsed.run(context)
+        if parsed.command.streams:
+            _stream(result, as_json=as_json, follow=bool(parsed.arguments.get("follow")))
+            return 0
+        screen.clear()
+        _show(result, as_json=as_json)
+        return parsed.command.exit_code(result)
+    except NbmlopsError as error:
+        screen.clear()
+        return _failed(error, as_json=as_json)
+    except (KeyboardInterrupt, BrokenPipeError):
+        raise
+    except Exception as error:
+        screen.clear()
+        return _broken(error, as_json=as_json)
+    finally:
+        context.close()
+
+
+def _show(result: Any, *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(dump(result).decode() + "\n")
+        return
+    from nbmlops import render
+
+    terminal = sys.stdout.isatty()
+    width = os.get_terminal_size().columns if terminal else 160
+    colour = terminal and "NO_COLOR" not in os.environ
+    sys.stdout.write(render.text(render.view(result), width, colour=colour))
+
+
+def _stream(lines: Any, *, as_json: bool, follow: bool) -> None:
+    if as_json and not follow:
+        sys.stdout.write(dump({"items": list(lines), "next": None}).decode() + "\n")
+        return
+    for line in lines:
+        sys.stdout.write((dump({"line": line}).decode() if as_json else printable(line)) + "\n")
+        sys.stdout.flush()
+
+
+def printable(line: str) -> str:
+    """Return a line without the control characters that could steer a terminal, colours kept."""
+    import re
+
+    kept = re.sub(r"\x1b(?!\[[0-9;]*m)", "", line)
+    return "".join(c for c in kept if c >= " " or c in "\t\x1b")
+
+
+def _failed(error: NbmlopsError, *, as_json: bool) -> int:
+    if as_json:
+        sys.stdout.write(dump(error.document()).decode() + "\n")
+    else:
+        sys.stderr.write(f"nbmlops: {error}\n")
+    return error.exit_code
+
+
+def _broken(error: Exception, *, as_json: bool) -> int:
+    """Answer for a fault of ours: the document all the same, and the traceback for the report."""
+    if as_json:
+        told = {
+            "code": "internal-error",
+            "message": f"{type(error).__name__}: {error}",
+            "hint": "This is a bug in nbmlops; report it with what stands on standard error.",
+            "context": {},
+        }
+        sys.stdout.write(dump({"error": told}).decode() + "\n")
+    traceback.print_exc()
+    sys.stderr.write("nbmlops: this is a bug; report it with the lines above\n")
+    return 1
+
+
+class _Screen:
+    """Progress on standard error: one line that is rewritten on a terminal, lines elsewhere."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._quiet = quiet and not self._terminal
+        self._length = 0
+        self._last = ""
+
+    def say(self, line: str) -> None:
+        """Show a line of progress."""
+        if self._quiet or line == self._last:
+            return
+        self._last = line
+        if self._terminal:
+            shown = line[: os.get_terminal_size(sys.stderr.fileno()).columns - 1]
+            sys.stderr.write("\r" + shown.ljust(self._length))
+            self._length = len(shown)
+        else:
+            sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+    def watch(self, run: RunRecord) -> None:
+        """Show how far a run is."""
+        from nbmlops import render
+
+        self.say(render.progress(run))
+
+    def clear(self) -> None:
+        """Take the line of progress away."""
+        if self._terminal and self._length:
+            sys.stderr.write("\r" + " " * self._length + "\r")
+            sys.stderr.flush()
+            self._length = 0
+
+
+if __name__ == "__main__":
+    main()

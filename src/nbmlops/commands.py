@@ -1,0 +1,498 @@
+"""The table of commands: one function and one row for each capability; every door is made from it.
+
+A function's first parameter is the :class:`Context` of the person who acts; the rest is what they
+type. Its docstring is the help. What it returns is a record, or an iterator of lines. Verbs are
+imported when a command runs, so that ``--help`` loads none of them.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from nbmlops import records
+from nbmlops.errors import Detached, InvalidRecords, UnknownReference, WrongUse, nearest
+from nbmlops.records import (
+    CallAnswer,
+    DeploymentRecord,
+    Health,
+    Listing,
+    MonitorReport,
+    Parameter,
+    RunRecord,
+    Trace,
+)
+
+if TYPE_CHECKING:
+    from nbmlops.workspace import Workspace
+
+
+def _silent(_: Any) -> None:
+    return None
+
+
+@dataclass
+class Context:
+    """Who acts, from where, and who watches.
+
+    ``start`` is the folder they stand in, ``notebook`` the notebook if they stand in one;
+    ``say`` takes a line of progress, ``watch`` a run each time it has moved on. ``bounds`` is the
+    folder that a person who is not on their own terminal cannot leave.
+    """
+
+    start: Path
+    notebook: Path | None = None
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    say: Callable[[str], None] = _silent
+    watch: Callable[[RunRecord], None] = _silent
+    bounds: Path | None = None
+    _open: Workspace | None = None
+
+    def workspace(self) -> Workspace:
+        """Return the project at or above ``start``, opened once."""
+        if self._open is None:
+            from nbmlops import workspace
+
+            self._open = workspace.open_at(self.start, environ=self.environ, say=self.say)
+        return self._open
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+
+class InitAnswer(records.Record, frozen=True, kw_only=True):
+    """The document of ``init``."""
+
+    project: str
+    path: str
+    commit: str | None
+    pipelines: tuple[str, ...]
+    created: tuple[str, ...]
+
+
+class NotebookAnswer(records.Record, frozen=True, kw_only=True):
+    """What a run of the notebook that one stands in would run."""
+
+    pipeline: str
+    step: str | None
+    parameters: tuple[Parameter, ...]
+
+
+class ProjectAnswer(records.Record, frozen=True, kw_only=True):
+    """The document of ``project``."""
+
+    project: str
+    path: str
+    pipelines: tuple[str, ...]
+    notebook: NotebookAnswer | None = None
+
+
+# --- project ------------------------------------------------------------------------------------
+
+
+def init(context: Context, folder: str = ".", *, example: bool = False) -> InitAnswer:
+    """Make a project: nbmlops.toml, a git repository, a first commit.
+
+    In a folder that is a repository already, the files are written and nothing is committed.
+
+    Parameters
+    ----------
+    folder
+        The project's folder; made when it is not there.
+    example
+        Write the example too: two notebooks that train a classifier of breast cancer.
+    """
+    from nbmlops import projects
+
+    target = (context.start / folder).resolve()
+    if context.bounds is not None and not target.is_relative_to(context.bounds):
+        raise WrongUse(f"{folder!r} leads out of {context.bounds}", "Name a folder inside it.")
+    return InitAnswer(**projects.init(target, example=example))
+
+
+def project(context: Context) -> ProjectAnswer:
+    """Show the project that you stand in, and what a run of your notebook would run."""
+    from nbmlops import pipelines
+
+    workspace = context.workspace()
+    answer = ProjectAnswer(
+        project=workspace.settings.project.name,
+        path=str(workspace.root),
+        pipelines=tuple(workspace.settings.pipelines),
+    )
+    if context.notebook is None:
+        return answer
+    found = pipelines.find(workspace, str(context.notebook))
+    declared = pipelines.declared_parameters(workspace, found)
+    notebook = NotebookAnswer(
+        pipeline=found.name, step=found.step, parameters=tuple(declared.values())
+    )
+    return records.replace(answer, notebook=notebook)
+
+
+def doctor(context: Context) -> Health:
+    """Check that nothing is lost, doubled, damaged or running without an owner."""
+    from nbmlops import health, tick
+
+    workspace = context.workspace()
+    tick.tick(workspace)
+    return health.check(workspace)
+
+
+# --- runs ---------------------------------------------------------------------------------------
+
+
+def train(
+    context: Context,
+    pipeline: str | None = None,
+    *,
+    param: tuple[str, ...] = (),
+    detach: bool = False,
+    force: bool = False,
+    junit: Path | None = None,
+) -> RunRecord:
+    """Run a pipeline: snapshot, environment, job, record, model version.
+
+    Parameters
+    ----------
+    pipeline
+        A pipeline of nbmlops.toml, or a notebook. Without it: the notebook you stand in, or the
+        only pipeline.
+    param
+        A parameter, as `name=value`; may be repeated.
+    detach
+        Return as soon as the run is durable; it goes on by itself.
+    force
+        Start another run even while the same one is unfinished.
+    junit
+        Write a JUnit XML report to this file when the run has ended.
+    """
+    from nbmlops import pipelines, reports, runs
+
+    if junit is not None and detach:
+        raise WrongUse(
+            "--junit needs the run's end, and --detach does not wait for it", "Leave one out."
+        )
+    workspace = context.workspace()
+    if pipeline is None and context.notebook is not None:
+        pipeline = str(context.notebook)
+    found = pipelines.find(workspace, pipeline, start=context.start)
+    run = runs.submit(workspace, found, pipelines.assignments(param), force=force)
+    if detach:
+        return run
+    run = _followed(context, run)
+    if junit is not None:
+        reports.write_junit(run, context.start / junit)
+    return run
+
+
+def _followed(context: Context, run: RunRecord) -> RunRecord:
+    from nbmlops import runs
+
+    try:
+        for seen in runs.watch(context.workspace(), run.run_id):
+            context.watch(seen)
+            run = seen
+    except KeyboardInterrupt:
+        raise Detached(
+            f"you stopped watching; {run.run_id} goes on",
+            f"Follow it: `nbmlops logs {run.run_id} --follow`."
+            f" End it: `nbmlops cancel {run.run_id}`.",
+            run_id=run.run_id,
+        ) from None
+    return run
+
+
+def runs(context: Context, *, limit: int = 20, cursor: str | None = None) -> Listing:
+    """List the runs, newest first.
+
+    Parameters
+    ----------
+    limit
+        How many.
+    cursor
+        Where to go on: `next` of the page before.
+    """
+    from nbmlops import runs as verbs
+
+    shown, following = verbs.page(
+        context.workspace(), limit=max(1, min(limit, 1000)), cursor=cursor
+    )
+    items = tuple(records.replace(run, steps=()) for run in shown)
+    return Listing(items=items, next=following or None)
+
+
+def run(context: Context, run_id: str) -> RunRecord:
+    """Show a run: its steps, metrics, artifacts, and the cause if it failed.
+
+    Parameters
+    ----------
+    run_id
+        Its id, or the beginning of it.
+    """
+    from nbmlops import runs as verbs
+
+    return verbs.get(context.workspace(), run_id)
+
+
+def logs(
+    context: Context, run_id: str, *, follow: bool = False, lines: int | None = None
+) -> Iterator[str]:
+    """Show what a run, a deployment or an endpoint's job wrote.
+
+    Parameters
+    ----------
+    run_id
+        The id of a run or of a deployment.
+    follow
+        Go on until it has ended.
+    lines
+        Only the last so many.
+    """
+    from collections import deque
+
+    from nbmlops import deployments
+    from nbmlops import runs as verbs
+
+    workspace = context.workspace()
+    found = deployments.logs(workspace, run_id, follow=follow)
+    if found is None:
+        found = verbs.logs(workspace, run_id, follow=follow)
+    return iter(deque(found, max(0, lines))) if lines is not None and not follow else found
+
+
+def cancel(context: Context, run_id: str) -> RunRecord:
+    """End a run; one that has ended stays as it is.
+
+    Parameters
+    ----------
+    run_id
+        Its id, or the beginning of it.
+    """
+    from nbmlops import runs as verbs
+
+    return verbs.cancel(context.workspace(), run_id)
+
+
+# --- models -------------------------------------------------------------------------------------
+
+
+def models(context: Context, *, model: str | None = None) -> Listing:
+    """List the model versions, newest first.
+
+    Parameters
+    ----------
+    model
+        Only of this model.
+    """
+    from nbmlops import models as verbs
+
+    workspace = context.workspace()
+    verbs.index(workspace)
+    return Listing(items=tuple(verbs.versions(workspace, model)))
+
+
+def deploy(context: Context, model: str) -> DeploymentRecord:
+    """Serve a model version as an HTTP service whose URL stays.
+
+    Parameters
+    ----------
+    model
+        `NAME` for the newest version, or `NAME:VERSION`.
+    """
+    from nbmlops import deployments as verbs
+
+    return verbs.deploy(context.workspace(), model)
+
+
+def deployments(context: Context, *, every: bool = False) -> Listing:
+    """List what is deployed, with its URL and what monitoring found last.
+
+    Parameters
+    ----------
+    every
+        Also those that have been stopped.
+    """
+    from nbmlops import deployments as verbs
+    from nbmlops import monitors
+
+    workspace = context.workspace()
+    items: list[DeploymentRecord] = []
+    for record in verbs.listed(workspace, every=every):
+        report = monitors.latest(workspace, record.deployment_id)
+        items.append(records.replace(record, monitor=report.verdict if report else None))
+    return Listing(items=tuple(items))
+
+
+def undeploy(context: Context, endpoint: str) -> DeploymentRecord:
+    """Stop serving; the URL stays reserved for the next deployment.
+
+    Parameters
+    ----------
+    endpoint
+        The endpoint's name.
+    """
+    from nbmlops import deployments as verbs
+
+    return verbs.undeploy(context.workspace(), endpoint)
+
+
+def call(context: Context, endpoint: str, data: str) -> CallAnswer:
+    """Ask an endpoint for predictions.
+
+    Parameters
+    ----------
+    endpoint
+        The endpoint's name.
+    data
+        One record as JSON, a list of them, or `-` to read it from standard input.
+    """
+    from nbmlops import deployments as verbs
+
+    text = sys.stdin.read() if data == "-" else data
+    try:
+        msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise InvalidRecords(
+            f"the data is not JSON: {error}",
+            """Quote it for your shell: `nbmlops call cancer '{"column": 1.5}'`.""",
+        ) from error
+    return records.load(verbs.call(context.workspace(), endpoint, text.encode()), CallAnswer)
+
+
+# --- watch --------------------------------------------------------------------------------------
+
+
+def trace(context: Context, reference: str) -> Trace:
+    """Show the chain from a call down to the commit and the cell.
+
+    Parameters
+    ----------
+    reference
+        `call/ID`, `deployment/ID`, `model/NAME:VERSION` or `run/ID`.
+    """
+    from nbmlops import traces
+
+    return traces.trace(context.workspace(), reference)
+
+
+def monitor(context: Context, endpoint: str, *, window: str | None = None) -> MonitorReport:
+    """Answer the four questions: are inputs, predictions, bounds, performance as in training.
+
+    Exit code 3 means that an answer is no, 4 that none can be given yet.
+
+    Parameters
+    ----------
+    endpoint
+        The endpoint's name.
+    window
+        Only the calls of the last so long, such as `24h`; all calls without it.
+    """
+    from nbmlops import monitors
+
+    return monitors.monitor(context.workspace(), endpoint, window=window)
+
+
+# --- the table ----------------------------------------------------------------------------------
+
+
+def _done(_: Any) -> int:
+    return 0
+
+
+def _run_exit(run: RunRecord) -> int:
+    return 1 if run.status.is_final and run.status.value != "succeeded" else 0
+
+
+def _monitor_exit(report: MonitorReport) -> int:
+    return {"ok": 0, "alert": 3, "unknown": 4}[report.verdict]
+
+
+def _health_exit(health: Health) -> int:
+    return 1 if health.findings else 0
+
+
+@dataclass(frozen=True)
+class Command:
+    """A row: the function, its group in the help, and how the doors treat it.
+
+    ``reads`` says that it changes nothing that a person would call a change (HTTP GET);
+    ``streams`` that it returns lines; ``short`` has short options; ``here_only`` names options
+    that mean something only on the person's own terminal.
+    """
+
+    function: Callable[..., Any]
+    group: str
+    reads: bool = True
+    streams: bool = False
+    short: Mapping[str, str] = field(default_factory=dict)
+    here_only: tuple[str, ...] = ()
+    exit_code: Callable[[Any], int] = _done
+
+    @property
+    def name(self) -> str:
+        """The word that people type."""
+        return self.function.__name__
+
+    @property
+    def parameters(self) -> list[inspect.Parameter]:
+        """What people type after it, with the types resolved."""
+        signature = inspect.signature(self.function, eval_str=True)
+        return list(signature.parameters.values())[1:]
+
+    @property
+    def summary(self) -> str:
+        """The first line of its help."""
+        return (inspect.getdoc(self.function) or "").splitlines()[0]
+
+
+TABLE: tuple[Command, ...] = (
+    Command(init, "Project", reads=False),
+    Command(project, "Project"),
+    Command(doctor, "Project", exit_code=_health_exit),
+    Command(
+        train,
+        "Run",
+        reads=False,
+        short={"param": "-p"},
+        here_only=("junit",),
+        exit_code=_run_exit,
+    ),
+    Command(runs, "Run"),
+    Command(run, "Run"),
+    Command(logs, "Run", streams=True, short={"follow": "-f"}, here_only=("follow",)),
+    Command(cancel, "Run", reads=False),
+    Command(models, "Model"),
+    Command(deploy, "Model", reads=False),
+    Command(deployments, "Model"),
+    Command(undeploy, "Model", reads=False),
+    Command(call, "Model", reads=False),
+    Command(trace, "Watch"),
+    Command(monitor, "Watch", exit_code=_monitor_exit),
+)
+
+
+def find(name: str) -> Command:
+    """Return the row of that name.
+
+    Raises
+    ------
+    UnknownReference
+        When there is none.
+    """
+    for command in TABLE:
+        if command.name == name:
+            return command
+    raise UnknownReference(
+        f"there is no command `{name[:60]}`", nearest(name, [row.name for row in TABLE])
+    )

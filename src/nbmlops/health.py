@@ -1,0 +1,174 @@
+"""Health: the invariants that hold after every fault, checked one by one; see docs/doctor.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from nbmlops import calllog, deployments, ledger, models, runs, snapshot
+from nbmlops.records import (
+    DeploymentRecord,
+    DeploymentStatus,
+    EndpointRecord,
+    Finding,
+    Health,
+    ModelVersion,
+    RunRecord,
+)
+from nbmlops.workspace import LAUNCHERS, Workspace
+
+_ALL = 100_000
+_LEASE_S = 600.0
+
+
+def check(workspace: Workspace) -> Health:
+    """Check every invariant that can be seen from here, and return what was found."""
+    checks: dict[str, Callable[[Workspace], Iterator[Finding]]] = {
+        "I1": _durable,
+        "I2": _single,
+        "I3": _ended,
+        "I4": _verified,
+        "I5": _untouched,
+        "I6": _accounted,
+        "I7": _explained,
+        "I8": _owned,
+    }
+    invariants: dict[str, str] = {}
+    findings: list[Finding] = []
+    for name, look in checks.items():
+        found = [msgspec.structs.replace(finding, invariant=name) for finding in look(workspace)]
+        invariants[name] = "broken" if found else "ok"
+        findings.extend(found)
+    return Health(invariants=invariants, findings=tuple(findings))
+
+
+def _runs(workspace: Workspace) -> list[RunRecord]:
+    return [kept.record for kept in workspace.store.page(runs.KIND, RunRecord, limit=_ALL)]
+
+
+def _versions(workspace: Workspace) -> list[ModelVersion]:
+    entries = ledger.entries(workspace.repo)
+    return [msgspec.convert(e.body, ModelVersion) for e in entries if e.kind == models.KIND]
+
+
+def _durable(workspace: Workspace) -> Iterator[Finding]:
+    """Find what was acknowledged and is gone: store, snapshots, versions, bytes."""
+    for fault in workspace.store.faults():
+        yield Finding(code="store-damaged", message=fault, fix="Restore the store from a backup.")
+    for run in _runs(workspace):
+        if not snapshot.is_held(workspace.repo, run.snapshot, run.commit):
+            yield Finding(
+                code="snapshot-gone",
+                message=f"the snapshot of {run.run_id} is not held by its ref any more",
+                fix=f"git update-ref refs/nbmlops/snapshots/{run.snapshot} {run.commit}",
+            )
+        for artifact in run.artifacts:
+            if not workspace.artifacts.has(artifact.digest):
+                yield Finding(
+                    code="artifact-gone",
+                    message=f"{artifact.name} of {run.run_id} is not there any more",
+                    fix=f"Restore {artifact.digest[:12]} from a backup, or run it again.",
+                )
+    for version in _versions(workspace):
+        if workspace.store.get(models.KIND, version.name, ModelVersion) is None:
+            yield Finding(
+                code="version-not-indexed",
+                message=f"{version.name} is in the ledger and not in the store",
+                fix="Any command that lists models takes it in: `nbmlops models`.",
+            )
+
+
+def _single(workspace: Workspace) -> Iterator[Finding]:
+    """Find two versions of one model with one digest, or one number given twice."""
+    seen: dict[tuple[str, str], str] = {}
+    for version in _versions(workspace):
+        for key in ((version.model, version.digest), (version.model, str(version.version))):
+            if key in seen:
+                yield Finding(
+                    code="version-doubled",
+                    message=f"{version.name} and {seen[key]} are one and the same",
+                    fix="Report this as a bug, with the output of `git log refs/nbmlops/ledger`.",
+                )
+            seen[key] = version.name
+
+
+def _ended(workspace: Workspace) -> Iterator[Finding]:
+    """Find runs that stay unfinished although nothing carries them."""
+    for run in runs.unfinished(workspace):
+        age_s = (workspace.now() - run.created_at).total_seconds()
+        if run.status.value == "pending" and age_s > _LEASE_S:
+            yield Finding(
+                code="run-stuck",
+                message=f"{run.run_id} has been pending for {age_s:.0f} s",
+                fix=f"nbmlops cancel {run.run_id}",
+            )
+
+
+def _verified(workspace: Workspace) -> Iterator[Finding]:
+    """Find artifacts whose bytes do not have their digest."""
+    for digest in workspace.artifacts.damaged():
+        yield Finding(
+            code="artifact-corrupt",
+            message=f"the bytes kept as {digest[:12]} are others now",
+            fix="Restore them from a backup; whatever reads them refuses them.",
+        )
+
+
+def _untouched(workspace: Workspace) -> Iterator[Finding]:
+    """Find what we would have left behind in the user's repository."""
+    for path in workspace.home.scratch.glob("index-*"):
+        age_s = workspace.now().timestamp() - path.stat().st_mtime
+        if age_s > _LEASE_S:
+            yield Finding(
+                code="index-left",
+                message=f"a private index was left by a command that was killed: {path.name}",
+                fix=f"rm '{path}'",
+            )
+
+
+def _accounted(workspace: Workspace) -> Iterator[Finding]:
+    """Find call logs whose records and drops do not add up, or whose chain is broken."""
+    for kept in workspace.store.page(deployments.DEPLOYMENT, DeploymentRecord, limit=_ALL):
+        name = kept.record.deployment_id
+        for problem in calllog.verify(workspace.home.calls, name).problems:
+            yield Finding(
+                code="calls-damaged",
+                message=f"the call log of {name}: {problem}",
+                fix="Restore it from a backup; later calls are not affected.",
+            )
+
+
+def _explained(workspace: Workspace) -> Iterator[Finding]:
+    """Find runs that ended badly without saying why."""
+    for run in _runs(workspace):
+        if run.status.is_final and run.status.value != "succeeded" and run.cause is None:
+            yield Finding(
+                code="cause-missing",
+                message=f"{run.run_id} {run.status.value} without a cause",
+                fix=f"nbmlops logs {run.run_id}",
+            )
+
+
+def _owned(workspace: Workspace) -> Iterator[Finding]:
+    """Find jobs that are up although no record wants them, and the other way round."""
+    wanted = {run.run_id for run in runs.unfinished(workspace)}
+    for kept in workspace.store.page(deployments.ENDPOINT, EndpointRecord, limit=_ALL):
+        if kept.record.running:
+            wanted.add(f"endpoint-{kept.record.endpoint}")
+    for record in deployments.listed(workspace):
+        wanted.add(record.deployment_id)
+        if record.status is DeploymentStatus.FAILED or not record.ready:
+            yield Finding(
+                code="deployment-down",
+                message=f"{record.deployment_id} should serve {record.endpoint} and does not",
+                fix=f"nbmlops deploy {record.model}:{record.version}",
+            )
+    for name in LAUNCHERS:
+        for handle in workspace.launcher(name).jobs():
+            if handle.name not in wanted:
+                yield Finding(
+                    code="job-orphaned",
+                    message=f"the job {handle.name} is up and belongs to nobody",
+                    fix=f"nbmlops cancel {handle.name}",
+                )

@@ -1,0 +1,158 @@
+"""Models: a version is registered when its whole run has succeeded; the ledger numbers it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from nbmlops import artifacts as artifacts_module
+from nbmlops import ledger, records
+from nbmlops.errors import UnknownModel, nearest
+from nbmlops.records import (
+    ArtifactRecord,
+    Environment,
+    LedgerEntry,
+    LoggedModel,
+    ModelSchema,
+    ModelVersion,
+    RunRecord,
+    RunResult,
+)
+from nbmlops.store import Kept
+from nbmlops.workspace import Workspace
+
+KIND = "version"
+_ALL = 100_000
+
+
+def register(
+    workspace: Workspace, run: RunRecord, result: RunResult, run_digest: str
+) -> tuple[str, ...]:
+    """Give each model that the run logged its version; the same digest keeps the one it has."""
+    environment = workspace.artifacts.get(_file(run, "environment.json").digest)
+    names: list[str] = []
+    for logged in result.models:
+        version = _append(workspace, run, logged, environment, run_digest)
+        keep(workspace, version)
+        names.append(version.name)
+    return tuple(names)
+
+
+def _file(run: RunRecord, name: str) -> ArtifactRecord:
+    return next(artifact for artifact in run.artifacts if artifact.name == name)
+
+
+def _append(
+    workspace: Workspace, run: RunRecord, logged: LoggedModel, environment: bytes, run_digest: str
+) -> ModelVersion:
+    files = {role: _file(run, name) for role, name in logged.files.items()}
+    files["environment"] = _file(run, "environment.json")
+    identity = {
+        "model": logged.name,
+        "format": logged.format,
+        "environment": records.load(environment, Environment).environment_id,
+        "files": {role: files[role].digest for role in ("model", "schema")},
+    }
+    digest = artifacts_module.digest_of(msgspec.json.encode(identity, order="sorted"))
+
+    def make(earlier: list[LedgerEntry]) -> dict[str, Any] | LedgerEntry:
+        own = [e for e in earlier if e.kind == KIND and e.body["model"] == logged.name]
+        for entry in own:
+            if entry.body["digest"] == digest:
+                return entry
+        version = ModelVersion(
+            model=logged.name,
+            version=1 + max((entry.body["version"] for entry in own), default=0),
+            digest=digest,
+            run_id=run.run_id,
+            commit=run.commit,
+            created_at=workspace.now(),
+            metrics=logged.metrics,
+            format=logged.format,
+            files=files,
+            environment_id=run.environment_id,
+            notebook=logged.notebook,
+            notebook_blob=logged.notebook_blob,
+            cell_id=logged.cell_id,
+            cell=logged.cell,
+            snapshot=run.snapshot,
+            run_digest=run_digest,
+            data=run.data,
+            author=run.author,
+        )
+        return records.plain(version)
+
+    entry = ledger.append(workspace.repo, KIND, make, workspace.now())
+    return msgspec.convert(entry.body, ModelVersion)
+
+
+def keep(workspace: Workspace, version: ModelVersion) -> None:
+    """Write a version of the ledger into the store's index of versions."""
+    if workspace.store.get(KIND, version.name, ModelVersion) is None:
+        key = f"{KIND}:{version.name}:{version.digest}"
+        workspace.store.swap(KIND, version.name, version, expected=0, key=key)
+
+
+def index(workspace: Workspace) -> int:
+    """Write all versions of the ledger into the store; return how many were missing there."""
+    missing = 0
+    for entry in ledger.entries(workspace.repo):
+        if entry.kind == KIND:
+            version = msgspec.convert(entry.body, ModelVersion)
+            if workspace.store.get(KIND, version.name, ModelVersion) is None:
+                keep(workspace, version)
+                missing += 1
+    return missing
+
+
+def versions(workspace: Workspace, model: str | None = None) -> list[ModelVersion]:
+    """Return the versions, of one model or all, newest first.
+
+    Raises
+    ------
+    UnknownModel
+        When the named model has none.
+    """
+    kept: list[Kept[ModelVersion]] = workspace.store.page(KIND, ModelVersion, limit=_ALL)
+    found = [item.record for item in kept if model is None or item.record.model == model]
+    if model is not None and not found:
+        known = {item.record.model for item in kept}
+        raise UnknownModel(
+            f"there is no model `{model}`",
+            nearest(model, known) if known else "Train one: `nbmlops train`.",
+            model=model,
+        )
+    return sorted(found, key=lambda version: (version.created_at, version.version), reverse=True)
+
+
+def find(workspace: Workspace, reference: str) -> ModelVersion:
+    """Return the version that ``NAME`` (its newest) or ``NAME:V`` names.
+
+    Raises
+    ------
+    UnknownModel
+        When there is none.
+    """
+    name, colon, number = reference.partition(":")
+    found = versions(workspace, name)
+    if not colon:
+        return max(found, key=lambda version: version.version)
+    for version in found:
+        if number == str(version.version):
+            return version
+    raise UnknownModel(
+        f"model `{name}` has no version `{number}`",
+        f"It has {', '.join(str(version.version) for version in found[:10])}.",
+        model=reference,
+    )
+
+
+def schema(workspace: Workspace, version: ModelVersion) -> ModelSchema:
+    """Return what the version takes and answers."""
+    return records.load(workspace.artifacts.get(version.files["schema"].digest), ModelSchema)
+
+
+def environment(workspace: Workspace, version: ModelVersion) -> Environment:
+    """Return the environment that the version was trained in."""
+    return records.load(workspace.artifacts.get(version.files["environment"].digest), Environment)

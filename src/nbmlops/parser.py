@@ -1,0 +1,112 @@
+"""What people type, parsed: one parser for the command line and the magic, made from the table."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+
+from nbmlops._version import __version__
+from nbmlops.commands import TABLE, Command, Context
+from nbmlops.errors import WrongUse
+
+_HELP = """From a notebook to a traced, watched service.
+
+With --json a command writes one JSON document to standard output. Exit codes: 0 done, 1 the work
+failed, 2 wrong use, 3 monitor: alert, 4 monitor: unknown, 5 the outside is not there, 130
+interrupted while watching.
+"""
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A command with what was typed after it; or a text to show, such as help."""
+
+    command: Command | None
+    arguments: dict[str, Any]
+    show: Callable[[], Any] | None = None
+
+    def run(self, context: Context) -> Any:
+        """Carry out the command."""
+        if self.command is None:
+            raise WrongUse("nothing to do", "See the commands: `nbmlops --help`.")
+        return self.command.function(context, **self.arguments)
+
+
+def parse(words: Sequence[str]) -> Parsed:
+    """Parse a command line without the program's name.
+
+    Raises
+    ------
+    WrongUse
+        When it is no command, or an option or argument of it is wrong.
+    """
+    app, rows = _app()
+    try:
+        function, bound, _ = app.parse_args(list(words), exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        word = words[0] if words and not words[0].startswith("-") else None
+        known = word in {row.name for row in TABLE}
+        help_line = f"nbmlops {word} --help" if known else "nbmlops --help"
+        text = " ".join(str(error).split())
+        raise WrongUse(text[:1].lower() + text[1:].rstrip("."), f"See: `{help_line}`.") from error
+    command = rows.get(function)
+    if command is None:
+        return Parsed(None, {}, show=lambda: function(*bound.args, **bound.kwargs))
+    return Parsed(command, dict(bound.arguments))
+
+
+def _app() -> tuple[App, dict[Any, Command]]:
+    app = App(name="nbmlops", help=_HELP, version=__version__, help_format="plaintext")
+    rows: dict[Any, Command] = {}
+    for row in TABLE:
+        function = _typed(row)
+        app.command(function, name=row.name, group=row.group)
+        rows[function] = row
+    return app, rows
+
+
+def _typed(row: Command) -> Callable[..., Any]:
+    """Return a function with the signature that people type, for the parser to read."""
+    parameters: list[inspect.Parameter] = []
+    for parameter in row.parameters:
+        names = [
+            f"--{parameter.name}",
+            *([row.short[n]] if (n := parameter.name) in row.short else []),
+        ]
+        typed = Parameter(
+            name=tuple(names), negative=(), show_default=parameter.default not in ((), None, False)
+        )
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            typed = Parameter(negative=(), show_default=False)
+        parameters.append(parameter.replace(annotation=Annotated[parameter.annotation, typed]))
+
+    def function(**_: Any) -> None:
+        return None
+
+    function.__name__ = row.name
+    function.__doc__ = row.function.__doc__
+    function.__annotations__ = {p.name: p.annotation for p in parameters}
+    vars(function)["__signature__"] = inspect.Signature(parameters)
+    return function
+
+
+def command_names() -> list[str]:
+    """Return the words that can come first."""
+    return [row.name for row in TABLE]
+
+
+def options_of(name: str) -> list[str]:
+    """Return the options that a command takes."""
+    found = next((row for row in TABLE if row.name == name), None)
+    if found is None:
+        return []
+    options = [
+        f"--{parameter.name}"
+        for parameter in found.parameters
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
+    return [*options, *found.short.values(), "--json", "--help"]

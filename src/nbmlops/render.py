@@ -1,0 +1,465 @@
+"""Records as text and HTML for people: one description of what to show, two ways to show it."""
+
+from __future__ import annotations
+
+import html as markup
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from nbmlops import records
+from nbmlops.commands import InitAnswer, ProjectAnswer
+from nbmlops.errors import NbmlopsError
+from nbmlops.records import (
+    CallAnswer,
+    DeploymentRecord,
+    Health,
+    Listing,
+    ModelVersion,
+    MonitorReport,
+    Prediction,
+    RunRecord,
+    Status,
+    StepRecord,
+    Trace,
+)
+
+_MARKS = {
+    "succeeded": "✓",
+    "failed": "✗",
+    "lost": "✗",
+    "cancelled": "-",
+    "running": "●",
+    "pending": "○",
+    "stopped": "-",
+    "starting": "○",
+}
+
+
+@dataclass(frozen=True)
+class Title:
+    """A line that says what follows."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """A sentence, or a command to type next."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Names and values, one pair a line."""
+
+    pairs: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under headers."""
+
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Code:
+    """Source, as it stands."""
+
+    text: str
+
+
+Block = Title | Line | Fields | Table | Code
+
+
+def view(result: Any) -> tuple[Block, ...]:
+    """Return what a person is shown of a command's result."""
+    if isinstance(result, Listing):
+        return _listing(result)
+    for form, shown in _VIEWS:
+        if isinstance(result, form):
+            return tuple(shown(result))
+    return (Code(json.dumps(records.plain(result), indent=2)),)
+
+
+def _listing(listing: Listing) -> tuple[Block, ...]:
+    items = listing.items
+    if not items:
+        return (Line("Nothing here yet."),)
+    if isinstance(items[0], RunRecord):
+        table = _runs_table(items)
+    elif isinstance(items[0], ModelVersion):
+        table = _models_table(items)
+    elif isinstance(items[0], DeploymentRecord):
+        table = _deployments_table(items)
+    else:
+        return (Code("\n".join(map(str, items))),)
+    more = (Line(f"More: --cursor {listing.next}"),) if listing.next else ()
+    return (table, *more)
+
+
+def _runs_table(items: Sequence[RunRecord]) -> Table:
+    return Table(
+        ("run", "status", "parameters", "metrics", "commit", "started", "model"),
+        tuple(
+            (
+                run.run_id,
+                _marked(run.status.value),
+                _pairs(run.parameters),
+                _metrics(run.metrics),
+                _commit(run.commit, run.dirty),
+                _time(run.started_at or run.created_at),
+                ", ".join(run.model_versions),
+            )
+            for run in items
+        ),
+    )
+
+
+def _models_table(items: Sequence[ModelVersion]) -> Table:
+    return Table(
+        ("model", "metrics", "commit", "run", "digest", "created"),
+        tuple(
+            (
+                item.name,
+                _metrics(item.metrics),
+                item.commit[:8],
+                item.run_id,
+                item.digest[:12],
+                _time(item.created_at),
+            )
+            for item in items
+        ),
+    )
+
+
+def _deployments_table(items: Sequence[DeploymentRecord]) -> Table:
+    return Table(
+        ("endpoint", "model", "status", "url", "monitor", "commit", "deployment"),
+        tuple(
+            (
+                item.endpoint,
+                f"{item.model}:{item.version}",
+                _deployment_status(item),
+                item.url,
+                item.monitor or "not asked yet",
+                item.commit[:8],
+                item.deployment_id,
+            )
+            for item in items
+        ),
+    )
+
+
+def _deployment_status(item: DeploymentRecord) -> str:
+    if item.status.value == "running" and not item.ready:
+        return "● not ready"
+    return _marked(item.status.value)
+
+
+def _run(run: RunRecord) -> Iterable[Block]:
+    yield Title(f"{_marked(run.status.value)}  {run.run_id}")
+    yield Fields(
+        tuple(
+            (name, value)
+            for name, value in (
+                ("pipeline", run.pipeline),
+                ("commit", _commit(run.commit, run.dirty)),
+                ("parameters", _pairs(run.parameters)),
+                ("metrics", _metrics(run.metrics)),
+                ("environment", run.environment_id),
+                ("started", _time(run.started_at)),
+                ("took", _length(run.started_at, run.finished_at)),
+                ("model", ", ".join(run.model_versions)),
+            )
+            if value
+        )
+    )
+    if run.steps:
+        yield Table(
+            ("step", "status", "cells", "notebook", "took"),
+            tuple(
+                (
+                    step.name,
+                    _marked(step.status.value),
+                    f"{step.cells_done}/{step.cells_total}",
+                    step.notebook,
+                    _length(step.started_at, step.finished_at),
+                )
+                for step in run.steps
+            ),
+        )
+    if run.artifacts:
+        yield Table(
+            ("artifact", "bytes", "digest"),
+            tuple((a.name, f"{a.bytes:,}", a.digest[:12]) for a in run.artifacts),
+        )
+    if run.cause is not None:
+        where = f" ({run.cause.notebook}, cell {run.cause.cell})" if run.cause.cell else ""
+        yield Line(f"{run.cause.code}: {run.cause.message}{where}")
+        if run.cause.hint:
+            yield Line(run.cause.hint)
+    elif run.model_versions:
+        yield Line(f"Serve it: nbmlops deploy {run.model_versions[0]}")
+    elif not run.status.is_final:
+        yield Line(f"Follow it: nbmlops logs {run.run_id} --follow")
+
+
+def _deployment(item: DeploymentRecord) -> Iterable[Block]:
+    yield Title(f"{_deployment_status(item)}  {item.model}:{item.version} at {item.url}")
+    yield Fields(
+        (
+            ("endpoint", item.endpoint),
+            ("deployment", item.deployment_id),
+            ("commit", item.commit),
+            ("try it", f"{item.url}/docs"),
+        )
+        if item.status.value == "running"
+        else (("endpoint", item.endpoint), ("deployment", item.deployment_id))
+    )
+    if item.cause is not None:
+        yield Line(f"{item.cause.code}: {item.cause.message}")
+
+
+def _answer(answer: CallAnswer) -> Iterable[Block]:
+    yield Table(
+        ("prediction", "probabilities", "within bounds"),
+        tuple(
+            (_predicted(p), _metrics(p.probabilities or {}), "yes" if p.within_bounds else "NO")
+            for p in answer.predictions
+        ),
+    )
+    yield Fields(
+        (
+            ("call", answer.call_id),
+            ("model", f"{answer.model}:{answer.version}"),
+            ("commit", answer.commit),
+        )
+    )
+    yield Line(f"Where it comes from: nbmlops trace call/{answer.call_id}")
+
+
+def _predicted(prediction: Prediction) -> str:
+    body: dict[str, Any] = records.plain(prediction)
+    value = body["label"] if "label" in body else body.get("value")
+    return _number(value) if isinstance(value, float) else str(value)
+
+
+def _trace(trace: Trace) -> Iterable[Block]:
+    pairs: list[tuple[str, str]] = []
+    if trace.call:
+        pairs.append(("call", f"{trace.call['call_id']} at {trace.call['at']}"))
+    if trace.endpoint:
+        where = f" at {trace.endpoint['url']}" if trace.endpoint.get("url") else ""
+        pairs.append(("endpoint", f"{trace.endpoint['endpoint']}{where}"))
+    if trace.deployment:
+        pairs.append(("deployment", str(trace.deployment["deployment_id"])))
+    if trace.model_version:
+        body = trace.model_version
+        pairs.append(("model", f"{body['model']}:{body['version']} ({body['digest'][:12]})"))
+    if trace.run:
+        told = _pairs(trace.run["parameters"])
+        pairs.append(("run", f"{trace.run['run_id']}{' with ' + told if told else ''}"))
+    if trace.snapshot:
+        pairs.append(("commit", _commit(trace.snapshot.commit, bool(trace.snapshot.dirty), 40)))
+        place = f"{trace.snapshot.notebook} ({(trace.snapshot.notebook_blob or '')[:8]})"
+        cell = f", cell {trace.snapshot.cell}" if trace.snapshot.cell else ""
+        pairs.append(("notebook", place + cell))
+    pairs += [("data", f"{item.name} ({item.digest[:12]})") for item in trace.data]
+    if trace.environment:
+        pairs.append(
+            ("environment", f"{trace.environment.id}, {len(trace.environment.packages)} packages")
+        )
+    yield Fields(tuple(pairs))
+    if trace.snapshot and trace.snapshot.source:
+        yield Code(trace.snapshot.source)
+    if trace.missing:
+        yield Line(f"Missing: {', '.join(trace.missing)}. See: nbmlops doctor")
+
+
+def _report(report: MonitorReport) -> Iterable[Block]:
+    from nbmlops.widgets import drift_report
+
+    yield Code(drift_report.text(report))
+
+
+def _health(health: Health) -> Iterable[Block]:
+    yield Fields(tuple(health.invariants.items()))
+    if health.findings:
+        yield Table(
+            ("", "finding", "what to do"),
+            tuple((f.invariant or "", f.message, f.fix) for f in health.findings),
+        )
+    else:
+        yield Line("Nothing is lost, doubled, damaged or running without an owner.")
+
+
+def _init(answer: InitAnswer) -> Iterable[Block]:
+    yield Title(f"{answer.project} is ready in {answer.path}")
+    yield Line(f"Written: {', '.join(answer.created)}")
+    name = answer.pipelines[0] if answer.pipelines else "notebooks/YOURS.ipynb"
+    yield Line(f"Next: cd {answer.path} && nbmlops train {name}")
+
+
+def _project(answer: ProjectAnswer) -> Iterable[Block]:
+    yield Fields(
+        (
+            ("project", answer.project),
+            ("path", answer.path),
+            ("pipelines", ", ".join(answer.pipelines) or "none"),
+        )
+    )
+
+
+_VIEWS: tuple[tuple[type, Any], ...] = (
+    (RunRecord, _run),
+    (DeploymentRecord, _deployment),
+    (CallAnswer, _answer),
+    (Trace, _trace),
+    (MonitorReport, _report),
+    (Health, _health),
+    (InitAnswer, _init),
+    (ProjectAnswer, _project),
+)
+
+
+# --- small words --------------------------------------------------------------------------------
+
+
+def _marked(status: str) -> str:
+    return f"{_MARKS.get(status, '')} {status}".strip()
+
+
+def _commit(commit: str, dirty: bool, length: int = 8) -> str:
+    return f"{commit[:length]}{' (from uncommitted changes)' if dirty else ''}"
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in values.items())
+
+
+def _metrics(values: dict[str, float | None]) -> str:
+    return ", ".join(f"{name}={_number(value)}" for name, value in values.items())
+
+
+def _number(value: float | None) -> str:
+    return "?" if value is None else f"{value:.4g}"
+
+
+def _time(at: datetime | None) -> str:
+    return "" if at is None else f"{at.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def _length(begin: datetime | None, end: datetime | None) -> str:
+    if begin is None or end is None:
+        return ""
+    return f"{max(0.0, (end - begin).total_seconds()):.1f} s"
+
+
+def progress(run: RunRecord) -> str:
+    """Return one line about how far a run is."""
+    done = sum(step.cells_done for step in run.steps)
+    total = sum(step.cells_total for step in run.steps)
+    step = next((s for s in run.steps if s.status is Status.RUNNING), None)
+    where = f", step {step.name} ({step.cells_done}/{step.cells_total})" if step else ""
+    return f"{_marked(run.status.value)} {run.run_id}: cell {done} of {total}{where}"
+
+
+def card(run: RunRecord) -> dict[str, str]:
+    """Return the card of a run in a cell, as a display bundle; bars first, the rest at the end."""
+    bars = "".join(_bar(step) for step in run.steps)
+    table = f'<table aria-label="progress of {markup.escape(run.run_id)}">{bars}</table>'
+    if run.status.is_final:
+        blocks = view(run)
+        return {"text/plain": text(blocks), "text/html": table + html(blocks)}
+    told = [Line(f"{run.run_id} at commit {run.commit[:8]}")]
+    if run.metrics:
+        told.append(Line(_metrics(run.metrics)))
+    return {"text/plain": progress(run), "text/html": table + html(told)}
+
+
+def _bar(step: StepRecord) -> str:
+    cell = '<td style="text-align:left">'
+    bar = f'<progress value="{step.cells_done}" max="{max(1, step.cells_total)}"></progress>'
+    told = (
+        markup.escape(step.name),
+        bar,
+        f"{step.cells_done} of {step.cells_total} cells",
+        markup.escape(step.status.value),
+    )
+    return f"<tr>{''.join(f'{cell}{item}</td>' for item in told)}</tr>"
+
+
+# --- showing ------------------------------------------------------------------------------------
+
+
+def text(blocks: Iterable[Block], width: int = 100, *, colour: bool = False) -> str:
+    """Return the blocks as text of at most ``width`` columns."""
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    console = Console(
+        file=io.StringIO(),
+        width=width,
+        force_terminal=colour,
+        no_color=not colour,
+        highlight=False,
+        legacy_windows=False,
+    )
+    for block in blocks:
+        if isinstance(block, Title):
+            console.print(Text(block.text, style="bold"), soft_wrap=True)
+        elif isinstance(block, Line | Code):
+            console.print(Text(block.text), soft_wrap=True)
+        elif isinstance(block, Fields):
+            length = max((len(name) for name, _ in block.pairs), default=0)
+            for name, value in block.pairs:
+                label = Text(f"  {name.ljust(length)}  ", style="dim")
+                console.print(label + Text(value), soft_wrap=True)
+        else:
+            table = RichTable(box=None, pad_edge=False, header_style="dim")
+            for header in block.headers:
+                table.add_column(header, overflow="fold")
+            for row in block.rows:
+                table.add_row(*map(Text, row))
+            console.print(table)
+    output = console.file
+    return output.getvalue() if isinstance(output, io.StringIO) else ""
+
+
+def html(blocks: Iterable[Block]) -> str:
+    """Return the blocks as HTML without script, everything in them escaped."""
+    parts = [_html(block) for block in blocks]
+    return f'<div class="nbmlops">{"".join(parts)}</div>'
+
+
+def _html(block: Block) -> str:
+    escape = markup.escape
+    if isinstance(block, Title):
+        return f"<p><strong>{escape(block.text)}</strong></p>"
+    if isinstance(block, Line):
+        return f"<p>{escape(block.text)}</p>"
+    if isinstance(block, Code):
+        return f"<pre>{escape(block.text)}</pre>"
+    if isinstance(block, Fields):
+        block = Table((), block.pairs)
+    head = "".join(f'<th style="text-align:left">{escape(h)}</th>' for h in block.headers)
+    cell = '<td style="text-align:left">'
+    rows = "".join(
+        f"<tr>{''.join(f'{cell}{escape(value)}</td>' for value in row)}</tr>" for row in block.rows
+    )
+    return (
+        f"<table>{f'<thead><tr>{head}</tr></thead>' if head else ''}<tbody>{rows}</tbody></table>"
+    )
+
+
+def error_text(error: NbmlopsError) -> str:
+    """Return an error as one line of what, and one of what to type."""
+    return str(error)

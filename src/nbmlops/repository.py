@@ -1,0 +1,168 @@
+"""Git, called in one way: fixed argument lists, no hooks, no file-system monitor, no prompts.
+
+Only ``snapshot`` and ``ledger`` use this; everybody else calls their functions.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+from nbmlops.errors import GitFailed, NoGit
+
+# A repository's own configuration may name programs; none of them runs for our calls.
+_SAFE = (
+    "-c",
+    "core.hooksPath=/dev/null",
+    "-c",
+    "core.fsmonitor=false",
+    "-c",
+    "core.untrackedCache=keep",
+    "-c",
+    "commit.gpgSign=false",
+    "-c",
+    "gc.auto=0",
+)
+
+_PLACES = ("--show-toplevel", "--git-dir", "--git-common-dir")
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A git repository: the work tree's top folder and the git folder that work trees share."""
+
+    top: Path
+    git_dir: Path
+    common_dir: Path
+
+    def run(
+        self,
+        *arguments: str,
+        stdin: bytes | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """Run git in the work tree and return its standard output, byte for byte.
+
+        Raises
+        ------
+        GitFailed
+            With git's own words, when it exits with an error.
+        """
+        return _run(self.top, arguments, stdin=stdin, environment=environment)
+
+    def text(self, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
+        """Run git and return its output as text without the last newline."""
+        return self.run(*arguments, environment=environment).decode().rstrip("\n")
+
+    def resolve(self, revision: str) -> str | None:
+        """Return the object that a ref or revision names, or ``None``."""
+        try:
+            return self.text("rev-parse", "--verify", "--quiet", "--end-of-options", revision)
+        except GitFailed:
+            return None
+
+    def author(self) -> str:
+        """Return who acts, as ``Name <e-mail>``; git's identity if there is one."""
+        try:
+            identity = self.text("var", "GIT_AUTHOR_IDENT")
+        except GitFailed:
+            return "nbmlops <nbmlops@localhost>"
+        return identity[: identity.rindex(">") + 1]
+
+    def identity(self) -> dict[str, str]:
+        """Return the environment in which our own commits are made; no configuration is written."""
+        name, _, mail = self.author().partition(" <")
+        return {
+            "GIT_AUTHOR_NAME": name,
+            "GIT_AUTHOR_EMAIL": mail.rstrip(">"),
+            "GIT_COMMITTER_NAME": name,
+            "GIT_COMMITTER_EMAIL": mail.rstrip(">"),
+        }
+
+
+def _run(
+    folder: Path,
+    arguments: tuple[str, ...],
+    *,
+    stdin: bytes | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> bytes:
+    from git.cmd import Git
+    from git.exc import GitCommandError, GitCommandNotFound
+
+    variables = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8"}
+    with TemporaryFile() as source:
+        source.write(stdin or b"")
+        source.seek(0)
+        try:
+            output: Any = Git(folder).execute(
+                ["git", *_SAFE, *arguments],
+                istream=source,
+                env={**variables, **(environment or {})},
+                strip_newline_in_stdout=False,
+                stdout_as_string=False,
+            )
+        except GitCommandNotFound as error:
+            raise NoGit("git is not installed", "Install git, then try again.") from error
+        except GitCommandError as error:
+            words = str(error.stderr).strip().removeprefix("stderr: ").strip("'\n ")
+            raise GitFailed(
+                f"git {arguments[0]} failed: {words or 'exit code ' + str(error.status)}",
+                f"Look at the repository: `git -C {folder} status`.",
+                command=arguments[0],
+            ) from error
+    return bytes(output)
+
+
+def find(start: Path) -> Repository | None:
+    """Return the repository that ``start`` stands in, or ``None``.
+
+    Raises
+    ------
+    NoGit
+        When git is missing, or the repository has no work tree.
+    """
+    try:
+        lines = _run(
+            start,
+            ("rev-parse", "--path-format=absolute", *_PLACES),
+        ).decode()
+    except GitFailed as error:
+        if "work tree" in error.message:
+            raise NoGit(
+                f"{start} is a repository without a work tree", "Clone it, and run there."
+            ) from error
+        if "dubious ownership" in error.message:
+            raise NoGit(
+                f"git refuses {start}, which belongs to somebody else",
+                f"If you trust it: `git config --global --add safe.directory {start}`.",
+            ) from error
+        return None
+    top, git_dir, common_dir = lines.splitlines()
+    return Repository(Path(top), Path(git_dir), Path(common_dir))
+
+
+def create(folder: Path) -> Repository:
+    """Make a repository in ``folder``; the first branch is called main unless git says else."""
+    arguments = ["init", "--quiet"]
+    if not os.environ.get("GIT_CONFIG_COUNT"):
+        arguments += ["--initial-branch=main"]
+    _run(folder, tuple(arguments))
+    found = find(folder)
+    if found is None:
+        raise NoGit(f"git made no repository in {folder}", f"Try `git -C {folder} init`.")
+    return found
+
+
+def commit_all(repository: Repository, message: str) -> str:
+    """Commit everything in the work tree to the current branch and return the commit.
+
+    Only for a repository that we have just made: the user's own are never committed to.
+    """
+    repository.run("add", "--all", "--", ".")
+    repository.run("commit", "--quiet", "-m", message, environment=repository.identity())
+    return repository.text("rev-parse", "HEAD")

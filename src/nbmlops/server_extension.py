@@ -1,0 +1,164 @@
+"""The HTTP door: the table of commands as routes of the Jupyter server, for the side panel.
+
+A command that reads is GET with query arguments, one that changes is POST with a JSON body;
+``path`` names where the person stands, as the contents API does. Authentication, authorisation,
+the checks of Host, Origin and cross-site requests are the Jupyter server's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from jupyter_server.auth.decorator import authorized
+from jupyter_server.base.handlers import APIHandler
+from jupyter_server.utils import url_path_join
+from tornado import web
+
+from nbmlops import records
+from nbmlops.commands import TABLE, Command, Context, ProjectAnswer, find
+from nbmlops.errors import NbmlopsError, WrongUse
+
+ROUTE = r"nbmlops/api/([a-z]{1,32})"
+_LIST_LIMIT = 20_000
+
+_STATUS_OF_CODE = {
+    "no-project": 404,
+    "project-exists": 409,
+    "conflict": 409,
+    "internal-error": 500,
+}
+_STATUS_OF_EXIT = {1: 422, 2: 400, 5: 503, 130: 409}
+
+
+def load(server_app: Any) -> None:
+    """Add the routes to a running Jupyter server."""
+    web_app = server_app.web_app
+    root = Path(str(server_app.root_dir)).resolve()
+    pattern = url_path_join(web_app.settings["base_url"], ROUTE)
+    web_app.add_handlers(".*$", [(pattern, CommandHandler, {"root": root})])
+    server_app.log.info("nbmlops: the panel's routes are below %s", pattern)
+
+
+class CommandHandler(APIHandler):
+    """One handler for all commands; the table says what each takes."""
+
+    auth_resource = "nbmlops"
+
+    def initialize(self, root: Path) -> None:
+        """Take the folder that the server serves."""
+        self._root = root
+
+    @web.authenticated
+    @authorized
+    async def get(self, name: str) -> None:
+        """Answer a command that reads."""
+        await self._answer(name, "GET")
+
+    @web.authenticated
+    @authorized
+    async def post(self, name: str) -> None:
+        """Answer a command that changes."""
+        await self._answer(name, "POST")
+
+    async def _answer(self, name: str, method: str) -> None:
+        try:
+            command = find(name)
+            if command.reads != (method == "GET"):
+                self.set_header("Allow", "GET" if command.reads else "POST")
+                self.set_status(405)
+                raise WrongUse(
+                    f"{name} does not answer {method}", f"Use {'GET' if command.reads else 'POST'}."
+                )
+            arguments = self._arguments(method)
+            path = str(arguments.pop("path", ""))
+            result = await asyncio.to_thread(self._run, command, path, arguments)
+        except NbmlopsError as error:
+            if self.get_status() == 200:
+                self.set_status(http_status(error))
+            result = error.document()
+        self.set_header("Content-Type", "application/json")
+        await self.finish(records.dump(result))
+
+    def _arguments(self, method: str) -> dict[str, Any]:
+        if method == "GET":
+            arguments = {name: self.get_query_argument(name) for name in self.request.arguments}
+            arguments.pop("token", None)
+            return arguments
+        body: Any = self.get_json_body() or {}
+        if not isinstance(body, dict):
+            raise WrongUse("the body is no JSON object", "Send {option: value}.")
+        return dict(body)
+
+    def _run(self, command: Command, path: str, arguments: dict[str, Any]) -> Any:
+        context = self._context(path)
+        try:
+            result = command.function(context, **converted(command, arguments))
+            if command.streams:
+                return {"items": list(result)[-_LIST_LIMIT:], "next": None}
+            return self._told(result)
+        finally:
+            context.close()
+
+    def _context(self, path: str) -> Context:
+        place = (self._root / path.lstrip("/")).resolve()
+        if not place.is_relative_to(self._root):
+            raise WrongUse(f"{path!r} leads out of the server's folder", "Send a contents path.")
+        if place.suffix == ".ipynb":
+            return Context(start=place.parent, notebook=place, bounds=self._root)
+        return Context(
+            start=place if place.is_dir() else place.parent, notebook=None, bounds=self._root
+        )
+
+    def _told(self, result: Any) -> Any:
+        """Tell a project's folder as the contents API names it."""
+        if isinstance(result, ProjectAnswer) and Path(result.path).is_relative_to(self._root):
+            path = Path(result.path).relative_to(self._root).as_posix()
+            return records.replace(result, path="" if path == "." else path)
+        return result
+
+
+def http_status(error: NbmlopsError) -> int:
+    """Return the HTTP status of an error: the one place where they are mapped."""
+    if error.code in _STATUS_OF_CODE:
+        return _STATUS_OF_CODE[error.code]
+    if error.code.startswith("unknown-") and error.code != "unknown-parameter":
+        return 404
+    return _STATUS_OF_EXIT[error.exit_code]
+
+
+def converted(command: Command, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return a request's arguments as the command's own types.
+
+    Raises
+    ------
+    WrongUse
+        When one is unknown, missing, or of another type.
+    """
+    fields: list[Any] = []
+    for parameter in command.parameters:
+        if parameter.name in command.here_only:
+            continue
+        if parameter.default is inspect.Parameter.empty:
+            fields.append((parameter.name, parameter.annotation))
+        else:
+            fields.append((parameter.name, parameter.annotation, parameter.default))
+    form = msgspec.defstruct(command.name, fields, forbid_unknown_fields=True, kw_only=True)
+    if any(parameter.name == "detach" for parameter in command.parameters):
+        arguments = {**arguments, "detach": True}
+    try:
+        made = msgspec.convert(arguments, form, strict=False)
+    except msgspec.ValidationError as error:
+        names = ", ".join(field[0] for field in fields)
+        raise WrongUse(
+            f"{command.name}: {error}", f"It takes: {names or 'nothing'}.", command=command.name
+        ) from error
+    return {field[0]: getattr(made, field[0]) for field in fields}
+
+
+def routes() -> list[tuple[str, str]]:
+    """Return every route with its method; a test holds the live server against it."""
+    return [("GET" if row.reads else "POST", f"nbmlops/api/{row.name}") for row in TABLE]

@@ -1,0 +1,232 @@
+"""Traces: from a call, a deployment, a version or a run down to the commit and the cell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from nbmlops import (
+    calllog,
+    deployments,
+    ledger,
+    models,
+    notebook,
+    records,
+    runs,
+    snapshot,
+)
+from nbmlops.errors import (
+    ArtifactMissing,
+    InvalidNotebook,
+    NbmlopsError,
+    UnknownModel,
+    UnknownReference,
+    UnknownRun,
+)
+from nbmlops.records import (
+    CallRecord,
+    DataRecord,
+    DeploymentRecord,
+    Environment,
+    ModelVersion,
+    RunRecord,
+    Trace,
+    TracedEnvironment,
+    TracedSnapshot,
+)
+from nbmlops.workspace import Workspace
+
+
+class _Chain(msgspec.Struct, kw_only=True):
+    """The links found so far, and what should be there and is not."""
+
+    call: CallRecord | None = None
+    deployment: DeploymentRecord | dict[str, Any] | None = None
+    version: ModelVersion | None = None
+    run: RunRecord | None = None
+    missing: list[str]
+
+
+def trace(workspace: Workspace, reference: str) -> Trace:
+    """Return the chain below a call, a deployment, a model version or a run.
+
+    Raises
+    ------
+    UnknownReference
+        When the reference is of another form.
+    NbmlopsError
+        When its first link is unknown; what is missing further down is named in the trace.
+    """
+    kind, slash, name = reference.partition("/")
+    chain = _Chain(missing=[])
+    if not slash or not name:
+        kind = ""
+    if kind == "call":
+        chain.call = calllog.find(workspace.home.calls, name)
+        _deployment(workspace, chain, chain.call.deployment_id)
+    elif kind == "deployment":
+        _deployment(workspace, chain, name)
+        if chain.deployment is None:
+            raise UnknownReference(
+                f"there is no deployment `{name}`", "See them: `nbmlops deployments --all`."
+            )
+    elif kind == "model":
+        chain.version = models.find(workspace, name)
+        _run(workspace, chain, chain.version)
+    elif kind == "run":
+        chain.run = runs.get(workspace, name)
+        _version_of_run(workspace, chain, chain.run)
+    else:
+        raise UnknownReference(
+            f"`{reference[:80]}` leads nowhere",
+            "Write call/ID, deployment/ID, model/NAME:VERSION or run/ID.",
+        )
+    return _told(workspace, chain)
+
+
+def _deployment(workspace: Workspace, chain: _Chain, deployment_id: str) -> None:
+    try:
+        chain.deployment = deployments.get(workspace, deployment_id)
+    except UnknownReference:
+        # The store may have been lost; the ledger has decided.
+        for entry in ledger.entries(workspace.repo):
+            if entry.kind == "deployed" and entry.body.get("deployment_id") == deployment_id:
+                chain.deployment = {**entry.body, "created_at": records.plain(entry.at)}
+    if chain.deployment is None:
+        if chain.call is not None:
+            chain.missing.append(f"deployment/{deployment_id}")
+            _version(workspace, chain, f"{chain.call.model}:{chain.call.version}")
+        return
+    body: dict[str, Any] = records.plain(chain.deployment)
+    _version(workspace, chain, f"{body['model']}:{body['version']}")
+
+
+def _version(workspace: Workspace, chain: _Chain, name: str) -> None:
+    try:
+        chain.version = models.find(workspace, name)
+    except UnknownModel:
+        chain.missing.append(f"model/{name}")
+        return
+    _run(workspace, chain, chain.version)
+
+
+def _run(workspace: Workspace, chain: _Chain, version: ModelVersion) -> None:
+    try:
+        chain.run = runs.get(workspace, version.run_id)
+        return
+    except UnknownRun:
+        pass
+    try:
+        chain.run = records.load(workspace.artifacts.get(version.run_digest), RunRecord)
+    except ArtifactMissing:
+        chain.missing.append(f"run/{version.run_id}")
+
+
+def _version_of_run(workspace: Workspace, chain: _Chain, run: RunRecord) -> None:
+    if run.model_versions:
+        try:
+            chain.version = models.find(workspace, run.model_versions[0])
+        except UnknownModel:
+            chain.missing.append(f"model/{run.model_versions[0]}")
+
+
+def _told(workspace: Workspace, chain: _Chain) -> Trace:
+    found = _snapshot(workspace, chain)
+    environment = _environment(workspace, chain)
+    return Trace(
+        call=None if chain.call is None else records.plain(chain.call),
+        endpoint=_endpoint(chain),
+        deployment=None if chain.deployment is None else records.plain(chain.deployment),
+        model_version=None if chain.version is None else records.plain(chain.version),
+        run=None if chain.run is None else records.plain(records.replace(chain.run, steps=())),
+        snapshot=found,
+        data=_data(chain),
+        environment=environment,
+        complete=not chain.missing,
+        missing=tuple(chain.missing),
+    )
+
+
+def _endpoint(chain: _Chain) -> dict[str, Any] | None:
+    if chain.deployment is None:
+        return {"endpoint": chain.call.endpoint} if chain.call else None
+    body: dict[str, Any] = records.plain(chain.deployment)
+    return {"endpoint": body["endpoint"], "url": body.get("url")}
+
+
+def _data(chain: _Chain) -> tuple[DataRecord, ...]:
+    if chain.run is not None and chain.run.data:
+        return chain.run.data
+    return chain.version.data if chain.version else ()
+
+
+def _snapshot(workspace: Workspace, chain: _Chain) -> TracedSnapshot | None:
+    version, run = chain.version, chain.run
+    if version is None and run is None:
+        return None
+    commit = version.commit if version else run.commit if run else ""
+    snapshot_id = version.snapshot if version else run.snapshot if run else ""
+    if not snapshot.exists(workspace.repo, commit):
+        chain.missing.append(f"commit/{commit}")
+    elif not snapshot.is_held(workspace.repo, snapshot_id, commit):
+        chain.missing.append(f"snapshot/{snapshot_id}")
+    step = run.steps[-1] if run and run.steps else None
+    path = version.notebook if version else step.notebook if step else None
+    blob = version.notebook_blob if version else step.notebook_blob if step else None
+    cell_id = version.cell_id if version else None
+    cell = version.cell if version else None
+    return TracedSnapshot(
+        commit=commit,
+        notebook=path,
+        notebook_blob=blob,
+        cell_id=cell_id,
+        source=_source(workspace, chain, blob, cell),
+        cell=cell,
+        dirty=run.dirty if run else None,
+        base_commit=run.base_commit if run else None,
+    )
+
+
+def _source(
+    workspace: Workspace, chain: _Chain, blob_id: str | None, position: int | None
+) -> str | None:
+    if blob_id is None:
+        return None
+    data = snapshot.blob(workspace.repo, blob_id)
+    if data is None:
+        chain.missing.append(f"notebook/{blob_id}")
+        return None
+    try:
+        parsed = notebook.parse(data, blob_id)
+    except InvalidNotebook:
+        chain.missing.append(f"notebook/{blob_id}")
+        return None
+    tagged = parsed.tagged("train")
+    for cell in parsed.cells:
+        if cell.position == position:
+            return cell.source
+    return tagged.source if tagged else None
+
+
+def _environment(workspace: Workspace, chain: _Chain) -> TracedEnvironment | None:
+    kept = (
+        next((a for a in chain.run.artifacts if a.kind == "environment"), None)
+        if (chain.run)
+        else None
+    )
+    digest = (
+        chain.version.files["environment"].digest
+        if chain.version
+        else kept.digest
+        if kept
+        else None
+    )
+    if digest is None:
+        return None
+    try:
+        made = records.load(workspace.artifacts.get(digest), Environment)
+    except NbmlopsError:
+        chain.missing.append(f"environment/{digest}")
+        return None
+    return TracedEnvironment(id=made.environment_id, packages=made.packages)

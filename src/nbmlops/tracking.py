@@ -1,0 +1,233 @@
+"""What a notebook records of its run; runs in the project's environment, inside the kernel.
+
+Inside a job (the runner sets ``NBMLOPS_JOB``) files and events go to a folder that the runner
+reads. Outside a job the same calls work, keep nothing, and say how to keep it. Only the standard
+library, msgspec and nbmlops' own words and pure statistics are imported, besides what the model
+needs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nbmlops import layout, records
+from nbmlops.errors import InvalidParameter, WrongUse
+from nbmlops.records import Event, ModelSchema, utc_now
+
+_HINT = "Outside a run this is not kept; run the notebook as a pipeline: `%mlops train`."
+
+
+def log_metrics(metrics: Mapping[str, float] | None = None, **more: float) -> None:
+    """Record numbers of this run, such as ``log_metrics(accuracy=0.95)``.
+
+    Raises
+    ------
+    InvalidParameter
+        When a value is not a number.
+    """
+    values: dict[str, float] = {}
+    for name, value in {**(metrics or {}), **more}.items():
+        try:
+            values[str(name)] = float(value)
+        except (TypeError, ValueError) as error:
+            raise InvalidParameter(
+                f"the metric `{name}` is {value!r}, not a number",
+                "Log one number for each name.",
+            ) from error
+    _emit("metric", values)
+
+
+def log_artifact(path: str | Path, name: str | None = None) -> None:
+    """Keep a file as an artifact of this run, under its own name or the one given.
+
+    Raises
+    ------
+    WrongUse
+        When there is no such file.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise WrongUse(f"there is no file {source}", f"Write it before you log it: {source}.")
+    _keep_file(source, name or source.name, kind="file")
+
+
+def log_figure(figure: Any, name: str = "figure") -> None:
+    """Keep a figure as a PNG: anything with ``savefig`` (matplotlib) or ``_repr_png_``.
+
+    Raises
+    ------
+    WrongUse
+        When the object can do neither.
+    """
+    import io
+
+    if hasattr(figure, "savefig"):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", bbox_inches="tight")
+        data = buffer.getvalue()
+    elif hasattr(figure, "_repr_png_"):
+        data = figure._repr_png_()
+    else:
+        raise WrongUse(
+            f"{type(figure).__name__} is no figure",
+            "Pass a matplotlib figure, such as `plt.gcf()`.",
+        )
+    _keep_bytes(data, f"{name.removesuffix('.png')}.png", kind="figure", media_type="image/png")
+
+
+def data(path: str | Path) -> Path:
+    """Return the path, and record the SHA-256 of the file, or of all files below the folder.
+
+    Raises
+    ------
+    WrongUse
+        When it is not there.
+    """
+    source = Path(path)
+    if not source.exists():
+        raise WrongUse(
+            f"there is no data at {source}",
+            "A job sees what git sees: files that .gitignore names are not in it."
+            " Write the file in an earlier step, or commit it.",
+        )
+    digest = hashlib.sha256()
+    files = sorted(source.rglob("*")) if source.is_dir() else [source]
+    for file in files:
+        if file.is_file():
+            if source.is_dir():
+                digest.update(file.relative_to(source).as_posix().encode() + b"\0")
+            with file.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+    _emit("data", {"name": _name_of(source), "digest": digest.hexdigest()})
+    return source
+
+
+def _name_of(source: Path) -> str:
+    """Return the path from the project's folder on, wherever the notebook stands in it."""
+    project = os.environ.get(layout.PROJECT_VARIABLE)
+    resolved = source.resolve()
+    if project and resolved.is_relative_to(project):
+        return resolved.relative_to(project).as_posix()
+    return source.as_posix()
+
+
+def log_model(
+    model: Any,
+    *,
+    name: str | None = None,
+    train: tuple[Any, Any],
+    test: tuple[Any, Any] | None = None,
+    metrics: Mapping[str, float] | None = None,
+) -> None:
+    """Keep a fitted scikit-learn model with its schema and reference profile.
+
+    ``train`` and ``test`` are pairs ``(X, y)``: X a DataFrame or an array of shape
+    (rows, columns), y of shape (rows,). When the whole run has succeeded the model becomes the
+    next version of ``name`` (the pipeline's name unless given). From ``test`` its score is
+    recorded too: accuracy for a classifier, R squared for a regressor.
+
+    Raises
+    ------
+    ModelRefused
+        When the model cannot be kept in the skops format, holds types that are not trusted, or
+        the training data cannot be described as columns.
+    """
+    from nbmlops import formats
+    from nbmlops import schema as contracts
+    from nbmlops.monitoring import profile
+
+    x_train, y_train = train
+    schema = contracts.infer(
+        x_train,
+        y_train,
+        classes=getattr(model, "classes_", None),
+        probabilities=hasattr(model, "predict_proba"),
+    )
+    reference = profile.reference_profile(_columns(x_train), schema, y_train)
+    scores = {str(key): float(value) for key, value in (metrics or {}).items()}
+    if test is not None:
+        scores = {**_scores(model, schema, *test), **scores}
+    content = formats.to_bytes(model)
+    chosen = layout.checked_name(
+        name or os.environ.get(layout.PIPELINE_VARIABLE) or "model", "model"
+    )
+    files = {
+        "model": _keep_bytes(content, f"models/{chosen}/model.skops", kind="model"),
+        "schema": _keep_bytes(records.dump(schema), f"models/{chosen}/schema.json", kind="model"),
+        "profile": _keep_bytes(
+            records.dump(reference), f"models/{chosen}/profile.json", kind="model"
+        ),
+    }
+    if scores:
+        _emit("metric", scores)
+    _emit("model", {"name": chosen, "format": formats.SKOPS, "files": files, "metrics": scores})
+
+
+def _columns(features: Any) -> dict[str, Any]:
+    if hasattr(features, "columns"):
+        return {str(name): features[name] for name in features.columns}
+    return {f"x{index}": features[:, index] for index in range(features.shape[1])}
+
+
+def _scores(model: Any, schema: ModelSchema, x_test: Any, y_test: Any) -> dict[str, float]:
+    metric = "accuracy" if schema.output.kind == "label" else "r2"
+    return {metric: float(model.score(x_test, y_test))}
+
+
+def _folder() -> Path | None:
+    folder = os.environ.get(layout.TRACKING_VARIABLE)
+    return Path(folder) if folder and os.environ.get(layout.JOB_VARIABLE) else None
+
+
+def _emit(kind: str, values: dict[str, Any]) -> None:
+    folder = _folder()
+    if folder is None:
+        sys.stderr.write(f"nbmlops: {kind} {', '.join(map(str, values))[:120]}. {_HINT}\n")
+        return
+    line = records.dump(Event(kind=kind, at=utc_now(), values=values)) + b"\n"
+    descriptor = os.open(folder / layout.EVENTS_FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(descriptor, line)
+    finally:
+        os.close(descriptor)
+
+
+def _keep_file(source: Path, name: str, kind: str) -> str:
+    folder = _folder()
+    if folder is not None:
+        place = _place(folder, name)
+        shutil.copyfile(source, place)
+        _announce(place, name, kind, None)
+    else:
+        _emit("artifact", {"name": name})
+    return name
+
+
+def _keep_bytes(content: bytes, name: str, kind: str, media_type: str | None = None) -> str:
+    folder = _folder()
+    if folder is not None:
+        place = _place(folder, name)
+        place.write_bytes(content)
+        _announce(place, name, kind, media_type)
+    return name
+
+
+def _place(folder: Path, name: str) -> Path:
+    # The name is a label that travels in the event; the file's own name is made here.
+    files = folder / "files"
+    files.mkdir(exist_ok=True)
+    return files / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+
+
+def _announce(place: Path, name: str, kind: str, media_type: str | None) -> None:
+    values: dict[str, Any] = {"name": name, "file": place.name, "kind": kind}
+    if media_type:
+        values["media_type"] = media_type
+    _emit("artifact", values)

@@ -1,0 +1,61 @@
+"""Show a monitoring report in a cell."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import Any
+
+from nbmlops.records import MonitorReport
+from nbmlops.widgets.drift_report import html, text
+
+__all__ = ["StaticReport", "mimebundle", "show"]
+
+
+def show(report: MonitorReport) -> Any:
+    """Return what a cell displays of a report.
+
+    In a kernel with anywidget that is a live widget, elsewhere a static object. Both carry the
+    report as text, HTML and PNG as well, so a reopened or converted notebook, a git host and a
+    mail show the same answers.
+    """
+    if not _in_kernel():
+        return StaticReport(report)
+    try:
+        from nbmlops.widgets.drift_widget import DriftWidget
+    except ImportError:
+        return StaticReport(report)
+    return DriftWidget(report)
+
+
+def mimebundle(report: MonitorReport) -> dict[str, str]:
+    """Return the report in every form that needs no script; a picture where matplotlib is."""
+    bundle = {"text/plain": text(report), "text/html": html(report)}
+    try:
+        from nbmlops.widgets.drift_picture import png
+
+        bundle["image/png"] = b64encode(png(report)).decode("ascii")
+    except ImportError:
+        pass
+    return bundle
+
+
+class StaticReport:
+    """A report that displays itself as text, HTML and PNG."""
+
+    def __init__(self, report: MonitorReport) -> None:
+        self.report = report
+
+    def __repr__(self) -> str:
+        return text(self.report)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return mimebundle(self.report)
+
+
+def _in_kernel() -> bool:
+    """Return whether this is a kernel, whose front end may have a browser."""
+    try:
+        from IPython.core.getipython import get_ipython
+    except ImportError:
+        return False
+    return getattr(get_ipython(), "kernel", None) is not None

@@ -1,0 +1,189 @@
+"""A monitoring report as text and as HTML: pure functions of one document.
+
+The HTML is one self-contained piece, styled and with inline SVG; where a host strips both (an
+untrusted notebook, an e-mail) what is left is a heading, a list and a table that read as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from nbmlops.records import ColumnReport, Distribution, MonitorReport
+from nbmlops.widgets import wording
+
+CSS_PATH = Path(__file__).parent / "static" / "drift.css"
+
+_TEXT_ROWS = 40
+_NAME_WIDTH = 32
+_SVG_WIDTH, _SVG_HEIGHT = 180, 36
+
+
+# --- text -------------------------------------------------------------------------------------
+
+
+def text(report: MonitorReport) -> str:
+    """Return the report as aligned plain text, for a terminal, a log or a mail."""
+    origin = wording.origin(report)
+    lines = [
+        f"{report.verdict.upper()}  {wording.title(report)}{f' ({origin})' if origin else ''}",
+        f"  window     {wording.window(report)}",
+        f"  reference  {wording.reference(report)}",
+        "",
+    ]
+    lines += [
+        f"  {answer.answer:<7}  {name:<11}  {wording.clean(answer.reason)}"
+        for name, _, answer in wording.answers(report)
+    ]
+    columns = wording.ordered(report)
+    if report.prediction is not None:
+        columns.insert(0, report.prediction)
+    if columns:
+        lines += ["", *_text_table(columns[:_TEXT_ROWS])]
+    if len(columns) > _TEXT_ROWS:
+        lines.append(f"  … and {len(columns) - _TEXT_ROWS} more columns")
+    return "\n".join(lines)
+
+
+def _text_table(columns: Sequence[ColumnReport]) -> list[str]:
+    heads = ("column", "verdict", "distance", "limit", "p", "missing", "remark")
+    rows = [heads, *(_text_row(column) for column in columns)]
+    widths = [max(len(row[index]) for row in rows) for index in range(len(heads))]
+    rights = {2, 3, 4, 5}
+    return [
+        "  "
+        + "  ".join(
+            cell.rjust(width) if index in rights else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _text_row(column: ColumnReport) -> tuple[str, ...]:
+    value = column.effect.value if column.effect else None
+    threshold = column.effect.threshold if column.effect else None
+    return (
+        wording.clipped(column.name, _NAME_WIDTH),
+        column.verdict,
+        wording.effect(value),
+        wording.number(threshold),
+        wording.p_value(column.p_value),
+        wording.share(column.missing_share),
+        "" if column.verdict == "ok" else wording.clipped(column.reason, 100),
+    )
+
+
+# --- HTML -------------------------------------------------------------------------------------
+
+
+def html(report: MonitorReport) -> str:
+    """Return the report as one piece of static HTML, with styles and pictures inside."""
+    origin = wording.origin(report)
+    columns = wording.ordered(report)
+    prediction = [] if report.prediction is None else [report.prediction]
+    drifted = sum(column.verdict == "drift" for column in columns)
+    heading = f"{len(columns)} features, {drifted} drifted" if columns else "No features"
+    return "".join(
+        (
+            f"<style>{CSS_PATH.read_text(encoding='utf-8')}</style>",
+            f'<div class="nbm-drift" data-verdict="{_safe(report.verdict)}">',
+            '<div class="nbm-head"><h3 class="nbm-title">',
+            f"{_badge(report.verdict)} <span>{_safe(wording.title(report))}</span></h3>",
+            '<p class="nbm-facts">',
+            f"{_safe(origin)} · " if origin else "",
+            f"{_safe(wording.window(report))} · against {_safe(wording.reference(report))}</p>",
+            "</div>",
+            f'<ul class="nbm-cards">{_html_cards(report)}</ul>',
+            f'<h4 class="nbm-subtitle">{_safe(heading)}</h4>',
+            _LEGEND,
+            _html_table([*prediction, *columns]),
+            "</div>",
+        )
+    )
+
+
+_LEGEND = (
+    '<p class="nbm-legend"><span class="nbm-key" data-side="reference"></span> training '
+    '<span class="nbm-key" data-side="window"></span> window</p>'
+)
+
+
+def _safe(value: str) -> str:
+    return escape(wording.clean(value), quote=True)
+
+
+def _badge(state: str) -> str:
+    words = f"{wording.VERDICT_MARKS[state]} {_safe(state)}"
+    return f'<span class="nbm-badge" data-state="{_safe(state)}">{words}</span>'
+
+
+def _html_cards(report: MonitorReport) -> str:
+    return "".join(
+        f'<li class="nbm-card" data-state="{_safe(answer.answer)}">'
+        f'<p class="nbm-asked">{_safe(asked)}</p>'
+        f'<p class="nbm-answer"><strong>{wording.ANSWER_MARKS[answer.answer]} '
+        f"{_safe(answer.answer)}</strong></p>"
+        f'<p class="nbm-reason">{_safe(answer.reason)}</p></li>'
+        for _, asked, answer in wording.answers(report)
+    )
+
+
+def _html_table(columns: Sequence[ColumnReport]) -> str:
+    heads = ("Column", "Verdict", "Distribution", "Distance", "p", "Missing", "Remark")
+    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
+    body = "".join(_html_row(column) for column in columns)
+    return f'<table class="nbm-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _html_row(column: ColumnReport) -> str:
+    value = column.effect.value if column.effect else None
+    limit = f" / {wording.number(column.effect.threshold)}" if column.effect else ""
+    cells = (
+        f'<th scope="row">{_safe(wording.clipped(column.name, 80))}</th>',
+        f"<td>{_badge(column.verdict)}</td>",
+        f"<td>{svg(column)}</td>",
+        f'<td class="nbm-number">{_safe(wording.effect(value) + limit)}</td>',
+        f'<td class="nbm-number">{_safe(wording.p_value(column.p_value))}</td>',
+        f'<td class="nbm-number">{_safe(wording.share(column.missing_share))}</td>',
+        f"<td>{_safe(wording.clipped(column.reason, 240))}</td>",
+    )
+    return f'<tr data-state="{_safe(column.verdict)}">{"".join(cells)}</tr>'
+
+
+def svg(column: ColumnReport) -> str:
+    """Return both distributions of a column as inline SVG: training behind, window in front."""
+    drawn = column.distribution
+    if drawn is None or not drawn.reference:
+        return ""
+    top = max(*drawn.reference, *drawn.window) or 1.0
+    step = _SVG_WIDTH / len(drawn.reference)
+    bars = "".join(
+        _bars(shares, side, top, step)
+        for side, shares in (("reference", drawn.reference), ("window", drawn.window))
+    )
+    label = _safe(f"training and window of {wording.clipped(column.name, 60)}, {extent(drawn)}")
+    return (
+        f'<svg class="nbm-svg" role="img" aria-label="{label}" '
+        f'viewBox="0 0 {_SVG_WIDTH} {_SVG_HEIGHT}" width="{_SVG_WIDTH}" height="{_SVG_HEIGHT}">'
+        f"{bars}</svg>"
+    )
+
+
+def _bars(shares: Sequence[float], side: str, top: float, step: float) -> str:
+    inset = 0.04 if side == "reference" else 0.26
+    rectangles = (
+        f'<rect x="{(index + inset) * step:.1f}" width="{(1 - 2 * inset) * step:.1f}" '
+        f'y="{_SVG_HEIGHT * (1 - value / top):.1f}" height="{_SVG_HEIGHT * value / top:.1f}"/>'
+        for index, value in enumerate(shares)
+        if value > 0
+    )
+    return f'<g data-side="{side}">{"".join(rectangles)}</g>'
+
+
+def extent(drawn: Distribution) -> str:
+    """Return from where to where the bins reach, or how many there are."""
+    if drawn.edges:
+        return f"{wording.number(drawn.edges[0])} to {wording.number(drawn.edges[-1])}"
+    return f"{len(drawn.labels or ())} categories"

@@ -1,0 +1,558 @@
+"""The worker: one model, loaded in the project's environment, behind the V2 protocol.
+
+``python -m nbmlops.worker`` reads ``$NBMLOPS_INBOX/spec.json``, verifies the model's digest before
+anything of it is looked at, and listens where ``$NBMLOPS_LISTEN`` says: ``unix:/path.sock``, or
+``tcp:HOST:PORT`` with the bearer token of ``$NBMLOPS_WORKER_TOKEN``, without which it listens on
+no other machine's reach. It has one client, the front, which sends whole batches; predictions are
+made one batch at a time.
+
+It is ready once the schema's example has been answered. On SIGTERM it is no longer ready, answers
+what it has and what is still on its way, and ends with 0.
+
+The model gets what it was trained on: a DataFrame with the training's column names and dtypes, or
+a matrix if it was trained on an array (or pandas is not there). A null is NaN, also in a column of
+texts; in a column of truth values without a dtype of its own it is ``None``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import http.server
+import importlib.util
+import json
+import os
+import re
+import signal
+import socket
+import socketserver
+import stat
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager, suppress
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nbmlops import formats, schema, tensors
+from nbmlops._version import __version__
+from nbmlops.errors import (
+    ArtifactCorrupt,
+    DeploymentFailed,
+    ModelRefused,
+    NbmlopsError,
+    WrongUse,
+)
+from nbmlops.records import Column, ModelSchema, WorkerSpec, load
+from nbmlops.tensors import HEADER_LENGTH, Address, InvalidTensors, Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+BODY_LIMIT_BYTES = 256 * 1024 * 1024
+IDLE_TIMEOUT_S = 300.0  # longer than the front keeps a connection, which so is never cut by us
+DRAIN_LIMIT_S = 30.0
+QUIET_S = 0.25  # nothing has come for so long: nothing is on its way any more
+
+_INBOX, _LISTEN, _TOKEN = "NBMLOPS_INBOX", "NBMLOPS_LISTEN", "NBMLOPS_WORKER_TOKEN"
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
+
+# --- the model ----------------------------------------------------------------------------------
+
+
+def load_model(spec: WorkerSpec, inbox: Path) -> Any:
+    """Return the model of a spec, whose file has the digest that the spec names.
+
+    Raises
+    ------
+    ArtifactCorrupt
+        When the file's SHA-256 is another; nothing of it has been loaded then.
+    ModelRefused
+        When the format is not skops, or a type in it is not trusted.
+    """
+    if spec.format != formats.SKOPS:
+        raise ModelRefused(f"models in the format {spec.format!r} are not loaded", "Use skops.")
+    if Path(spec.model_file).name != spec.model_file:
+        raise ModelRefused(f"{spec.model_file[:120]!r} is not a file of the inbox")
+    path = inbox / spec.model_file
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != spec.model_digest:
+        raise ArtifactCorrupt(
+            f"the model's file has the digest {found[:12]}, not {spec.model_digest[:12]}",
+            "Deploy the version again: `nbmlops deploy`.",
+        )
+    return formats.load(path)
+
+
+class Predictor:
+    """A loaded model that takes and gives tensors, one batch at a time."""
+
+    def __init__(self, model: Any, contract: ModelSchema) -> None:
+        self._model = model
+        self._schema = contract
+        self._lock = threading.Lock()
+        names = [column.name for column in contract.columns]
+        # Names that nobody has given, and a model that knows of none: it was trained on an array.
+        from_array = not hasattr(model, "feature_names_in_") and names == [
+            f"x{index}" for index in range(len(names))
+        ]
+        self._frames = importlib.util.find_spec("pandas") is not None and not from_array
+
+    def warm_up(self) -> None:
+        """Answer the schema's example, so that the first call is as quick as the next.
+
+        Raises
+        ------
+        DeploymentFailed
+            When the model cannot, in this environment.
+        """
+        if not self._schema.example:
+            return
+        try:
+            columns = schema.check(self._schema, [self._schema.example])
+            body, length = tensors.encode_request(schema.inputs(self._schema, columns))
+            outputs = self.predict(tensors.decode_request(body, length)[0])
+            schema.predictions(self._schema, {one.name: one for one in outputs}, 1)
+        except Exception as error:  # whatever the model raises
+            traceback.print_exc()
+            raise DeploymentFailed(
+                f"the model cannot answer its example: {_told(error)}",
+                "Check that the environment is the one it was trained in.",
+            ) from error
+
+    def predict(self, inputs: Mapping[str, Tensor]) -> list[Tensor]:
+        """Return ``prediction`` [n] and, for classifiers that have them, ``probability`` [n, k].
+
+        Raises
+        ------
+        InvalidTensors
+            When the inputs are not the schema's columns. What the model raises is passed on.
+        """
+        rows = self._rows(inputs)
+        with self._lock:
+            table = self._table(inputs, rows)
+            outputs = [_prediction(self._schema, self._model.predict(table), rows)]
+            if self._schema.output.probabilities:
+                shares = _array(self._model.predict_proba(table), "float64")
+                outputs.append(Tensor("probability", "FP64", shares.shape, shares.ravel().tolist()))
+        return outputs
+
+    def _rows(self, inputs: Mapping[str, Tensor]) -> int:
+        rows: int | None = None
+        for column in self._schema.columns:
+            tensor = inputs.get(column.name)
+            if tensor is None:
+                raise InvalidTensors(f"there is no input {column.name[:120]!r}")
+            if tensor.datatype != schema.datatype(column):
+                raise InvalidTensors(
+                    f"input {column.name[:120]!r} is {tensor.datatype},"
+                    f" not {schema.datatype(column)}"
+                )
+            if tensor.shape[1:] not in {(), (1,)} or rows not in {None, tensor.shape[0]}:
+                raise InvalidTensors(
+                    f"input {column.name[:120]!r} has the shape {list(tensor.shape)},"
+                    f" not [{'n' if rows is None else rows}]"
+                )
+            rows = tensor.shape[0]
+        if len(inputs) != len(self._schema.columns):
+            known = {column.name for column in self._schema.columns}
+            extra = next(name for name in inputs if name not in known)
+            raise InvalidTensors(f"the model has no input {extra[:120]!r}")
+        if not rows:
+            raise InvalidTensors("there are no rows")
+        return rows
+
+    def _table(self, inputs: Mapping[str, Tensor], rows: int) -> Any:
+        columns = self._schema.columns
+        if not self._frames:
+            return _matrix(columns, inputs, rows)
+        import pandas as pd
+
+        if all(schema.datatype(one) == "FP64" and one.dtype in _DOUBLE for one in columns):
+            # One block of numbers, which is by far the quickest table to make.
+            names = [column.name for column in columns]
+            return pd.DataFrame(_matrix(columns, inputs, rows), columns=names, copy=False)
+        return pd.DataFrame(
+            {column.name: _series(column, inputs[column.name].values) for column in columns}
+        )
+
+
+_DOUBLE = (None, "float64")
+
+
+def _matrix(columns: Sequence[Column], inputs: Mapping[str, Tensor], rows: int) -> Any:
+    import numpy as np
+
+    matrix = np.empty((rows, len(columns)), dtype=_matrix_dtype(columns))
+    for index, column in enumerate(columns):
+        matrix[:, index] = _column(column, inputs[column.name].values)
+    return matrix
+
+
+def _matrix_dtype(columns: Sequence[Column]) -> Any:
+    import numpy as np
+
+    kinds = {column.kind for column in columns}
+    if kinds & {"category", "text"}:
+        return np.dtype("object")
+    dtypes = {column.dtype for column in columns}
+    (dtype,) = dtypes if len(dtypes) == 1 else (None,)
+    return np.dtype(dtype or "float64")
+
+
+def _column(column: Column, values: Sequence[Any]) -> Any:
+    """Return a column's values as a numpy array of the kind's own type."""
+    import numpy as np
+
+    if column.kind in {"category", "text"}:
+        return np.array([np.nan if text is None else text for text in values], dtype=object)
+    if column.kind == "boolean" and column.nullable:
+        return np.array([None if flag != flag else flag == 1 for flag in values], dtype=object)  # noqa: PLR0124 NaN
+    return np.asarray(values)
+
+
+def _series(column: Column, values: Sequence[Any]) -> Any:
+    """Return a column with the dtype that it had in training."""
+    import pandas as pd
+
+    series = pd.Series(_column(column, values))
+    if column.dtype is None or str(series.dtype) == column.dtype:
+        return series
+    cast = series.astype(column.dtype)
+    if column.kind == "integer" and not (cast == series)[series.notna()].all():
+        raise ValueError(f"column {column.name} has a number that {column.dtype} cannot hold")
+    return cast
+
+
+def _prediction(contract: ModelSchema, found: Any, rows: int) -> Tensor:
+    output = contract.output
+    if output.kind == "value":
+        values = _array(found, "float64").ravel().tolist()
+        return Tensor("prediction", "FP64", (rows,), values)
+    convert: Any = {"text": str, "integer": int, "boolean": bool, "number": float}
+    labels = [convert[output.class_kind](label) for label in _array(found, None).ravel().tolist()]
+    return Tensor("prediction", schema.LABEL_DATATYPES[output.class_kind], (rows,), labels)
+
+
+def _array(found: Any, dtype: str | None) -> Any:
+    import numpy as np
+
+    return np.asarray(found, dtype=dtype)
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:1000]
+
+
+# --- the server ---------------------------------------------------------------------------------
+
+
+class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
+    """An HTTP/1.1 server on a Unix socket or TCP, with a thread for each connection."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 256
+    allow_reuse_address = True
+
+    def __init__(self, address: Address, spec: WorkerSpec, token: str | None) -> None:
+        self.spec = spec
+        self.token = token
+        self.predictor: Predictor | None = None
+        self.draining = threading.Event()
+        self._changed = threading.Condition()
+        self._busy = 0
+        self._last_s = time.monotonic()
+        self._inode: int | None = None
+        if address.path is not None:
+            self.address_family = socket.AF_UNIX
+            _remove_stale(address.path)
+        elif ":" in address.host:
+            self.address_family = socket.AF_INET6
+        where: Any = str(address.path) if address.path else (address.host, address.port)
+        super().__init__(where, Handler)
+
+    def server_bind(self) -> None:
+        """Bind, on a Unix socket so that only this user can connect."""
+        if self.address_family != socket.AF_UNIX:
+            socketserver.TCPServer.server_bind(self)
+        else:
+            before = os.umask(0o177)
+            try:
+                self.socket.bind(self.server_address)
+            finally:
+                os.umask(before)
+            self._inode = Path(str(self.server_address)).stat().st_ino
+        self.server_name, self.server_port = "worker", 0  # no look-up of names
+
+    def server_close(self) -> None:
+        """Stop listening and remove our own socket file."""
+        super().server_close()
+        if self._inode is not None:
+            path = Path(str(self.server_address))
+            with suppress(FileNotFoundError):
+                if path.stat().st_ino == self._inode:
+                    path.unlink()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether predictions are answered."""
+        return self.predictor is not None and not self.draining.is_set()
+
+    @contextmanager
+    def working(self) -> Generator[None]:
+        """Count a request as being answered."""
+        with self._changed:
+            self._busy += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._busy -= 1
+                self._last_s = time.monotonic()
+                self._changed.notify_all()
+
+    def drain(self) -> None:
+        """Answer what has come and what is on its way, then stop; at most DRAIN_LIMIT_S."""
+        self.draining.set()
+        began_s = self._last_s = time.monotonic()
+        with self._changed:
+            while (now_s := time.monotonic()) < began_s + DRAIN_LIMIT_S:
+                if not self._busy and now_s >= self._last_s + QUIET_S:
+                    break
+                self._changed.wait(QUIET_S)
+        self.shutdown()
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove the socket of a worker that was killed; one that answers is not ours to remove."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise WrongUse(f"{path} is there and is no socket", "Listen somewhere else.")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            path.unlink(missing_ok=True)
+            return
+        except OSError as error:
+            raise WrongUse(f"{path} cannot be listened on: {error}") from error
+    raise WrongUse(f"another worker listens on {path}", "Listen somewhere else.")
+
+
+_PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(/ready|/infer)?")
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers the V2 protocol; errors are ``{"error": ...}`` as the protocol has them."""
+
+    protocol_version = "HTTP/1.1"
+    timeout = IDLE_TIMEOUT_S
+    error_content_type = "application/json"
+    error_message_format = '{"error":"%(code)d %(message)s"}'
+    server: Server  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    _FREE: ClassVar[frozenset[str]] = frozenset({"/v2/health/live", "/v2/health/ready"})
+
+    def setup(self) -> None:
+        """Send small answers at once, where the socket has such an option."""
+        super().setup()
+        if self.server.address_family != socket.AF_UNIX:
+            self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 named by the base class
+        """Keep no access log: the front has the call log."""
+
+    def do_GET(self) -> None:
+        """Answer health and metadata."""
+        with self.server.working():
+            self._get()
+
+    def do_POST(self) -> None:
+        """Answer ``infer``."""
+        with self.server.working():
+            body = self._body()
+            if body is None:
+                return
+            if not self._allowed():
+                self._fail(401, "a bearer token is needed")
+                return
+            found = _PATH.fullmatch(self.path)
+            if found is None or found[3] != "/infer" or not self._is_served(found):
+                self._fail(404, f"nothing is served at {self.path[:200]}")
+                return
+            self._infer(body)
+
+    def _get(self) -> None:
+        ready = self.server.is_ready
+        if self.path == "/v2/health/live":
+            self._answer(200, {"live": True})
+        elif self.path == "/v2/health/ready":
+            self._answer(200 if ready else 503, {"ready": ready})
+        elif not self._allowed():
+            self._fail(401, "a bearer token is needed")
+        elif self.path == "/v2":
+            extensions = ["binary_tensor_data"]
+            self._answer(200, {"name": "nbmlops", "version": __version__, "extensions": extensions})
+        else:
+            found = _PATH.fullmatch(self.path)
+            if found is None or found[3] == "/infer" or not self._is_served(found):
+                self._fail(404, f"nothing is served at {self.path[:200]}")
+            elif found[3] == "/ready":
+                self._answer(200 if ready else 503, {"name": found[1], "ready": ready})
+            else:
+                self._answer(200, metadata(self.server.spec))
+
+    def _is_served(self, found: re.Match[str]) -> bool:
+        spec = self.server.spec
+        return found[1] == spec.model and found[2] in {None, str(spec.version)}
+
+    def _allowed(self) -> bool:
+        token = self.server.token
+        if token is None:
+            return True
+        given = self.headers.get("Authorization", "")
+        return hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
+
+    def _body(self) -> bytes | None:
+        """Return the request's body, or answer why it is not taken and return ``None``."""
+        length = self.headers.get("Content-Length", "")
+        if not re.fullmatch(r"[0-9]{1,15}", length) or "Transfer-Encoding" in self.headers:
+            self.close_connection = True
+            self._fail(411, "a Content-Length is needed")
+            return None
+        if int(length) > BODY_LIMIT_BYTES:
+            self.close_connection = True
+            self._fail(413, f"a body has at most {BODY_LIMIT_BYTES} bytes")
+            return None
+        body = self.rfile.read(int(length))
+        if len(body) != int(length):  # the client has gone
+            self.close_connection = True
+            return None
+        return body
+
+    def _infer(self, body: bytes) -> None:
+        spec, predictor = self.server.spec, self.server.predictor
+        if predictor is None:
+            self._fail(503, "the model is being loaded")
+            return
+        given = self.headers.get(HEADER_LENGTH)
+        if given is not None and not re.fullmatch(r"[0-9]{1,15}", given):
+            self._fail(400, f"{HEADER_LENGTH} is not a number")
+            return
+        try:
+            inputs, wants_binary = tensors.decode_request(body, int(given) if given else None)
+            outputs = predictor.predict(inputs)
+            if not wants_binary:
+                answer = tensors.encode_json_response(spec.model, spec.version, outputs)
+                self._send(200, "application/json", answer)
+                return
+            answer, length = tensors.encode_response(spec.model, spec.version, outputs)
+        except InvalidTensors as error:
+            self._fail(400, error.message)
+        except Exception as error:  # the model's own; it must not take the worker along
+            traceback.print_exc()
+            self._answer(500, {"error": _told(error), "type": type(error).__name__})
+        else:
+            self._send(200, "application/octet-stream", answer, f"{HEADER_LENGTH}: {length}\r\n")
+
+    def _fail(self, status: int, message: str) -> None:
+        self._answer(status, {"error": message})
+
+    def _answer(self, status: int, document: Mapping[str, Any]) -> None:
+        self._send(status, "application/json", json.dumps(document).encode())
+
+    def _send(self, status: int, media_type: str, body: bytes, more: str = "") -> None:
+        if self.server.draining.is_set():
+            self.close_connection = True
+        closing = "Connection: close\r\n" if self.close_connection else ""
+        head = (
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: {media_type}\r\n"
+            f"Content-Length: {len(body)}\r\n{more}{closing}\r\n"
+        )
+        try:
+            self.wfile.write(head.encode("latin-1") + body)  # one write, one packet
+        except OSError:  # the client has gone
+            self.close_connection = True
+
+
+def metadata(spec: WorkerSpec) -> dict[str, Any]:
+    """Return a model's metadata as the V2 protocol has it."""
+    output = spec.schema.output
+    kind = "FP64" if output.kind == "value" else schema.LABEL_DATATYPES[output.class_kind]
+    outputs: list[dict[str, Any]] = [{"name": "prediction", "datatype": kind, "shape": [-1]}]
+    if output.probabilities:
+        width = len(output.classes or ())
+        outputs.append({"name": "probability", "datatype": "FP64", "shape": [-1, width]})
+    return {
+        "name": spec.model,
+        "versions": [str(spec.version)],
+        "platform": f"nbmlops_{spec.format}",
+        "inputs": [
+            {"name": column.name, "datatype": schema.datatype(column), "shape": [-1]}
+            for column in spec.schema.columns
+        ],
+        "outputs": outputs,
+        "properties": {"classes": list(output.classes or ())},
+    }
+
+
+# --- the program --------------------------------------------------------------------------------
+
+
+def main(environ: Mapping[str, str]) -> int:
+    """Serve the model of the inbox until SIGTERM; return the exit code."""
+    began_s = time.monotonic()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        inbox = Path(environ[_INBOX])
+        spec = load((inbox / "spec.json").read_bytes(), WorkerSpec)
+        address = tensors.parse_address(environ[_LISTEN])
+        token = environ.get(_TOKEN) or None
+        if address.path is None and token is None and address.host not in _LOOPBACK:
+            raise WrongUse(f"listening on {address.host} needs {_TOKEN}", f"Set {_TOKEN}.")
+        server = Server(address, spec, token)
+    except (NbmlopsError, OSError, KeyError, ValueError) as error:
+        return _failed(error)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        predictor = Predictor(load_model(spec, inbox), spec.schema)
+        predictor.warm_up()
+        server.predictor = predictor
+        _say(f"{spec.model}:{spec.version} is ready after {time.monotonic() - began_s:.1f} s")
+        stop.wait()
+        _say("stopping")
+        server.drain()
+    except Exception as error:  # loading runs much foreign code
+        return _failed(error)
+    finally:
+        server.server_close()
+    return 0
+
+
+def _failed(error: BaseException) -> int:
+    if isinstance(error, NbmlopsError):
+        _say(f"{error.code}: {error.message} {error.hint}".strip())
+    else:
+        traceback.print_exception(error)
+        _say(f"failed: {_told(error)}")
+    return 1
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"worker: {text}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(os.environ))

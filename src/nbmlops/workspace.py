@@ -1,0 +1,136 @@
+"""The workspace: a project with all its keepers, opened where somebody stands."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Generator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nbmlops import layout, project, records, snapshot
+from nbmlops.artifacts import Artifacts
+from nbmlops.errors import LauncherUnavailable, NoGit, nearest
+from nbmlops.launchers import Launcher
+from nbmlops.layout import Home
+from nbmlops.project import Settings
+from nbmlops.repository import Repository
+
+if TYPE_CHECKING:
+    from nbmlops.store import Store
+
+LAUNCHERS = ("local",)
+
+
+def _silent(_: str) -> None:
+    return None
+
+
+class Workspace:
+    """An open project. The store is opened when it is first used."""
+
+    def __init__(
+        self,
+        root: Path,
+        settings: Settings,
+        repo: Repository,
+        home: Home,
+        *,
+        environ: Mapping[str, str],
+        now: Callable[[], datetime] = records.utc_now,
+        say: Callable[[str], None] = _silent,
+    ) -> None:
+        self.root = root
+        self.settings = settings
+        self.repo = repo
+        self.home = home
+        self.environ = environ
+        self.now = now
+        self.say = say
+        self.artifacts = Artifacts(home.artifacts)
+        self._store: Store | None = None
+        self._launchers: dict[str, Launcher] = {}
+
+    @property
+    def store(self) -> Store:
+        """The store, opened on first use."""
+        if self._store is None:
+            from nbmlops.store import Store
+
+            self._store = Store(self.home.store)
+        return self._store
+
+    @property
+    def cache(self) -> Path:
+        """The folder of environments, shared by all projects of this user."""
+        return layout.cache_dir(self.environ)
+
+    @property
+    def project_dir(self) -> str:
+        """The project's folder within its repository, ``.`` for the top."""
+        return self.root.relative_to(self.repo.top).as_posix()
+
+    def launcher(self, name: str) -> Launcher:
+        """Return the launcher of that name.
+
+        Raises
+        ------
+        LauncherUnavailable
+            When there is none.
+        """
+        if name not in LAUNCHERS:
+            raise LauncherUnavailable(f"there is no launcher `{name}`", nearest(name, LAUNCHERS))
+        if name not in self._launchers:
+            from nbmlops.launchers.local import LocalLauncher
+
+            self._launchers[name] = LocalLauncher(self.home.local_jobs)
+        return self._launchers[name]
+
+    @contextlib.contextmanager
+    def exclusively(self, name: str) -> Generator[None, None, None]:
+        """Hold a lock of this project while the block runs; others wait."""
+        path = self.home.root / "locks" / layout.checked_job(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if self._store is not None:
+            self._store.close()
+
+
+def open_at(
+    start: Path,
+    *,
+    environ: Mapping[str, str] | None = None,
+    say: Callable[[str], None] = _silent,
+) -> Workspace:
+    """Open the project at or above ``start``.
+
+    Raises
+    ------
+    NoProject
+        When there is no ``nbmlops.toml``.
+    NoGit
+        When the project is in no git repository.
+    InvalidSettings
+        When ``nbmlops.toml`` is wrong.
+    """
+    environ = os.environ if environ is None else environ
+    start = start.resolve()
+    root = layout.project_root(start)
+    if root is None:
+        raise project.no_project(start)
+    settings = project.read(root)
+    repo = snapshot.repository_at(root)
+    if repo is None:
+        raise NoGit(
+            f"{root} is in no git repository; a commit stands at the start of every run",
+            f"Make one: `git -C {root} init`.",
+        )
+    home = layout.home_of(repo.common_dir, environ)
+    return Workspace(root, settings, repo, home, environ=environ, say=say)

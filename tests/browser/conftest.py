@@ -1,0 +1,194 @@
+"""A real JupyterLab with the real panel, in a real Chromium."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+TOKEN = "a-token-for-this-test-alone"
+# Below a path, as behind a JupyterHub: a URL that forgets the base fails here.
+BASE_URL = "/user/ada/"
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A running JupyterLab: its address, and the folder that it serves."""
+
+    url: str
+    root: Path
+
+    @property
+    def project(self) -> Path:
+        """The example project."""
+        return self.root / "my-project"
+
+
+def nbmlops(*words: str, cwd: Path) -> dict[str, Any]:
+    """Run a command of the command line and return its document."""
+    done = subprocess.run(
+        [sys.executable, "-m", "nbmlops", *words, "--json"],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    document = json.loads(done.stdout)
+    assert "error" not in document, f"{done.stdout}\n{done.stderr}"
+    return document
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    """Start JupyterLab on a folder with the example project; nothing of it outlives the test."""
+    root = tmp_path / "root"
+    root.mkdir()
+    nbmlops("init", "my-project", "--example", cwd=root)
+    log = tmp_path / "lab.log"
+    port = free_port()
+    url = f"http://127.0.0.1:{port}{BASE_URL}"
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            lab_command(root, port),
+            env=isolated(tmp_path / "jupyter"),
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        wait_until(lambda: answers(f"{url}api/status"), 60, lambda: log.read_text()[-4000:])
+        yield Lab(url=url, root=root)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+        project = root / "my-project"
+        for deployment in nbmlops("deployments", cwd=project)["items"]:
+            nbmlops("undeploy", deployment["endpoint"], cwd=project)
+
+
+def lab_command(root: Path, port: int) -> list[str]:
+    """Return the command that starts JupyterLab on a folder."""
+    return [
+        *(sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root"),
+        f"--ServerApp.port={port}",
+        "--ServerApp.port_retries=0",
+        f"--ServerApp.base_url={BASE_URL}",
+        f"--ServerApp.root_dir={root}",
+        f"--IdentityProvider.token={TOKEN}",
+        "--LabApp.expose_app_in_browser=True",
+    ]
+
+
+def isolated(folder: Path) -> dict[str, str]:
+    """Return an environment in which JupyterLab reads and writes none of the user's own files."""
+    names = {
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_DATA_DIR": "data",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "JUPYTERLAB_SETTINGS_DIR": "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+        "IPYTHONDIR": "ipython",
+    }
+    settings = folder / "settings" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True)
+    quiet = {"fetchNews": "false", "checkForUpdates": False}
+    (settings / "notification.jupyterlab-settings").write_text(json.dumps(quiet))
+    return {**os.environ, **{name: str(folder / path) for name, path in names.items()}}
+
+
+@pytest.fixture
+def page(lab: Lab, tmp_path: Path) -> Iterator[Any]:
+    """Open JupyterLab in Chromium; an error in the page fails the test."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no Chromium: `make test-system` installs Debian's")
+    from playwright.sync_api import sync_playwright
+
+    errors: list[str] = []
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            str(tmp_path / "chromium"),
+            executable_path=chromium,
+            args=CHROMIUM_FLAGS,
+            viewport={"width": 1400, "height": 900},
+        )
+        opened = context.new_page()
+        opened.set_default_timeout(30_000)
+        opened.on("pageerror", lambda error: errors.append(str(error)))
+        opened.goto(f"{lab.url}lab?token={TOKEN}&reset")
+        opened.wait_for_function("window.jupyterapp?.restored")
+        opened.evaluate("window.jupyterapp.restored.then(() => true)")
+        yield opened
+        context.close()
+    assert errors == []
+
+
+@pytest.fixture
+def screenshot(page: Any) -> Callable[[str], None]:
+    """Return what keeps a picture in the folder of ``NBMLOPS_SCREENSHOTS``, if one is named."""
+    folder = os.environ.get("NBMLOPS_SCREENSHOTS")
+
+    def keep(name: str) -> None:
+        if folder:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            page.screenshot(path=str(Path(folder) / f"{name}.png"))
+
+    return keep
+
+
+def answers(url: str) -> bool:
+    """Whether a server answers there at all."""
+    try:
+        urllib.request.urlopen(f"{url}?token={TOKEN}", timeout=5).close()
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def wait_until(holds: Callable[[], bool], seconds: float, why: Callable[[], str]) -> None:
+    """Wait until something holds.
+
+    Raises
+    ------
+    AssertionError
+        When it does not in time; the message says why.
+    """
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            raise AssertionError(why())
+        time.sleep(0.2)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,178 @@
+"""What a data scientist does without leaving JupyterLab, in a real browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.request
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from .conftest import Lab
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(420)]
+
+A_RUN_MS = 180_000
+A_DEPLOYMENT_MS = 90_000
+
+IDLE = """
+async () => {
+  const context = window.jupyterapp.shell.currentWidget.sessionContext;
+  await context.ready;
+  const kernel = context.session?.kernel;
+  return kernel?.connectionStatus === 'connected' && kernel.status === 'idle';
+}
+"""
+
+
+def execute(page: Any, command: str, **args: Any) -> None:
+    """Execute a command of JupyterLab and wait for its end."""
+    page.evaluate(
+        "([id, args]) => window.jupyterapp.commands.execute(id, args).then(() => true)",
+        [command, args],
+    )
+
+
+def run_from_panel(page: Any, screenshot: Callable[[str], None]) -> str:
+    """Run the open notebook with one parameter set, watch it to its end, and return its id."""
+    page.get_by_test_id("parameters").click()
+    page.get_by_test_id("parameter-max_depth").fill("6")
+    screenshot("1-parameters")
+    page.get_by_test_id("run").click()
+    run = page.locator("[data-testid^=run-][data-status=running]").first
+    run.wait_for(timeout=60_000)
+    run_id = run.get_attribute("data-testid").removeprefix("run-")
+    row = page.get_by_test_id(f"run-{run_id}")
+    page.get_by_role("progressbar", name=f"Cells of run {run_id}").wait_for()
+    row.get_by_text(re.compile(r"cell \d+ of \d+")).wait_for(timeout=60_000)
+    screenshot("2-running")
+    page.locator(f"[data-testid=run-{run_id}][data-status=succeeded]").wait_for(timeout=A_RUN_MS)
+    return run_id
+
+
+def test_a_notebook_is_run_deployed_called_and_undeployed_from_the_panel(
+    lab: Lab, page: Any, screenshot: Callable[[str], None]
+) -> None:
+    execute(page, "nbmlops:open")
+    page.get_by_test_id("no-project").wait_for()
+    screenshot("0-no-project")
+    execute(page, "docmanager:open", path="my-project/notebooks/train.ipynb")
+    page.get_by_test_id("run").wait_for()
+    assert page.get_by_test_id("project").inner_text() == "my-project"
+    page.wait_for_function(IDLE)
+
+    run_id = run_from_panel(page, screenshot)
+
+    row = page.get_by_test_id(f"run-{run_id}")
+    row.locator("> button").click()
+    row.get_by_text("accuracy").first.wait_for()
+    assert row.locator("dt", has_text="max_depth").locator("+ dd").inner_text() == "6"
+    page.get_by_test_id(f"logs-{run_id}").click()
+    page.get_by_label(f"Log of run {run_id}").wait_for()
+    row.locator("[aria-label=Steps] li[data-status=succeeded]").nth(1).wait_for()
+    screenshot("3-succeeded")
+    row.locator("> button").click()
+
+    page.get_by_test_id("deploy-cancer:1").click()
+    page.get_by_test_id("deploy-cancer:1").get_by_text("Deploying").wait_for()
+    screenshot("4-deploying")
+    deployment = page.locator("[data-testid=deployment-cancer][data-status=running]")
+    deployment.wait_for(timeout=A_DEPLOYMENT_MS)
+    url = page.get_by_test_id("url-cancer").inner_text().strip()
+    answer = predict(url)
+    assert answer["model"] == "cancer"
+    assert answer["version"] == 1
+    assert answer["predictions"][0]["label"] in {"malignant", "benign"}
+
+    page.get_by_test_id("monitor-cancer").click()
+    questions = page.get_by_role("region", name="Monitor report of cancer").locator("li")
+    questions.first.wait_for(timeout=60_000)
+    assert questions.count() == 4
+    page.locator("[data-testid^=trace-deployment]").click()
+    trace = page.get_by_role("region", name=re.compile("Trace of deployment/"))
+    trace.get_by_text("notebooks/train.ipynb").wait_for(timeout=60_000)
+    page.get_by_test_id("deployment-cancer").scroll_into_view_if_needed()
+    screenshot("5-deployed")
+
+    page.get_by_test_id("undeploy-cancer").click()
+    page.locator(".jp-Dialog").get_by_role("button", name="Undeploy").click()
+    page.get_by_text("Nothing serves now.").wait_for(timeout=60_000)
+    screenshot("6-undeployed")
+    with pytest.raises(OSError, match="refused"):
+        predict(url)
+
+
+def test_a_wrong_parameter_is_refused_in_the_panel_and_starts_nothing(lab: Lab, page: Any) -> None:
+    execute(page, "nbmlops:open")
+    execute(page, "docmanager:open", path="my-project/notebooks/train.ipynb")
+    page.get_by_test_id("parameters").click()
+    page.get_by_test_id("parameter-max_depth").fill("<b>deep</b>")
+    page.get_by_test_id("run").click()
+    problem = page.get_by_role("alert")
+    problem.wait_for()
+    assert problem.get_attribute("data-code") == "invalid-parameter"
+    assert "max_depth" in problem.inner_text()
+    assert page.locator("[data-testid^=run-train-]").count() == 0
+
+
+def test_the_magics_run_the_pipeline_and_show_the_monitor_widget(
+    lab: Lab, page: Any, screenshot: Callable[[str], None]
+) -> None:
+    cells = [
+        "%load_ext nbmlops",
+        "%mlops train train",
+        "%mlops deploy cancer",
+        "%mlops monitor cancer",
+    ]
+    (lab.project / "notebooks" / "watch.ipynb").write_text(notebook(cells))
+    execute(page, "docmanager:open", path="my-project/notebooks/watch.ipynb")
+    page.wait_for_function(IDLE)
+    execute(page, "notebook:run-all-cells")
+    outputs = [
+        page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell").nth(index)
+        .locator(".jp-OutputArea-output")
+        for index in range(len(cells))
+    ]
+    outputs[1].get_by_text("succeeded").first.wait_for(timeout=A_RUN_MS)
+    outputs[2].get_by_text("http://127.0.0.1").first.wait_for(timeout=A_DEPLOYMENT_MS)
+    widget = outputs[3].locator(".jupyter-widgets, .jp-OutputArea-output [data-nbmlops]").first
+    widget.wait_for(timeout=60_000)
+    widget.scroll_into_view_if_needed()
+    assert widget.bounding_box()["height"] > 50
+    screenshot("7-magics")
+
+
+def notebook(sources: list[str]) -> str:
+    """Return a notebook of code cells as JSON."""
+    cells = [
+        {
+            "cell_type": "code",
+            "id": f"cell-{number}",
+            "metadata": {},
+            "source": source,
+            "outputs": [],
+            "execution_count": None,
+        }
+        for number, source in enumerate(sources)
+    ]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return json.dumps(
+        {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+    )
+
+
+def predict(url: str) -> dict[str, Any]:
+    """Call a service with the first row of the data set that its model was trained on."""
+    from sklearn.datasets import load_breast_cancer
+
+    record = load_breast_cancer(as_frame=True).data.iloc[0].to_dict()
+    request = urllib.request.Request(
+        f"{url}/predict",
+        data=json.dumps({"records": [record]}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as response:
+        return json.load(response)

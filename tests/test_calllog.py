@@ -1,0 +1,496 @@
+from __future__ import annotations
+
+import itertools
+import random
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nbmlops import calllog
+from nbmlops.calllog import CallLog
+from nbmlops.errors import ArtifactCorrupt, InvalidName, UnknownCall
+from nbmlops.records import ModelSchema, OutputSchema, Prediction, Route
+
+DEPLOYMENT = "cancer-k3x9q2ab"
+ROUTE = Route(
+    deployment_id=DEPLOYMENT,
+    role="champion",
+    share=100.0,
+    address="unix:/nowhere",
+    model="cancer",
+    version=3,
+    commit="a" * 40,
+    schema=ModelSchema(columns=(), output=OutputSchema(kind="value")),
+)
+HOUR_MS = 3_600_000
+START_MS = 1_790_000_000_000
+
+
+class Clock:
+    def __init__(self, now_ms=START_MS):
+        self.now_ms = now_ms
+
+    def __call__(self):
+        return self.now_ms
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def log(tmp_path, clock):
+    made = CallLog(tmp_path, "cancer", now_ms=clock)
+    yield made
+    made.close()
+
+
+def write(log, value=1.0, **more):
+    answer = (Prediction(value=value),)
+    return log.write(ROUTE, [{"x": value, **more}], answer, latency_ms=1.5)
+
+
+def lines(tmp_path):
+    return [
+        (path, line)
+        for path in sorted((tmp_path / DEPLOYMENT).glob("*.jsonl"))
+        for line in path.read_bytes().splitlines(keepends=True)
+    ]
+
+
+# --- ids ----------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(0, 2**48 - 2), min_size=1, max_size=30), st.randoms())
+def test_ids_grow_whatever_the_clock_does(clock_ms, chance):
+    previous = 0
+    for now_ms in clock_ms:
+        made = calllog.uuid7(now_ms, chance.getrandbits(74), previous)
+        assert made > previous
+        assert made >> 76 & 0xF == 7
+        assert made >> 62 & 0b11 == 0b10
+        assert made < 2**128
+        if now_ms > previous >> 80:
+            assert made >> 80 == now_ms
+        previous = made
+
+
+def test_an_exhausted_millisecond_borrows_from_the_next():
+    full = calllog._assembled(5, 2**74 - 1)
+    assert calllog.uuid7(5, 0, full) >> 80 == 6
+
+
+def test_a_call_id_names_its_deployment():
+    call_id = calllog.new_call_id(DEPLOYMENT, START_MS, random.getrandbits(74))
+    assert calllog.deployment_of(call_id) == DEPLOYMENT
+    assert len(calllog.new_call_id("d" * 63, START_MS, 0)) == 63 + 33
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "x",
+        "../../etc/passwd",
+        "018bcfe5680070008000000000000000",
+        "018bcfe5680070008000000000000000-",
+        "018bcfe5680070008000000000000000-../a",
+        "018bcfe5680070008000000000000000-a/b",
+        "018bcfe5680070008000000000000000-a\n",
+        "018bcfe5680070008000000000000000-A",
+        "018bcfe5680040008000000000000000-a",
+        "018bcfe5680070008000000000000000-" + "a" * 64,
+        "%2e%2e-a",
+        "\0",
+    ],
+)
+def test_what_is_no_call_id_never_touches_a_path(text, tmp_path):
+    with pytest.raises(UnknownCall):
+        calllog.deployment_of(text)
+    with pytest.raises(UnknownCall):
+        calllog.find(tmp_path, text)
+
+
+def test_what_is_no_deployment_id_never_touches_a_path(tmp_path):
+    for wrong in ("..", "a/b", "", "A", "a" * 64):
+        with pytest.raises(InvalidName):
+            calllog.verify(tmp_path, wrong)
+        with pytest.raises(InvalidName):
+            list(calllog.window(tmp_path, wrong, None, None))
+
+
+# --- writing and finding ------------------------------------------------------------------------
+
+
+def test_a_written_call_is_found_by_its_id(tmp_path, log, clock):
+    made = [write(log, float(number)) for number in range(5)]
+    for record in made:
+        assert calllog.find(tmp_path, record.call_id) == record
+    assert [record.sequence for record in made] == [1, 2, 3, 4, 5]
+    assert made[0].at == datetime.fromtimestamp(START_MS / 1000, UTC)
+    (segment,) = (tmp_path / DEPLOYMENT).glob("*.jsonl")
+    assert segment.name.startswith(made[0].call_id[:32] + "-")
+    assert segment.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_call_that_was_never_made_is_unknown_with_a_hint(tmp_path, log, clock):
+    write(log)
+    other = calllog.new_call_id(DEPLOYMENT, START_MS, 0)
+    with pytest.raises(UnknownCall) as caught:
+        calllog.find(tmp_path, other)
+    assert "doctor" in caught.value.hint
+    with pytest.raises(UnknownCall):
+        calllog.find(tmp_path, calllog.new_call_id("elsewhere", START_MS, 0))
+
+
+def test_records_whose_text_looks_like_the_logs_own_do_not_mislead(tmp_path, log):
+    first = write(log)
+    forged = f'\n{{"call_id":"{first.call_id}","sequence":9'
+    write(log, note=forged, call_id=first.call_id)
+    assert calllog.find(tmp_path, first.call_id) == first
+    assert calllog.verify(tmp_path, DEPLOYMENT).problems == ()
+
+
+def test_segments_are_sealed_each_hour_and_calls_found_by_opening_one(
+    tmp_path, log, clock, monkeypatch
+):
+    made = []
+    for _ in range(6):
+        made.append(write(log))
+        clock.now_ms += HOUR_MS // 2
+    clock.now_ms -= 1
+    log.sync()
+    segments = sorted((tmp_path / DEPLOYMENT).glob("*.jsonl"))
+    assert len(segments) == 3
+    assert [path.stat().st_mode & 0o200 for path in segments] == [0, 0, 0o200]
+    opened = []
+    monkeypatch.setattr(
+        Path, "read_bytes", lambda path: opened.append(path) or path.open("rb").read()
+    )
+    for record in made:
+        opened.clear()
+        assert calllog.find(tmp_path, record.call_id) == record
+        assert len(opened) == 1
+
+
+def test_segments_are_sealed_at_their_size(tmp_path, log, monkeypatch):
+    monkeypatch.setattr(calllog, "SEGMENT_LIMIT_BYTES", 2000)
+    made = [write(log) for _ in range(12)]
+    segments = list((tmp_path / DEPLOYMENT).glob("*.jsonl"))
+    assert len(segments) > 2
+    assert all(path.stat().st_size <= 2000 for path in segments)
+    assert [calllog.find(tmp_path, record.call_id) for record in made] == made
+    assert calllog.verify(tmp_path, DEPLOYMENT).problems == ()
+
+
+def test_an_idle_segment_is_sealed_when_its_hour_is_over(tmp_path, log, clock):
+    write(log)
+    clock.now_ms += HOUR_MS
+    log.sync()
+    (segment,) = (tmp_path / DEPLOYMENT).glob("*.jsonl")
+    assert not segment.stat().st_mode & 0o200
+
+
+def test_a_clock_that_goes_back_loses_no_call(tmp_path, log, clock):
+    made = [write(log)]
+    clock.now_ms -= 3 * HOUR_MS
+    made += [write(log), write(log)]
+    clock.now_ms += 9 * HOUR_MS
+    made.append(write(log))
+    assert [calllog.find(tmp_path, record.call_id) for record in made] == made
+    assert [record.call_id for record in made] == sorted(record.call_id for record in made)
+
+
+def test_a_window_gives_the_calls_between_two_times(tmp_path, log, clock, monkeypatch):
+    made = []
+    for _ in range(10):
+        made.append(write(log))
+        clock.now_ms += HOUR_MS // 2
+    everything = list(calllog.window(tmp_path, DEPLOYMENT, None, None))
+    assert everything == made
+    opened = []
+    usual = calllog._Segment.lines
+    monkeypatch.setattr(
+        calllog._Segment, "lines", lambda segment: opened.append(segment) or usual(segment)
+    )
+    got = list(calllog.window(tmp_path, DEPLOYMENT, made[4].at, made[6].at))
+    assert got == made[4:6]
+    assert len(opened) <= 2
+    assert list(calllog.window(tmp_path, DEPLOYMENT, made[9].at, None)) == made[9:]
+    later = made[9].at + timedelta(microseconds=1)
+    assert list(calllog.window(tmp_path, DEPLOYMENT, later, None)) == []
+    assert list(calllog.window(tmp_path, "nothing-yet", None, None)) == []
+
+
+def test_two_processes_write_the_same_deployment_side_by_side(tmp_path, clock):
+    logs = [CallLog(tmp_path, "cancer", now_ms=clock) for _ in range(2)]
+    made = [write(logs[number % 2]) for number in range(10)]
+    assert [calllog.find(tmp_path, record.call_id) for record in made] == made
+    found = calllog.verify(tmp_path, DEPLOYMENT)
+    assert (found.answered, found.records, found.drops, found.problems) == (10, 10, 0, ())
+    assert sorted(found.last_sequence.values()) == [5, 5]
+    for log in logs:
+        log.close()
+
+
+# --- verifying ----------------------------------------------------------------------------------
+
+
+def test_a_record_that_is_removed_leaves_the_chain_valid(tmp_path, log):
+    made = [write(log, float(number)) for number in range(3)]
+    (path, line) = lines(tmp_path)[1]
+    emptied = line[: line.index(b'"record":')] + b'"record":null}\n'
+    path.write_bytes(path.read_bytes().replace(line, emptied))
+    found = calllog.verify(tmp_path, DEPLOYMENT)
+    assert found.problems == ()
+    assert (found.records, found.removed) == (3, 1)
+    with pytest.raises(UnknownCall, match="removed"):
+        calllog.find(tmp_path, made[1].call_id)
+    assert list(calllog.window(tmp_path, DEPLOYMENT, None, None)) == [made[0], made[2]]
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (
+            lambda all_lines: [all_lines[0].replace(b'"x":0.0', b'"x":9.0'), *all_lines[1:]],
+            "digest",
+        ),
+        (lambda all_lines: [all_lines[1], all_lines[0], *all_lines[2:]], "chain"),
+        (lambda all_lines: [all_lines[0], *all_lines[2:]], "chain"),
+        (lambda all_lines: all_lines[:-1], "1 records are missing"),
+        (lambda _: [], "4 records are missing"),
+        (lambda all_lines: [b"junk\n", *all_lines], "changed"),
+        (lambda all_lines: [*all_lines, all_lines[-1]], "sequence 4 after 4"),
+        (
+            lambda all_lines: [all_lines[0].replace(b'nce":1', b'nce":2', 1), *all_lines[1:]],
+            "chain",
+        ),
+    ],
+)
+def test_tampering_is_reported(tmp_path, clock, change, problem):
+    log = CallLog(tmp_path, "cancer", now_ms=clock)
+    made = [write(log, float(number)) for number in range(4)]
+    log.close()
+    before = lines(tmp_path)
+    changed = change([line for _, line in before])
+    before[0][0].chmod(0o600)
+    before[0][0].write_bytes(b"".join(changed))
+    found = calllog.verify(tmp_path, DEPLOYMENT)
+    assert any(problem in one for one in found.problems), found.problems
+    if problem == "digest":
+        with pytest.raises(ArtifactCorrupt):
+            calllog.find(tmp_path, made[0].call_id)
+
+
+def test_a_log_with_nothing_in_it_has_no_problems(tmp_path):
+    found = calllog.verify(tmp_path, DEPLOYMENT)
+    assert (found.answered, found.records, found.drops, found.problems) == (0, 0, 0, ())
+
+
+def test_a_log_is_verified_while_it_is_written(tmp_path):
+    log = CallLog(tmp_path, "cancer")
+    over = threading.Event()
+
+    def keep_writing():
+        while not over.is_set():
+            write(log)
+
+    def keep_syncing():
+        while not over.is_set():
+            log.sync()
+
+    threads = [threading.Thread(target=one) for one in (keep_writing, keep_syncing)]
+    for thread in threads:
+        thread.start()
+    try:
+        seen = []
+        for _ in itertools.count():
+            seen.append(calllog.verify(tmp_path, DEPLOYMENT))
+            if len(seen) >= 20 and seen[-1].records > 100:
+                break
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert {found.problems for found in seen} == {()}
+    log.close()
+    assert calllog.verify(tmp_path, DEPLOYMENT).problems == ()
+
+
+# --- faults -------------------------------------------------------------------------------------
+
+CHILD = textwrap.dedent(
+    """
+    import resource, signal, sys
+    from pathlib import Path
+    sys.path.insert(0, sys.argv[2])
+    from test_calllog import ROUTE, CallLog, write
+    log = CallLog(Path(sys.argv[1]), "cancer")
+    """,
+)
+
+
+def child(tmp_path, program, **more):
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD + textwrap.dedent(program), tmp_path, Path(__file__).parent],
+        stdout=subprocess.PIPE,
+        text=True,
+        **more,
+    )
+
+
+def test_a_killed_process_loses_no_answered_call(tmp_path):
+    process = child(
+        tmp_path,
+        """
+        while True:
+            print(write(log).call_id, flush=True)
+        """,
+    )
+    answered = [process.stdout.readline().strip() for _ in range(300)]
+    process.send_signal(signal.SIGKILL)
+    answered += [line.strip() for line in process.stdout if line.endswith("\n")]
+    process.wait()
+    found = calllog.verify(tmp_path, DEPLOYMENT)
+    assert found.problems == ()
+    assert len(answered) <= found.records <= len(answered) + 1
+    for call_id in random.sample(answered, 50):
+        assert calllog.find(tmp_path, call_id).call_id == call_id
+
+
+def test_a_line_cut_off_by_a_kill_is_skipped_and_then_mended(tmp_path, clock):
+    process = child(tmp_path, "for _ in range(3): write(log)")
+    assert process.wait() == 0
+    process.stdout.close()
+    (segment,) = (tmp_path / DEPLOYMENT).glob("*.jsonl")
+    whole = segment.read_bytes()
+    segment.write_bytes(whole + whole[:70])
+    assert len(list(calllog.window(tmp_path, DEPLOYMENT, None, None))) == 3
+    assert calllog.verify(tmp_path, DEPLOYMENT).problems == ()
+    log = CallLog(tmp_path, "cancer")
+    write(log)
+    assert segment.read_bytes() == whole
+    assert not segment.stat().st_mode & 0o200
+    assert len(list(calllog.window(tmp_path, DEPLOYMENT, None, None))) == 4
+    assert calllog.verify(tmp_path, DEPLOYMENT).problems == ()
+    log.close()
+
+
+def test_a_living_writers_segment_is_left_alone(tmp_path, log):
+    write(log)
+    (segment,) = (tmp_path / DEPLOYMENT).glob("*.jsonl")
+    with segment.open("ab") as file:
+        file.write(b"half a li")
+    other = CallLog(tmp_path, "cancer")
+    write(other)
+    assert segment.read_bytes().endswith(b"half a li")
+    other.close()
+
+
+def test_on_a_full_disk_calls_are_answered_and_the_drops_counted_where_they_survive(tmp_path):
+    # A limit on file sizes fails in the middle of a line, as a full disk does; the count file,
+    # which has its blocks, stays below it.
+    process = child(
+        tmp_path,
+        """
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1500, hard))
+        for _ in range(10):
+            write(log)
+        print(log.drops, flush=True)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        write(log)
+        print("ready", flush=True)
+        sys.stdin.read()
+        """,
+        stdin=subprocess.PIPE,
+    )
+    drops = process.stdout.readline()
+    assert process.stdout.readline() == "ready\n"
+    process.kill()
+    process.communicate()
+    found = calllog.verify(tmp_path, DEPLOYMENT)
+    assert found.problems == ()
+    assert found.answered == 11
+    assert found.drops > 0
+    assert found.records + found.drops == 11
+    assert str(found.drops) in drops
+    assert [call.sequence for call in calllog.window(tmp_path, DEPLOYMENT, None, None)][-1] == 11
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+
+
+def test_drops_at_the_end_are_missed_although_no_record_follows(tmp_path, clock, monkeypatch):
+    log = CallLog(tmp_path, "cancer", now_ms=clock)
+    write(log)
+    monkeypatch.setattr(calllog.os, "write", _no_space)
+    assert write(log).sequence == 2
+    monkeypatch.undo()
+    found = calllog.verify(tmp_path, DEPLOYMENT)
+    assert (found.answered, found.records, found.drops, found.problems) == (2, 1, 1, ())
+    log.close()
+
+
+def _no_space(*_):
+    raise OSError(28, "No space left on device")
+
+
+def test_a_folder_that_cannot_be_made_drops_calls_until_it_can(tmp_path, clock):
+    blocked = tmp_path / "calls"
+    blocked.write_text("not a folder")
+    log = CallLog(blocked, "cancer", now_ms=clock)
+    write(log)
+    assert log.drops == {DEPLOYMENT: 1}
+    assert log.last_error
+    blocked.unlink()
+    (blocked / DEPLOYMENT).mkdir(parents=True)
+    write(log)
+    write(log)
+    log.sync()
+    found = calllog.verify(blocked, DEPLOYMENT)
+    assert (found.answered, found.records, found.drops, found.problems) == (3, 2, 1, ())
+    log.close()
+
+
+def test_a_failed_fsync_is_never_tried_again_on_the_same_segment(tmp_path, log, monkeypatch):
+    first = write(log)
+    tried = []
+
+    def failing(descriptor):
+        tried.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        raise OSError(5, "Input/output error")
+
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("names of open files are read from /proc")
+    monkeypatch.setattr(calllog.os, "fsync", failing)
+    log.sync()
+    second = write(log)
+    log.sync()
+    segments = [path for path in tried if path.endswith(".jsonl")]
+    assert len(segments) == 2
+    assert segments[0] != segments[1]
+    assert log.sync_failures >= 2
+    monkeypatch.undo()
+    assert calllog.find(tmp_path, first.call_id) == first
+    assert calllog.find(tmp_path, second.call_id) == second
+    assert calllog.verify(tmp_path, DEPLOYMENT).problems == ()
+
+
+def test_what_was_not_written_is_not_synced(log, monkeypatch):
+    write(log)
+    log.sync()
+    synced = []
+    monkeypatch.setattr(calllog.os, "fsync", synced.append)
+    log.sync()
+    assert synced == []
