@@ -49,7 +49,7 @@ def _jupyter_labextension_paths() -> list[dict[str, str]]:  # pyright: ignore[re
 
 
 def _jupyter_server_extension_points() -> list[dict[str, str]]:  # pyright: ignore[reportUnusedFunction]
-    return [{"module": "nbmlops.server_extension"}]
+    return [{"module": "nbmlops"}]
 
 
 def _load_jupyter_server_extension(server_app: Any) -> None:  # pyright: ignore[reportUnusedFunction]

@@ -185,21 +185,21 @@ def _type_of(value: Any) -> str:
     return "Any" if value is None else type(value).__name__
 
 
-def _comments(source: str) -> dict[int, str]:
-    comments: dict[int, str] = {}
-    try:
+def _comments(source: str) -> dict[int, tuple[str, bool]]:
+    """Return each line's comment, and whether the line holds nothing else."""
+    comments: dict[int, tuple[str, bool]] = {}
+    with contextlib.suppress(tokenize.TokenError, IndentationError):
         for token in tokenize.generate_tokens(io.StringIO(source).readline):
             if token.type == tokenize.COMMENT:
-                comments[token.start[0]] = token.string.lstrip("# ").rstrip()
-    except (tokenize.TokenError, IndentationError):
-        return comments
+                alone = token.line.lstrip().startswith("#")
+                comments[token.start[0]] = (token.string.lstrip("# ").rstrip(), alone)
     return comments
 
 
-def _help(comments: dict[int, str], node: ast.stmt) -> str | None:
-    if own := comments.get(node.end_lineno or node.lineno):
-        return own
-    return comments.get(node.lineno - 1) if node.lineno - 1 in comments else None
+def _help(comments: dict[int, tuple[str, bool]], node: ast.stmt) -> str | None:
+    behind, _ = comments.get(node.end_lineno or node.lineno, (None, False))
+    above, alone = comments.get(node.lineno - 1, (None, False))
+    return behind or (above if alone else None)
 
 
 _SCALARS: dict[str, Any] = {
@@ -220,6 +220,8 @@ _SCALARS: dict[str, Any] = {
 def _python_type(node: ast.expr, spelled: str, name: str) -> Any:
     if isinstance(node, ast.Constant) and node.value is None:
         return None
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return _python_type(ast.parse(node.value, mode="eval").body, spelled, name)
     if isinstance(node, ast.Attribute):
         return _python_type(ast.Name(node.attr), spelled, name)
     if isinstance(node, ast.Name) and node.id in _SCALARS:

@@ -21,7 +21,7 @@ import tarfile
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -47,11 +47,26 @@ _FILE_LIMIT_BYTES = 2 * 2**30
 _TYPES = {"model": "application/octet-stream", "executed": "application/x-ipynb+json"}
 
 
+class Redaction:
+    """Takes the values of secrets out of whatever is written; short ones would hit chance text."""
+
+    def __init__(self, values: Iterable[str]) -> None:
+        spelled = {s for v in values if len(v) >= 4 for s in (v, json.dumps(v)[1:-1])}
+        self._spelled = sorted(spelled, key=len, reverse=True)
+
+    def __call__(self, text: str) -> str:
+        """Return the text with ``[secret]`` in their places."""
+        for value in self._spelled:
+            text = text.replace(value, "[secret]")
+        return text
+
+
 class Console:
     """Standard output, shared by the cells' text and the events between its lines."""
 
-    def __init__(self, stream: TextIO, copy: Path) -> None:
+    def __init__(self, stream: TextIO, copy: Path, redacted: Redaction) -> None:
         self._stream = stream
+        self._redacted = redacted
         self._lock = threading.Lock()
         self._at_line_start = True
         self._marker = secrets.token_hex(16)
@@ -62,7 +77,7 @@ class Console:
         """Write what a cell printed."""
         if text:
             with self._lock:
-                self._stream.write(text)
+                self._stream.write(self._redacted(text))
                 self._stream.flush()
                 self._at_line_start = text.endswith("\n")
         return len(text)
@@ -73,7 +88,7 @@ class Console:
 
     def event(self, event: Event) -> None:
         """Write an event as a line of its own, and to the runner's copy."""
-        line = records.dump(event).decode()
+        line = self._redacted(records.dump(event).decode())
         with self._lock:
             self._stream.write(f"{'' if self._at_line_start else chr(10)}{self._marker} {line}\n")
             self._stream.flush()
@@ -104,8 +119,10 @@ def parse_events(lines: Iterator[str]) -> tuple[list[Event], list[str]]:
 class Run:
     """The state of one attempt while it runs."""
 
-    def __init__(self, spec: RunSpec, outbox: Path, attempt: str, console: Console) -> None:
+    def __init__(self, spec: RunSpec, outbox: Path, attempt: str) -> None:
         self.spec = spec
+        self.redacted = Redaction(os.environ.get(name, "") for name in spec.secrets)
+        console = Console(sys.stdout, outbox / layout.EVENTS_FILE, self.redacted)
         self.outbox = outbox
         self.attempt = attempt
         self.console = console
@@ -228,7 +245,7 @@ def main() -> int:
     outbox = Path(os.environ.pop(layout.OUTBOX_VARIABLE)) / attempt
     outbox.mkdir(parents=True, exist_ok=True)
     spec = records.load((inbox / layout.SPEC_FILE).read_bytes(), RunSpec)
-    run = Run(spec, outbox, attempt, Console(sys.stdout, outbox / layout.EVENTS_FILE))
+    run = Run(spec, outbox, attempt)
     run.emit("started", values={"attempt": attempt, "run_id": spec.run_id})
     work = outbox / "work"
     status = Status.FAILED
@@ -284,7 +301,8 @@ def _describe_kernel(folder: Path, spec: RunSpec) -> None:
     """Name the project's interpreter as a Jupyter kernel that only this job sees."""
     kernel = folder / "kernels" / KERNEL
     kernel.mkdir(parents=True)
-    command = [spec.python, "-Xfrozen_modules=off", "-m", "ipykernel_launcher"]
+    # Errors only: ipykernel warns of its unencrypted sockets, on this machine alone, each time.
+    command = [spec.python, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "--log-level=ERROR"]
     document = {
         "argv": [*command, "-f", "{connection_file}"],
         "display_name": "nbmlops project",
@@ -326,7 +344,8 @@ def _run_step(run: Run, step: StepSpec, project: Path) -> None:
         run.drain()
         run.current = None
     if executed.exists():
-        _redact(executed, run.spec.secrets)
+        text = executed.read_text(encoding="utf-8")
+        executed.write_text(run.redacted(text), encoding="utf-8")
         run.add(f"{step.name}.ipynb", executed, "executed")
         executed.unlink()
     status = Status.FAILED if cause else Status.SUCCEEDED
@@ -350,7 +369,9 @@ def _execute(run: Run, step: StepSpec, notebook: Path, executed: Path) -> None:
         """Papermill's own engine, with each cell's start and end told."""
 
         @classmethod
-        def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> Any:
+        def execute_managed_notebook(  # pyright: ignore[reportIncompatibleMethodOverride]
+            cls, nb_man: Any, kernel_name: str, **options: Any
+        ) -> Any:
             _tell_cells(run, step, nb_man)
             return super().execute_managed_notebook(nb_man, kernel_name, **options)
 
@@ -444,7 +465,7 @@ def _cell_cause(run: Run, step: StepSpec, error: Any) -> Cause:
         )
     return Cause(
         code="cell-failed",
-        message=f"{error.ename}: {error.evalue}"[:2000],
+        message=run.redacted(f"{error.ename}: {error.evalue}")[:2000],
         cell=cell,
         cell_id=cell_id,
         notebook=step.notebook,
@@ -465,17 +486,6 @@ def _take_outputs(run: Run, step: StepSpec, project: Path) -> None:
                 )
             )
         run.add(name, source, "output")
-
-
-def _redact(executed: Path, names: tuple[str, ...]) -> None:
-    """Replace the values of secrets in what a notebook printed."""
-    values = [value for name in names if len(value := os.environ.get(name, "")) >= 4]
-    if not values:
-        return
-    text = executed.read_text(encoding="utf-8")
-    for value in values:
-        text = text.replace(json.dumps(value)[1:-1], "[secret]").replace(value, "[secret]")
-    executed.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

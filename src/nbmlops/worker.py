@@ -511,9 +511,7 @@ def metadata(spec: WorkerSpec) -> dict[str, Any]:
 def main(environ: Mapping[str, str]) -> int:
     """Serve the model of the inbox until SIGTERM; return the exit code."""
     began_s = time.monotonic()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stopped = _stop_signals()
     try:
         inbox = Path(environ[_INBOX])
         spec = load((inbox / "spec.json").read_bytes(), WorkerSpec)
@@ -530,7 +528,7 @@ def main(environ: Mapping[str, str]) -> int:
         predictor.warm_up()
         server.predictor = predictor
         _say(f"{spec.model}:{spec.version} is ready after {time.monotonic() - began_s:.1f} s")
-        stop.wait()
+        os.read(stopped, 1)
         _say("stopping")
         server.drain()
     except Exception as error:  # loading runs much foreign code
@@ -538,6 +536,19 @@ def main(environ: Mapping[str, str]) -> int:
     finally:
         server.server_close()
     return 0
+
+
+def _stop_signals() -> int:
+    """Return a pipe that can be read once SIGTERM or SIGINT has come, to whichever thread.
+
+    An Event set in a handler could wait for itself.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    return reader
 
 
 def _failed(error: BaseException) -> int:

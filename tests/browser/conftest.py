@@ -33,6 +33,15 @@ TOKEN = "a-token-for-this-test-alone"
 # Below a path, as behind a JupyterHub: a URL that forgets the base fails here.
 BASE_URL = "/user/ada/"
 
+# `?reset` may load the page twice, and extensions are activated one by one.
+READY = """
+async () => {
+  const app = window.jupyterapp;
+  await app?.restored;
+  return app?.commands.hasCommand('nbmlops:open') ?? false;
+}
+"""
+
 
 @dataclass(frozen=True)
 class Lab:
@@ -63,7 +72,16 @@ def nbmlops(*words: str, cwd: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
+def chromium() -> str:
+    """Return the path of Debian's Chromium."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if found is None:
+        pytest.skip("no Chromium: `make test-system` installs Debian's")
+    return found
+
+
+@pytest.fixture
+def lab(chromium: str, tmp_path: Path) -> Iterator[Lab]:
     """Start JupyterLab on a folder with the example project; nothing of it outlives the test."""
     root = tmp_path / "root"
     root.mkdir()
@@ -122,11 +140,8 @@ def isolated(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def page(lab: Lab, tmp_path: Path) -> Iterator[Any]:
+def page(lab: Lab, chromium: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
     """Open JupyterLab in Chromium; an error in the page fails the test."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("no Chromium: `make test-system` installs Debian's")
     from playwright.sync_api import sync_playwright
 
     errors: list[str] = []
@@ -141,24 +156,25 @@ def page(lab: Lab, tmp_path: Path) -> Iterator[Any]:
         opened.set_default_timeout(30_000)
         opened.on("pageerror", lambda error: errors.append(str(error)))
         opened.goto(f"{lab.url}lab?token={TOKEN}&reset")
-        opened.wait_for_function("window.jupyterapp?.restored")
-        opened.evaluate("window.jupyterapp.restored.then(() => true)")
+        opened.wait_for_function(READY)
         yield opened
+        picture(opened, f"last-of-{request.node.name}")
         context.close()
     assert errors == []
 
 
 @pytest.fixture
 def screenshot(page: Any) -> Callable[[str], None]:
-    """Return what keeps a picture in the folder of ``NBMLOPS_SCREENSHOTS``, if one is named."""
+    """Return what takes a picture of the page."""
+    return lambda name: picture(page, name)
+
+
+def picture(page: Any, name: str) -> None:
+    """Keep a picture in the folder of ``NBMLOPS_SCREENSHOTS``, if one is named."""
     folder = os.environ.get("NBMLOPS_SCREENSHOTS")
-
-    def keep(name: str) -> None:
-        if folder:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            page.screenshot(path=str(Path(folder) / f"{name}.png"))
-
-    return keep
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=str(Path(folder) / f"{name}.png"))
 
 
 def answers(url: str) -> bool:

@@ -132,7 +132,8 @@ def test_the_magics_run_the_pipeline_and_show_the_monitor_widget(
     page.wait_for_function(IDLE)
     execute(page, "notebook:run-all-cells")
     outputs = [
-        page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell").nth(index)
+        page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell")
+        .nth(index)
         .locator(".jp-OutputArea-output")
         for index in range(len(cells))
     ]

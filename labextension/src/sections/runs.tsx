@@ -118,7 +118,7 @@ function Live(props: {
       <Progress label={`Cells of run ${props.run.run_id}`} done={done} total={total} />
       <div className="jp-nbmlops-liveText" role="status">
         {current
-          ? `${current.name}: cell ${current.cells_done} of ${current.cells_total}`
+          ? `${current.name}: cell ${Math.min(current.cells_done + 1, current.cells_total)} of ${current.cells_total}`
           : 'getting ready'}
         {steps.length > 1 && current && (
           <span className="jp-nbmlops-quiet">
@@ -217,12 +217,17 @@ function RunDetails(
             <code>{literal(value)}</code>
           </Fact>
         ))}
-        {run.artifacts.map(({ name, bytes, digest }) => (
-          <Fact key={name} name="Artifact">
-            <span title={digest}>{name}</span>
-            <span className="jp-nbmlops-quiet">{byteSize(bytes)}</span>
+        {run.artifacts.length > 0 && (
+          <Fact name="Artifacts">
+            <ul>
+              {run.artifacts.map(({ name, bytes, digest }) => (
+                <li key={name} title={`SHA-256 ${digest}`}>
+                  {name} <span className="jp-nbmlops-quiet">{byteSize(bytes)}</span>
+                </li>
+              ))}
+            </ul>
           </Fact>
-        ))}
+        )}
         <Fact name="Snapshot">{run.dirty ? 'with uncommitted changes' : 'as committed'}</Fact>
         {run.attempts > 1 && <Fact name="Attempts">{run.attempts}</Fact>}
         <Fact name="By">

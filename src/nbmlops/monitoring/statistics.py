@@ -118,7 +118,8 @@ def excess_p_value(among_n: float, n: float, among_m: float, m: float) -> float:
     marked, rows = round(among_n) + marked_drawn, round(n) + drawn
     if not marked_drawn:
         return 1.0
-    k = np.arange(marked_drawn, min(marked, drawn) + 1, dtype=np.float64)
+    least = max(marked_drawn, marked - (rows - drawn))  # fewer than that are impossible
+    k = np.arange(least, min(marked, drawn) + 1, dtype=np.float64)
 
     def log_choose(total: float | Counts, part: float | Counts) -> Counts:
         return np.asarray(
@@ -128,7 +129,6 @@ def excess_p_value(among_n: float, n: float, among_m: float, m: float) -> float:
         )
 
     logs = log_choose(marked, k) + log_choose(rows - marked, drawn - k) - log_choose(rows, drawn)
-    logs = logs[rows - marked >= drawn - k]
     return float(min(1.0, np.exp(logs).sum()))
 
 

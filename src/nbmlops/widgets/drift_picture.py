@@ -164,7 +164,8 @@ def _draw_tile(axes: Axes, column: ColumnReport) -> None:
     axes.text(
         0,
         1.06,
-        f"{wording.VERDICT_MARKS[column.verdict]} {column.verdict}  distance {wording.effect(value)}"
+        f"{wording.VERDICT_MARKS[column.verdict]} {column.verdict}"
+        f"   distance {wording.effect(value)}"
         f"   p {wording.p_value(column.p_value)}",
         transform=axes.transAxes,
         fontsize=7,

@@ -2,6 +2,7 @@
 
 The HTML is one self-contained piece, styled and with inline SVG; where a host strips both (an
 untrusted notebook, an e-mail) what is left is a heading, a list and a table that read as well.
+Headings are paragraphs in that role: JupyterLab would put real ones into the notebook's contents.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ CSS_PATH = Path(__file__).parent / "static" / "drift.css"
 
 _TEXT_ROWS = 40
 _NAME_WIDTH = 32
+_BLOCKS = "·▁▂▃▄▅▆▇█"
 _SVG_WIDTH, _SVG_HEIGHT = 180, 36
 
 
@@ -89,14 +91,14 @@ def html(report: MonitorReport) -> str:
         (
             f"<style>{CSS_PATH.read_text(encoding='utf-8')}</style>",
             f'<div class="nbm-drift" data-verdict="{_safe(report.verdict)}">',
-            '<div class="nbm-head"><h3 class="nbm-title">',
-            f"{_badge(report.verdict)} <span>{_safe(wording.title(report))}</span></h3>",
+            '<div class="nbm-head"><p class="nbm-title" role="heading" aria-level="3">',
+            f"{_badge(report.verdict)} <strong>{_safe(wording.title(report))}</strong></p>",
             '<p class="nbm-facts">',
             f"{_safe(origin)} · " if origin else "",
             f"{_safe(wording.window(report))} · against {_safe(wording.reference(report))}</p>",
             "</div>",
             f'<ul class="nbm-cards">{_html_cards(report)}</ul>',
-            f'<h4 class="nbm-subtitle">{_safe(heading)}</h4>',
+            f'<p class="nbm-subtitle" role="heading" aria-level="4">{_safe(heading)}</p>',
             _LEGEND,
             _html_table([*prediction, *columns]),
             "</div>",
@@ -105,7 +107,7 @@ def html(report: MonitorReport) -> str:
 
 
 _LEGEND = (
-    '<p class="nbm-legend"><span class="nbm-key" data-side="reference"></span> training '
+    '<p class="nbm-legend"><span class="nbm-key" data-side="reference"></span> training / '
     '<span class="nbm-key" data-side="window"></span> window</p>'
 )
 
@@ -122,10 +124,10 @@ def _badge(state: str) -> str:
 def _html_cards(report: MonitorReport) -> str:
     return "".join(
         f'<li class="nbm-card" data-state="{_safe(answer.answer)}">'
-        f'<p class="nbm-asked">{_safe(asked)}</p>'
-        f'<p class="nbm-answer"><strong>{wording.ANSWER_MARKS[answer.answer]} '
-        f"{_safe(answer.answer)}</strong></p>"
-        f'<p class="nbm-reason">{_safe(answer.reason)}</p></li>'
+        f'<span class="nbm-asked">{_safe(asked)}</span> '
+        f'<strong class="nbm-answer">{wording.ANSWER_MARKS[answer.answer]} '
+        f"{_safe(answer.answer)}</strong> "
+        f'<span class="nbm-reason">{_safe(answer.reason)}</span></li>'
         for _, asked, answer in wording.answers(report)
     )
 
@@ -143,7 +145,7 @@ def _html_row(column: ColumnReport) -> str:
     cells = (
         f'<th scope="row">{_safe(wording.clipped(column.name, 80))}</th>',
         f"<td>{_badge(column.verdict)}</td>",
-        f"<td>{svg(column)}</td>",
+        f"<td>{svg(column)}{_spark_lines(column)}</td>",
         f'<td class="nbm-number">{_safe(wording.effect(value) + limit)}</td>',
         f'<td class="nbm-number">{_safe(wording.p_value(column.p_value))}</td>',
         f'<td class="nbm-number">{_safe(wording.share(column.missing_share))}</td>',
@@ -169,6 +171,19 @@ def svg(column: ColumnReport) -> str:
         f'viewBox="0 0 {_SVG_WIDTH} {_SVG_HEIGHT}" width="{_SVG_WIDTH}" height="{_SVG_HEIGHT}">'
         f"{bars}</svg>"
     )
+
+
+def _spark_lines(column: ColumnReport) -> str:
+    """Return both distributions in block characters; styled away where the SVG is seen."""
+    drawn = column.distribution
+    if drawn is None:
+        return ""
+    top = max((*drawn.reference, *drawn.window), default=0.0) or 1.0
+    lines = (
+        "".join(_BLOCKS[round(share / top * (len(_BLOCKS) - 1))] for share in shares)
+        for shares in (drawn.reference, drawn.window)
+    )
+    return f'<span class="nbm-spark" aria-hidden="true">{" / ".join(lines)}</span>'
 
 
 def _bars(shares: Sequence[float], side: str, top: float, step: float) -> str:

@@ -222,9 +222,10 @@ function figures(column) {
     element("span", {}, value),
     element("span", {}, `p ${probability(column.p_value)}`),
   );
-  const notes = [];
+  const notes = ["label", "value"].includes(column.kind) ? ["what the model answers"] : [];
   if (column.missing_share) notes.push(`${percent(column.missing_share)} missing`);
-  if (column.new_categories.length) notes.push(`${column.new_categories.length} new categories`);
+  const fresh = column.new_categories.length;
+  if (fresh) notes.push(fresh === 1 ? "1 new category" : `${fresh} new categories`);
   if (!notes.length) return [line];
   return [line, element("div", { class: "nbm-figures" }, notes.join(", "))];
 }
@@ -297,10 +298,10 @@ function head(shown) {
     "div",
     { class: "nbm-head" },
     element(
-      "h3",
-      { class: "nbm-title" },
+      "p",
+      { class: "nbm-title", role: "heading", "aria-level": "3" },
       badge(shown.report.verdict),
-      element("span", {}, shown.title),
+      element("strong", {}, shown.title),
     ),
     element("p", { class: "nbm-facts" }, shown.facts.join(" · ")),
   );
@@ -315,9 +316,9 @@ function cards(shown) {
       element(
         "li",
         { class: "nbm-card", "data-state": answer },
-        element("p", { class: "nbm-asked" }, asked),
-        element("p", { class: "nbm-answer" }, element("strong", {}, `${MARKS[answer]} ${answer}`)),
-        element("p", { class: "nbm-reason" }, reason),
+        element("span", { class: "nbm-asked" }, asked),
+        element("strong", { class: "nbm-answer" }, `${MARKS[answer]} ${answer}`),
+        element("span", { class: "nbm-reason" }, reason),
       ),
     );
   }
@@ -332,7 +333,11 @@ function bar(columns, filter) {
   return element(
     "div",
     { class: "nbm-bar" },
-    element("h4", { class: "nbm-subtitle" }, `${columns.length} features, ${drifted} drifted`),
+    element(
+      "p",
+      { class: "nbm-subtitle", role: "heading", "aria-level": "4" },
+      `${columns.length} features, ${drifted} drifted`,
+    ),
     element("span", { class: "nbm-legend" }, key("reference"), "training", key("window"), "window"),
     filter,
   );

@@ -1,0 +1,134 @@
+"""Counts of a front, in Prometheus' text format (version 0.0.4)."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from nbmlops._version import __version__
+from nbmlops.records import Route, RouteTable
+
+BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+MEDIA_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+
+
+@dataclass(slots=True)
+class Metrics:
+    """What has been counted since this process began."""
+
+    requests: Counter[tuple[str, int]] = field(default_factory=Counter[tuple[str, int]])
+    rows: Counter[tuple[str, str, int]] = field(default_factory=Counter[tuple[str, str, int]])
+    buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
+    seconds: float = 0.0
+
+    def request(self, path: str, status: int) -> None:
+        """Count an answered request; ``path`` is one of ours, or ``other``."""
+        self.requests[path, status] += 1
+
+    def latency(self, seconds: float) -> None:
+        """Count the time from a prediction's last byte to its answer."""
+        self.buckets[bisect_left(BUCKETS_S, seconds)] += 1
+        self.seconds += seconds
+
+
+def text(
+    metrics: Metrics,
+    table: RouteTable,
+    *,
+    in_flight: int,
+    ready: bool,
+    drops: Mapping[str, int],
+    sync_failures: int,
+) -> bytes:
+    """Return all counts as Prometheus reads them."""
+    families = (
+        (
+            "nbmlops_requests_total",
+            "counter",
+            "Answered requests by path and status.",
+            [
+                ({"path": path, "status": str(status)}, count)
+                for (path, status), count in sorted(metrics.requests.items())
+            ],
+        ),
+        (
+            "nbmlops_rows_total",
+            "counter",
+            "Predicted records by deployment.",
+            [
+                ({"deployment": name, "model": model, "version": str(number)}, count)
+                for (name, model, number), count in sorted(metrics.rows.items())
+            ],
+        ),
+        (
+            "nbmlops_call_log_drops_total",
+            "counter",
+            "Answered calls that could not be logged.",
+            [({"deployment": name}, count) for name, count in sorted(drops.items())],
+        ),
+        (
+            "nbmlops_call_log_sync_failures_total",
+            "counter",
+            "Failed fsyncs of the call log.",
+            [({}, sync_failures)],
+        ),
+        ("nbmlops_in_flight", "gauge", "Predictions being answered.", [({}, in_flight)]),
+        ("nbmlops_ready", "gauge", "Whether the champion's worker answers.", [({}, int(ready))]),
+        (
+            "nbmlops_routes_revision",
+            "gauge",
+            "Revision of the route table.",
+            [({}, table.revision)],
+        ),
+        (
+            "nbmlops_route_share",
+            "gauge",
+            "Percent of the traffic by deployment.",
+            [(_route_labels(route), route.share) for route in table.routes],
+        ),
+        (
+            "nbmlops_build_info",
+            "gauge",
+            "The version of nbmlops, and the endpoint that it serves.",
+            [({"version": __version__, "endpoint": table.endpoint}, 1)],
+        ),
+    )
+    lines = [*_histogram(metrics)]
+    for name, kind, told, samples in families:
+        lines += (f"# HELP {name} {told}", f"# TYPE {name} {kind}")
+        lines += [_sample(name, value, labels) for labels, value in samples]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _route_labels(route: Route) -> dict[str, str]:
+    return {
+        "deployment": route.deployment_id,
+        "role": route.role,
+        "model": route.model,
+        "version": str(route.version),
+        "commit": route.commit,
+    }
+
+
+def _histogram(metrics: Metrics) -> Iterator[str]:
+    name = "nbmlops_prediction_seconds"
+    yield f"# HELP {name} Time from a prediction's last byte to its answer."
+    yield f"# TYPE {name} histogram"
+    total = 0
+    for bound, count in zip((*map(str, BUCKETS_S), "+Inf"), metrics.buckets, strict=True):
+        total += count
+        yield _sample(f"{name}_bucket", total, {"le": bound})
+    yield _sample(f"{name}_sum", metrics.seconds, {})
+    yield _sample(f"{name}_count", total, {})
+
+
+def _sample(name: str, value: float, labels: Mapping[str, str]) -> str:
+    inside = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
+    return f"{name}{{{inside}}} {value!r}" if inside else f"{name} {value!r}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,0 +1,416 @@
+"""HTTP in and out: request bodies to records, errors to statuses, at one place each.
+
+JSON is strict (RFC 8259): no NaN or Infinity, no number beyond a double, UTF-8 only. A value is a
+scalar, so nesting ends where the decoder meets the first list or object in a record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import msgspec
+
+from nbmlops import records
+from nbmlops.errors import InvalidRecords, NbmlopsError
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+BODY_GRACE_S = 5.0
+BODY_RATE_BYTES_S = 64 * 1024  # what is slower after the grace is cut off
+_DRAIN_LIMIT_BYTES = 256 * 1024 * 1024
+_DRAIN_LIMIT_S = 5.0
+_EXPLAINED_BYTES = 1024 * 1024
+_HINT = 'Send {"records": [{"column": value}]}; see /docs.'
+
+
+# --- errors -------------------------------------------------------------------------------------
+
+
+class InvalidJson(NbmlopsError):
+    """The body is not JSON."""
+
+    code: ClassVar[str] = "invalid-json"
+
+
+class BodyTooLarge(NbmlopsError):
+    """The body has more bytes than the endpoint takes."""
+
+    code: ClassVar[str] = "body-too-large"
+
+
+class BodyTooSlow(NbmlopsError):
+    """The body trickles."""
+
+    code: ClassVar[str] = "body-too-slow"
+
+
+class TooManyRecords(NbmlopsError):
+    """The body has more records than the endpoint takes at once."""
+
+    code: ClassVar[str] = "too-many-records"
+
+
+class EncodingRefused(NbmlopsError):
+    """The body is compressed."""
+
+    code: ClassVar[str] = "encoding-refused"
+
+
+class NothingServed(NbmlopsError):
+    """Nothing is served at a path."""
+
+    code: ClassVar[str] = "nothing-served"
+
+
+class MethodRefused(NbmlopsError):
+    """A path does not take a method."""
+
+    code: ClassVar[str] = "method-refused"
+
+
+class HostRefused(NbmlopsError):
+    """The Host header names another host: a page that was rebound to this address, perhaps."""
+
+    code: ClassVar[str] = "host-refused"
+
+
+class OriginRefused(NbmlopsError):
+    """A page of another origin asks a browser to send something."""
+
+    code: ClassVar[str] = "origin-refused"
+
+
+class TokenRefused(NbmlopsError):
+    """The control token is missing or wrong."""
+
+    code: ClassVar[str] = "token-refused"
+
+
+class InvalidRoutes(NbmlopsError):
+    """A route table has no meaning."""
+
+    code: ClassVar[str] = "invalid-routes"
+
+
+class StaleRoutes(NbmlopsError):
+    """A route table is not newer than the present one."""
+
+    code: ClassVar[str] = "stale-routes"
+
+
+class Overloaded(NbmlopsError):
+    """There are more calls than can be answered in time."""
+
+    code: ClassVar[str] = "overloaded"
+
+
+class NoDeployment(NbmlopsError):
+    """No deployment stands behind the endpoint."""
+
+    code: ClassVar[str] = "no-deployment"
+
+
+class WorkerUnreachable(NbmlopsError):
+    """The deployment's worker does not answer."""
+
+    code: ClassVar[str] = "worker-unreachable"
+
+
+class ModelFailed(NbmlopsError):
+    """The model raised something, or answered what its schema does not say."""
+
+    code: ClassVar[str] = "model-failed"
+
+
+class DeadlineExceeded(NbmlopsError):
+    """The model did not answer within the deadline."""
+
+    code: ClassVar[str] = "deadline-exceeded"
+
+
+STATUSES: dict[str, int] = {
+    InvalidJson.code: 400,
+    TokenRefused.code: 401,
+    OriginRefused.code: 403,
+    NothingServed.code: 404,
+    MethodRefused.code: 405,
+    BodyTooSlow.code: 408,
+    StaleRoutes.code: 409,
+    BodyTooLarge.code: 413,
+    TooManyRecords.code: 413,
+    EncodingRefused.code: 415,
+    HostRefused.code: 421,
+    InvalidRecords.code: 422,
+    InvalidRoutes.code: 422,
+    Overloaded.code: 429,
+    ModelFailed.code: 502,
+    NoDeployment.code: 503,
+    WorkerUnreachable.code: 503,
+    DeadlineExceeded.code: 504,
+}
+
+_RETRY_LATER = {Overloaded.code, NoDeployment.code, WorkerUnreachable.code}
+
+
+# --- answers ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole HTTP answer."""
+
+    status: int
+    body: bytes = b""
+    media_type: bytes = b"application/json"
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+def json_answer(document: Any, status: int = 200) -> Answer:
+    """Return a document as an answer."""
+    return Answer(status, records.dump(document))
+
+
+def error_answer(error: NbmlopsError) -> Answer:
+    """Return an error as an answer; an error that no status is known for is our own fault."""
+    headers: list[tuple[bytes, bytes]] = []
+    if error.code in _RETRY_LATER:
+        headers.append((b"retry-after", b"1"))
+    if error.code == TokenRefused.code:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if error.code == MethodRefused.code:
+        headers.append((b"allow", str(error.context.get("allow", "")).encode()))
+    status = STATUSES.get(error.code, 500)
+    return Answer(status, records.dump(error.document()), headers=tuple(headers))
+
+
+async def send_answer(send: Send, answer: Answer, *, closing: bool) -> None:
+    """Send an answer; ``closing`` asks the client to begin its next request elsewhere."""
+    headers = [
+        (b"content-type", answer.media_type),
+        (b"content-length", str(len(answer.body)).encode()),
+        (b"x-content-type-options", b"nosniff"),
+        (b"cache-control", b"no-store"),
+        *answer.headers,
+    ]
+    if closing:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+# --- requests -----------------------------------------------------------------------------------
+
+
+def headers_of(scope: Mapping[str, Any]) -> dict[str, str]:
+    """Return the headers by lower-case name; of a repeated one, all values joined by commas."""
+    found: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        found[key] = f"{found[key]}, {text}" if key in found else text
+    return found
+
+
+def check_source(method: str, headers: Mapping[str, str], hosts: frozenset[str]) -> None:
+    """Refuse requests that a page of somebody else's makes a browser send.
+
+    Raises
+    ------
+    HostRefused
+        When the Host header is not one of ``hosts``, so that no other name can be rebound to us.
+    OriginRefused
+        When another origin wants to change something or to call.
+    """
+    host = headers.get("host", "").lower()
+    if host not in hosts:
+        raise HostRefused(
+            f"the host {host[:120]!r} is not served here", f"Call {sorted(hosts)[0]}."
+        )
+    origin = headers.get("origin")
+    if method in {"GET", "HEAD"} or origin is None:
+        return
+    if origin.lower() not in {f"http://{name}" for name in hosts}:
+        raise OriginRefused(
+            f"pages of {origin[:120]!r} may not call this endpoint", "Call it from a program."
+        )
+
+
+def check_token(headers: Mapping[str, str], digest: str) -> None:
+    """Refuse whoever does not bear the token with this SHA-256.
+
+    Raises
+    ------
+    TokenRefused
+        When the token is missing or wrong.
+    """
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    given = hashlib.sha256(token.strip().encode("latin-1")).hexdigest()
+    if not hmac.compare_digest(given, digest) or scheme.lower() != "bearer":
+        raise TokenRefused("the control token is missing or wrong", "Deploy with nbmlops.")
+
+
+class Gone(Exception):  # noqa: N818 it is an event, not an error
+    """The client has closed its connection."""
+
+
+async def read_body(receive: Receive, headers: Mapping[str, str], limit: int) -> bytes:
+    """Return the request's body.
+
+    Raises
+    ------
+    EncodingRefused
+        When it is compressed: what it would grow to is not known.
+    BodyTooLarge
+        When it has more than ``limit`` bytes.
+    BodyTooSlow
+        When it needs longer than 5 s and a second for each 64 KiB.
+    Gone
+        When the client leaves.
+    """
+    refused: NbmlopsError | None = None
+    encoding = headers.get("content-encoding", "identity").lower().strip()
+    if encoding not in {"identity", ""}:
+        refused = EncodingRefused(
+            f"the content encoding {encoding[:40]!r} is not taken", "Send the JSON as it is."
+        )
+    elif headers.get("content-length", "0").isdigit() and (
+        int(headers.get("content-length", "0")[:18]) > limit
+    ):
+        refused = _too_large(limit)
+    if refused is not None:
+        await _drain(receive)
+        raise refused
+    parts: list[bytes] = []
+    size, began_s = 0, time.monotonic()
+    while True:
+        allowed_s = BODY_GRACE_S + size / BODY_RATE_BYTES_S
+        try:
+            async with asyncio.timeout(began_s + allowed_s - time.monotonic()):
+                message = await receive()
+        except TimeoutError:
+            raise BodyTooSlow(
+                f"{size} bytes came in {allowed_s:.0f} s", "Send the body at once."
+            ) from None
+        if message["type"] == "http.disconnect":
+            raise Gone
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            await _drain(receive)
+            raise _too_large(limit)
+        parts.append(part)
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"a body has at most {limit} bytes", "Send the records in several calls.")
+
+
+async def _drain(receive: Receive) -> None:
+    """Read on for a while: who still sends would be cut off before the answer is read."""
+    left = _DRAIN_LIMIT_BYTES
+    try:
+        async with asyncio.timeout(_DRAIN_LIMIT_S):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if message["type"] == "http.disconnect" or not message.get("more_body"):
+                    return
+    except TimeoutError:
+        return
+
+
+_Scalar = bool | int | float | str | None
+_LIST = msgspec.json.Decoder(list[dict[str, _Scalar]])
+_OBJECT = msgspec.json.Decoder(dict[str, _Scalar | list[dict[str, _Scalar]]])
+
+
+def decode_records(body: bytes, rows_limit: int) -> list[Any]:
+    """Return the records of ``{"records": [...]}``, of a bare list, or of one bare record.
+
+    Values that are no scalars are kept as an empty list or object, and numbers beyond a double as
+    infinity, for the schema's check to name them.
+
+    Raises
+    ------
+    InvalidJson
+        When the body is not strict JSON.
+    InvalidRecords
+        When it is, and holds no records.
+    TooManyRecords
+        When there are more than ``rows_limit``.
+    """
+    text = body.removeprefix(b"\xef\xbb\xbf").strip(b" \t\r\n")
+    if not text:
+        raise InvalidJson("the body is empty", _HINT)
+    try:
+        found: Any = _LIST.decode(text) if text[:1] == b"[" else _OBJECT.decode(text)
+    except msgspec.ValidationError as error:
+        found = _explained(text, error)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidJson(f"the body is not JSON: {error}"[:300], _HINT) from error
+    if isinstance(found, dict):
+        inside: Any = found.get("records")
+        if isinstance(inside, list) and len(found) == 1:
+            found = inside
+        else:
+            found = [found]
+    if len(found) > rows_limit:
+        raise TooManyRecords(
+            f"{len(found)} records are more than {rows_limit}", "Send them in several calls."
+        )
+    return found
+
+
+def _explained(text: bytes, error: msgspec.ValidationError) -> Any:
+    """Decode what has values of wrong types, so that the schema's check can name the column."""
+    if text[:1] not in {b"{", b"["} or len(text) > _EXPLAINED_BYTES:
+        raise InvalidRecords(f"the records are not flat JSON objects: {error}", _HINT) from error
+    try:
+        outer: Any = msgspec.json.decode(text, type=list[msgspec.Raw] | dict[str, msgspec.Raw])
+        if isinstance(outer, list):
+            return [_shallow(row) for row in outer]
+        inside = outer.get("records")
+        if len(outer) == 1 and inside is not None and bytes(inside)[:1] == b"[":
+            rows = msgspec.json.decode(inside, type=list[msgspec.Raw])
+            return {"records": [_shallow(row) for row in rows]}
+        if len(outer) == 1 and inside is not None:
+            raise InvalidRecords("`records` is not a list", _HINT) from error
+        return {name: _scalar(value) for name, value in outer.items()}
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as other:
+        raise InvalidJson(f"the body is not JSON: {other}"[:300], _HINT) from other
+
+
+def _shallow(row: msgspec.Raw) -> Any:
+    if bytes(row)[:1] != b"{":
+        return _scalar(row)
+    found = msgspec.json.decode(row, type=dict[str, msgspec.Raw])
+    return {name: _scalar(value) for name, value in found.items()}
+
+
+def _scalar(value: msgspec.Raw) -> Any:
+    start = bytes(value)[:1]
+    if start == b"[":
+        return []
+    if start == b"{":
+        return {}
+    try:
+        return msgspec.json.decode(value)
+    except msgspec.ValidationError:  # beyond a double
+        return -math.inf if start == b"-" else math.inf
+
+
+def client_id(headers: Mapping[str, str]) -> str | None:
+    """Return the id that the client gave its call, if it is short and printable."""
+    given = headers.get("nbmlops-client-id") or headers.get("x-request-id")
+    if given is None or not 0 < len(given) <= 128:
+        return None
+    return given if given.isascii() and given.isprintable() else None

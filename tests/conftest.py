@@ -1,0 +1,97 @@
+"""Shared fixtures: a project in a git repository of its own, opened; notebooks made of cells."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from nbmlops import workspace as workspaces
+
+
+def pytest_addoption(parser):
+    parser.addoption("--renew-golden", action="store_true", help="write the golden files anew")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_git_identity():
+    """Nothing of the machine's git configuration has a say in the tests."""
+    os.environ.update(
+        {
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_AUTHOR_NAME": "Ada",
+            "GIT_AUTHOR_EMAIL": "ada@example.org",
+            "GIT_COMMITTER_NAME": "Ada",
+            "GIT_COMMITTER_EMAIL": "ada@example.org",
+        }
+    )
+    for name in ("NBMLOPS_HOME", "NBMLOPS_JOB", "JPY_SESSION_NAME"):
+        os.environ.pop(name, None)
+
+
+def git(folder: Path, *words: str) -> str:
+    """Run git and return what it prints, without stripping anything but the last newline."""
+    output = subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True).stdout
+    return output.decode().removesuffix("\n")
+
+
+def notebook_text(*cells: str | tuple[str, str], outputs: bool = False) -> str:
+    """Return a notebook; a cell is its source, or a pair of a tag and the source."""
+    made = []
+    for number, cell in enumerate(cells):
+        tag, source = cell if isinstance(cell, tuple) else ("", cell)
+        made.append(
+            {
+                "cell_type": "code",
+                "id": f"cell-{number}",
+                "metadata": {"tags": [tag]} if tag else {},
+                "execution_count": 3 if outputs else None,
+                "outputs": [{"output_type": "stream", "name": "stdout", "text": "secret\n"}]
+                if outputs
+                else [],
+                "source": source,
+            }
+        )
+    metadata = {"kernelspec": {"name": "python3", "display_name": "p", "language": "python"}}
+    return json.dumps({"cells": made, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5})
+
+
+SETTINGS = """
+[project]
+name = "tiny"
+
+[pipelines.train]
+steps = [{ notebook = "train.ipynb" }]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A committed project with one trivial notebook and no lock."""
+    top = tmp_path / "tiny"
+    top.mkdir()
+    (top / "nbmlops.toml").write_text(SETTINGS)
+    (top / ".gitignore").write_text("/data/\n")
+    (top / "train.ipynb").write_text(
+        notebook_text(
+            ("parameters", "depth: int = 3  # of the tree\nname = 'a'"),
+            "import nbmlops as mlops\nmlops.log_metrics(accuracy=depth / 10)",
+            "print('hello from', name)",
+        )
+    )
+    git(top, "init", "--quiet", "--initial-branch=main")
+    git(top, "add", ".")
+    git(top, "commit", "--quiet", "-m", "start")
+    return top
+
+
+@pytest.fixture
+def workspace(folder):
+    """The project, opened."""
+    opened = workspaces.open_at(folder)
+    yield opened
+    opened.close()

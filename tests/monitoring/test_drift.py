@@ -1,0 +1,358 @@
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import load_breast_cancer
+
+from nbmlops.monitoring.drift import ROWS_NEEDED, report
+from nbmlops.monitoring.profile import reference_profile, window_profile
+from nbmlops.records import (
+    Budget,
+    Column,
+    ModelSchema,
+    MonitorReport,
+    OutputSchema,
+    Prediction,
+    dump,
+    load,
+)
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+def schema_of(names, kind="number", output="label"):
+    return ModelSchema(
+        columns=tuple(Column(name=name, kind=kind) for name in names),
+        output=OutputSchema(kind=output),
+    )
+
+
+def judged(reference, window, schema, **options):
+    return report(
+        reference,
+        window,
+        schema,
+        model="cancer",
+        version=1,
+        commit=None,
+        endpoint=None,
+        reference_digest="sha256:0",
+        since=None,
+        until=None,
+        created_at=NOW,
+        **options,
+    )
+
+
+def compared(then, now, *, kind="number", **options):
+    """Report on one column."""
+    schema = schema_of(["x"], kind)
+    reference = reference_profile({"x": then}, schema, ["a", "b"] * (len(then) // 2))
+    window = window_profile(
+        [{"x": value} for value in now],
+        [Prediction(label="ab"[index % 2]) for index in range(len(now))],
+        reference,
+    )
+    return judged(reference, window, schema, **options)
+
+
+def of_arrays(features, labels, calls, answers, *, kind="number"):
+    names = [f"x{index}" for index in range(features.shape[1])]
+    schema = schema_of(names, kind)
+    reference = reference_profile({n: features[:, i] for i, n in enumerate(names)}, schema, labels)
+    window = window_profile(
+        [dict(zip(names, row, strict=True)) for row in calls.tolist()],
+        [Prediction(label=label) for label in answers.tolist()],
+        reference,
+    )
+    return judged(reference, window, schema)
+
+
+@pytest.fixture(scope="module")
+def cancer():
+    return load_breast_cancer(return_X_y=True)
+
+
+# --- false alarms and power -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rows", "windows"), [(200, 100), (1000, 60), (5000, 20)])
+def test_windows_of_the_training_population_alarm_within_the_budget(cancer, rows, windows):
+    features, y = cancer
+    rng = np.random.default_rng(rows)
+    alarms = 0
+    for _ in range(windows):
+        train, calls = rng.permutation(569)[:400], rng.integers(0, 569, rows)
+        alarms += of_arrays(features[train], y[train], features[calls], y[calls]).verdict == "alert"
+    assert alarms <= windows / 100
+
+
+@pytest.mark.parametrize(("rows", "windows"), [(40, 150), (200, 150), (1000, 80), (5000, 15)])
+def test_windows_of_correlated_normal_columns_alarm_within_the_budget(rows, windows):
+    rng = np.random.default_rng(rows)
+    mix = rng.normal(size=(30, 30)) * 0.3 + np.eye(30)
+    alarms = 0
+    for _ in range(windows):
+        features, made = rng.normal(size=(400, 30)) @ mix, rng.normal(size=(rows, 30)) @ mix
+        alarms += of_arrays(features, features[:, 0] > 0, made, made[:, 0] > 0).verdict == "alert"
+    assert alarms <= windows / 100
+
+
+def test_windows_with_rare_categories_alarm_within_the_budget():
+    rng = np.random.default_rng(0)
+    shares = 1 / np.arange(1, 61)
+    shares /= shares.sum()
+    alarms = 0
+    for _ in range(60):
+        features, made = (rng.choice(60, p=shares, size=(rows, 10)) for rows in (400, 300))
+        alarms += (
+            of_arrays(features, features[:, 0], made, made[:, 0], kind="category").verdict
+            == "alert"
+        )
+    assert alarms == 0
+
+
+def test_calls_that_repeat_held_out_rows_do_not_alarm(cancer):
+    features, y = cancer
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        order = rng.permutation(569)
+        calls = rng.choice(order[426:], 2000)
+        found = of_arrays(features[order[:426]], y[order[:426]], features[calls], y[calls])
+        assert found.questions.features.answer == "yes"
+        assert found.questions.features.evidence["independent_rows"] < 200
+
+
+def test_a_shift_of_one_standard_deviation_is_found_in_200_rows(cancer):
+    features, y = cancer
+    rng = np.random.default_rng(1)
+    for column in range(30):
+        train, calls = rng.permutation(569)[:400], rng.integers(0, 569, 200)
+        made = features[calls]
+        made[:, column] += features[:, column].std()
+        found = of_arrays(features[train], y[train], made, y[calls])
+        assert found.questions.features.evidence["drifted"] == [f"x{column}"]
+        assert found.verdict == "alert"
+
+
+def test_a_small_difference_is_no_drift_however_many_rows_show_it():
+    rng = np.random.default_rng(0)
+    found = compared(rng.normal(size=50_000), (rng.normal(size=50_000) + 0.1).tolist())
+    assert found.columns[0].p_value < 1e-6
+    assert found.columns[0].verdict == "ok"
+
+
+def test_the_effect_is_the_same_for_few_rows_and_many():
+    rng = np.random.default_rng(0)
+    then = rng.normal(size=5000)
+    few, many = (
+        compared(then, (rng.normal(size=rows) + 0.7).tolist()).columns[0].effect.value
+        for rows in (300, 30_000)
+    )
+    assert few == pytest.approx(many, abs=0.05)
+
+
+# --- kinds of change --------------------------------------------------------------------------
+
+
+NORMAL = np.random.default_rng(7).normal(size=400)
+SAME = np.random.default_rng(8).normal(size=300)
+
+
+@pytest.mark.parametrize(
+    ("now", "word"),
+    [
+        ([None if index % 8 == 0 else value for index, value in enumerate(SAME)], "missing"),
+        ([50.0 if index % 15 == 0 else value for index, value in enumerate(SAME)], "above"),
+        ([-50.0 if index % 15 == 0 else value for index, value in enumerate(SAME)], "below"),
+        (["n/a" if index % 10 == 0 else value for index, value in enumerate(SAME)], "another type"),
+        ([math.inf if index % 10 == 0 else value for index, value in enumerate(SAME)], "infinite"),
+        ([None] * 300, "missing"),
+    ],
+)
+def test_missing_odd_and_outlying_values_are_drift_and_named(now, word):
+    column = compared(NORMAL, now).columns[0]
+    assert column.verdict == "drift"
+    assert word in column.reason
+
+
+def test_a_change_of_spread_is_found():
+    assert compared(NORMAL, (2 * SAME).tolist()).columns[0].verdict == "drift"
+
+
+def test_new_categories_are_drift_and_named():
+    column = compared(["a", "b"] * 200, ["a", "b", "b", "c", "a"] * 20, kind="category").columns[0]
+    assert (column.verdict, column.new_categories) == ("drift", ("c",))
+    assert "20.0% in new categories (c)" in column.reason
+
+
+def test_a_changed_share_of_a_boolean_is_drift():
+    column = compared([True, False] * 200, [True] * 90 + [False] * 10, kind="boolean").columns[0]
+    assert column.verdict == "drift"
+
+
+def test_ids_are_compared_by_their_length():
+    then = [f"id-{index:06}" for index in range(5000)]
+    same = compared(then, [f"id-{index:06}" for index in range(9000, 9500)], kind="text")
+    assert same.columns[0].verdict == "ok"
+    assert "length of text" in same.columns[0].reason
+    other = compared(then, [f"identifier-{index:06}" for index in range(500)], kind="text")
+    assert other.columns[0].verdict == "drift"
+
+
+def test_a_constant_column_is_ok_while_it_stays_and_drifts_when_it_changes():
+    assert compared([5.0] * 100, [5.0] * 100).columns[0].verdict == "ok"
+    assert compared([5.0] * 100, [5.1] * 100).columns[0].verdict == "drift"
+
+
+def test_predicted_labels_are_held_against_the_training_labels():
+    schema = schema_of(["x"])
+    reference = reference_profile({"x": NORMAL}, schema, ["a", "b"] * 200)
+    records = [{"x": value} for value in SAME.tolist()]
+    window = window_profile(records, [Prediction(label="a")] * 300, reference)
+    found = judged(reference, window, schema)
+    assert found.questions.features.answer == "yes"
+    assert found.questions.predictions.answer == "no"
+    assert found.prediction.kind == "label"
+
+
+@pytest.mark.parametrize(("shift", "answer"), [(0.0, "yes"), (1.0, "no")])
+def test_predicted_values_are_held_against_the_mean_of_the_training_values(shift, answer):
+    # Predictions of a regression vary less than what it was trained on.
+    schema = schema_of(["x"], output="value")
+    reference = reference_profile({"x": NORMAL}, schema, NORMAL)
+    records = [{"x": value} for value in SAME.tolist()]
+    predictions = [Prediction(value=0.5 * value + shift) for value in SAME.tolist()]
+    found = judged(reference, window_profile(records, predictions, reference), schema)
+    assert found.questions.predictions.answer == answer
+    assert found.prediction.kind == "value"
+
+
+# --- answers ----------------------------------------------------------------------------------
+
+
+def test_too_few_rows_are_unknown_and_the_reason_says_how_many_are_needed():
+    found = compared(NORMAL, [100.0] * (ROWS_NEEDED - 1))
+    answer = found.questions.features
+    assert answer.answer == "unknown"
+    assert "29 rows" in answer.reason
+    assert "30 are needed" in answer.reason
+    assert found.columns[0].verdict == "unknown"
+
+
+def test_an_empty_window_is_unknown_throughout():
+    found = compared(NORMAL, [])
+    assert found.verdict == "unknown"
+    answers = msgspec.to_builtins(found.questions).values()
+    assert {item["answer"] for item in answers} == {"unknown"}
+    assert "No calls" in found.questions.features.reason
+
+
+def test_an_all_null_training_column_is_unknown_and_the_others_are_answered():
+    schema = schema_of(["x", "empty"])
+    reference = reference_profile({"x": NORMAL, "empty": [None] * 400}, schema, [0] * 400)
+    records = [{"x": value, "empty": None} for value in SAME.tolist()]
+    found = judged(reference, window_profile(records, [], reference), schema)
+    assert [column.verdict for column in found.columns] == ["ok", "unknown"]
+    assert found.questions.features.answer == "yes"
+    assert found.questions.features.evidence["unknown"] == ["empty"]
+
+
+def test_one_prediction_out_of_bounds_is_a_no_with_its_share():
+    schema = schema_of(["x"])
+    reference = reference_profile({"x": NORMAL}, schema, ["a", "b"] * 200)
+    predictions = [Prediction(label="a", within_bounds=index > 0) for index in range(4)]
+    window = window_profile([{"x": 0.0}] * 4, predictions, reference)
+    found = judged(reference, window, schema)
+    assert found.questions.bounds.answer == "no"
+    assert found.questions.bounds.evidence["share"] == 0.25
+    assert found.verdict == "alert"
+
+
+def test_performance_is_unknown_without_actuals():
+    found = compared(NORMAL, SAME.tolist())
+    assert found.questions.performance.answer == "unknown"
+    assert found.questions.performance.reason.startswith("no-actuals")
+    assert found.verdict == "ok"
+
+
+def test_a_smaller_budget_asks_for_stronger_evidence():
+    now = (SAME[:60] + 0.8).tolist()
+    strict = Budget(false_alarms=1, windows=1_000_000_000)
+    assert compared(NORMAL, now).columns[0].verdict == "drift"
+    assert compared(NORMAL, now, budget=strict).columns[0].verdict == "ok"
+
+
+def test_the_picture_has_at_most_thirty_bins_with_shares_that_sum_to_one():
+    for now in (SAME.tolist(), (SAME * 40).tolist(), (SAME + 1e6).tolist()):
+        drawn = compared(NORMAL, now).columns[0].distribution
+        assert len(drawn.reference) == len(drawn.window) == len(drawn.edges) - 1 <= 30
+        assert sum(drawn.reference) == pytest.approx(1)
+        assert sum(drawn.window) == pytest.approx(1)
+        assert list(drawn.edges) == sorted(set(drawn.edges))
+
+
+def test_the_picture_of_many_categories_names_few_and_new_ones():
+    then = [f"c{index % 50}" for index in range(1000)]
+    drawn = compared(then, [*then, *["new"] * 500], kind="category").columns[0].distribution
+    assert len(drawn.labels) == len(drawn.reference) == len(drawn.window) <= 30
+    assert "new" in drawn.labels
+    assert sum(drawn.window) == pytest.approx(1)
+
+
+# --- anything at all ----------------------------------------------------------------------------
+
+
+CELLS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**400), 10**400),
+    st.floats(),
+    st.text(max_size=4),
+    st.sampled_from([1e308, -1e308, 5e-324, 0.0, -0.0, 1.0]),
+)
+VALUES = st.one_of(
+    st.lists(CELLS, max_size=70),
+    st.builds(lambda cell, count: [cell] * count, CELLS, st.integers(0, 70)),
+    st.lists(st.floats(allow_nan=False), min_size=30, max_size=70),
+)
+
+
+def numbers_in(document):
+    if isinstance(document, dict):
+        document = list(document.values())
+    if isinstance(document, list | tuple):
+        for item in document:
+            yield from numbers_in(item)
+    elif isinstance(document, float):
+        yield document
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    kind=st.sampled_from(["number", "integer", "boolean", "category", "text"]),
+    output=st.sampled_from(["label", "value"]),
+    then=VALUES,
+    now=VALUES,
+)
+def test_any_column_gets_a_verdict_and_never_a_nan(kind, output, then, now):
+    schema = schema_of(["x"], kind, output)
+    reference = reference_profile({"x": then}, schema, then)
+    key = "label" if output == "label" else "value"
+    numeric = [value if key == "label" or isinstance(value, float) else None for value in now]
+    window = window_profile(
+        [{"x": value} for value in now],
+        [Prediction(**{key: value}) for value in numeric],
+        reference,
+    )
+    found = judged(reference, window, schema)
+    assert found.columns[0].verdict in {"ok", "drift", "unknown"}
+    assert found.columns[0].reason
+    assert all(math.isfinite(number) for number in numbers_in(msgspec.to_builtins(found)))
+    assert load(dump(found), MonitorReport) == found

@@ -1,0 +1,302 @@
+"""The three doors say the same words and give the same documents."""
+
+import asyncio
+import io
+import json
+import os
+from contextlib import redirect_stderr, redirect_stdout
+
+import pytest
+from conftest import notebook_text
+from tornado.httpclient import HTTPClientError
+
+from nbmlops import cli, commands, magic, parser, server_extension
+
+pytest_plugins = ("pytest_jupyter.jupyter_server",)
+
+
+@pytest.fixture
+def jp_server_config(folder):
+    return {"ServerApp": {"jpserver_extensions": {"nbmlops": True}, "root_dir": str(folder.parent)}}
+
+
+@pytest.fixture
+def jp_root_dir(folder):
+    return folder.parent
+
+
+@pytest.fixture
+def shell(folder, monkeypatch):
+    """A real IPython shell that stands in the project's folder."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    monkeypatch.chdir(folder)
+    InteractiveShell.clear_instance()
+    made = InteractiveShell.instance()
+    made.run_line_magic("load_ext", "nbmlops")
+    yield made
+    InteractiveShell.clear_instance()
+
+
+def by_cli(words):
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = cli.run(words, as_json=True)
+    return json.loads(out.getvalue()), code
+
+
+def by_magic(shell, words):
+    from IPython.core.error import UsageError
+
+    out = io.StringIO()
+    try:
+        with redirect_stdout(out), redirect_stderr(io.StringIO()):
+            shell.run_line_magic("mlops", " ".join([*words, "--json"]))
+    except (UsageError, magic.WorkFailed) as error:
+        return {"error": str(error)}
+    return json.loads(out.getvalue())
+
+
+async def by_http(fetch, name, method="GET", **arguments):
+    arguments = {"path": "tiny", **arguments}
+    try:
+        if method == "GET":
+            answer = await fetch("nbmlops", "api", name, params=arguments)
+        else:
+            answer = await fetch(
+                "nbmlops", "api", name, method="POST", body=json.dumps(arguments)
+            )
+    except HTTPClientError as error:
+        assert error.response is not None
+        return json.loads(error.response.body), error.code
+    return json.loads(answer.body), answer.code
+
+
+@pytest.mark.slow
+async def test_reads_are_the_same_through_every_door(jp_fetch, shell):
+    run, code = await asyncio.to_thread(by_cli, ["train", "-p", "depth=5"])
+    assert code == 0
+    for words, name, arguments in (
+        (["runs"], "runs", {}),
+        (["run", run["run_id"]], "run", {"run_id": run["run_id"]}),
+        (["logs", run["run_id"]], "logs", {"run_id": run["run_id"]}),
+        (["models"], "models", {}),
+        (["deployments"], "deployments", {}),
+        (["trace", f"run/{run['run_id']}"], "trace", {"reference": f"run/{run['run_id']}"}),
+        (["doctor"], "doctor", {}),
+    ):
+        typed, code = by_cli(words)
+        assert code == 0, typed
+        asked, status = await by_http(jp_fetch, name, **arguments)
+        assert status == 200
+        assert asked == typed, words
+        if name != "logs":  # the magic prints lines as they are
+            assert by_magic(shell, words) == typed
+
+
+@pytest.mark.parametrize(
+    ("words", "arguments", "method", "code", "status", "exit_code"),
+    [
+        (["run", "nope"], {"run_id": "nope"}, "GET", "unknown-run", 404, 2),
+        (["trace", "x"], {"reference": "x"}, "GET", "unknown-reference", 404, 2),
+        (["trace", "call/zz"], {"reference": "call/zz"}, "GET", "unknown-call", 404, 2),
+        (["monitor", "none"], {"endpoint": "none"}, "GET", "unknown-endpoint", 404, 2),
+        (["monitor", "../x"], {"endpoint": "../x"}, "GET", "invalid-name", 400, 2),
+        (["deploy", "none"], {"model": "none"}, "POST", "unknown-model", 404, 2),
+        (["undeploy", "none"], {"endpoint": "none"}, "POST", "unknown-endpoint", 404, 2),
+        (["cancel", "none"], {"run_id": "none"}, "POST", "unknown-run", 404, 2),
+        (["init", "."], {"folder": "."}, "POST", "project-exists", 409, 2),
+        (["train", "nope"], {"pipeline": "nope"}, "POST", "unknown-pipeline", 404, 2),
+        (
+            ["train", "-p", "deph=1"],
+            {"param": ["deph=1"]},
+            "POST",
+            "unknown-parameter",
+            400,
+            2,
+        ),
+    ],
+)
+async def test_mistakes_are_the_same_through_every_door(
+    jp_fetch, shell, words, arguments, method, code, status, exit_code
+):
+    typed, ended = by_cli(words)
+    assert (typed["error"]["code"], ended) == (code, exit_code)
+    assert typed["error"]["message"]
+    assert typed["error"]["hint"]
+    asked, told = await by_http(jp_fetch, words[0], method, **arguments)
+    assert (asked, told) == (typed, status)
+    said = by_magic(shell, words)["error"]
+    assert typed["error"]["message"] in said
+    assert typed["error"]["hint"] in said
+
+
+async def test_every_route_wants_authentication_and_its_own_method(jp_fetch, jp_serverapp):
+    live = [
+        rule
+        for rule in jp_serverapp.web_app.default_router.rules[0].target.rules
+        if "nbmlops" in str(rule.matcher.regex.pattern)
+    ] or [
+        rule
+        for group in jp_serverapp.web_app.default_router.rules
+        for rule in getattr(group.target, "rules", [])
+        if "nbmlops" in rule.matcher.regex.pattern
+    ]
+    assert {rule.target for rule in live} == {server_extension.CommandHandler}
+    assert len(live) == 1
+    for method, route in server_extension.routes():
+        parts = route.split("/")
+        with pytest.raises(HTTPClientError) as caught:
+            await jp_fetch(
+                *parts,
+                method=method,
+                headers={"Authorization": "token wrong"},
+                **({"body": "{}"} if method == "POST" else {}),
+            )
+        assert caught.value.code == 403, route
+        other = "POST" if method == "GET" else "GET"
+        with pytest.raises(HTTPClientError) as caught:
+            await jp_fetch(*parts, method=other, **({"body": "{}"} if other == "POST" else {}))
+        assert caught.value.code == 405, route
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "method"),
+    [
+        ("runs", {"limit": "many"}, "GET"),
+        ("runs", {"nope": "1"}, "GET"),
+        ("run", {}, "GET"),
+        ("train", {"param": "max_depth=6"}, "POST"),
+        ("train", {"junit": "/tmp/report.xml"}, "POST"),
+        ("runs", {"path": "../.."}, "GET"),
+        ("init", {"folder": "../../elsewhere"}, "POST"),
+    ],
+)
+async def test_a_request_that_has_no_meaning_is_refused(jp_fetch, name, arguments, method):
+    asked, status = await by_http(jp_fetch, name, method, **arguments)
+    assert status == 400
+    assert asked["error"]["code"] == "wrong-use"
+    assert asked["error"]["hint"]
+
+
+async def test_a_folder_without_a_project_says_so(jp_fetch, folder):
+    asked, status = await by_http(jp_fetch, "runs", path="")
+    assert (asked["error"]["code"], status) == ("no-project", 404)
+    assert "nbmlops init" in asked["error"]["hint"]
+
+
+async def test_the_notebook_that_one_stands_in_is_told_with_its_parameters(jp_fetch):
+    asked, _ = await by_http(jp_fetch, "project", path="tiny/train.ipynb")
+    assert asked["path"] == "tiny"
+    assert (asked["notebook"]["pipeline"], asked["notebook"]["step"]) == ("train", "train")
+    assert [p["name"] for p in asked["notebook"]["parameters"]] == ["depth", "name"]
+
+
+# --- the magic ----------------------------------------------------------------------------------
+
+
+def test_inside_a_job_the_magic_does_nothing(shell, monkeypatch, capsys):
+    monkeypatch.setenv("NBMLOPS_JOB", "train-1")
+    shell.run_line_magic("mlops", "train no-such-pipeline")
+    shell.run_cell_magic("mlops", "train", "-p what=ever")
+    assert capsys.readouterr().out == ""
+
+
+def test_a_mistake_in_a_cell_shows_no_traceback(shell, capsys):
+    shell.run_cell("%mlops run nope")
+    shown = capsys.readouterr()
+    assert "there is no run `nope`" in shown.err + shown.out
+    assert "Traceback" not in shown.err + shown.out
+
+
+def test_the_notebook_one_stands_in_is_what_train_means(shell, folder, monkeypatch):
+    (folder / "other.ipynb").write_text(notebook_text("a = 1"))
+    monkeypatch.setenv("JPY_SESSION_NAME", str(folder / "other.ipynb"))
+    assert magic.current_notebook(shell) == folder / "other.ipynb"
+    monkeypatch.setenv("JPY_SESSION_NAME", "tiny/other.ipynb")
+    assert magic.current_notebook(shell) == folder / "other.ipynb"
+    monkeypatch.setenv("JPY_SESSION_NAME", "gone.ipynb")
+    assert magic.current_notebook(shell) is None
+
+
+def test_commands_and_options_are_completed(shell):
+    def completed(line):
+        return {c.text for c in shell.Completer.completions(line, len(line))}
+
+    assert completed("%mlops dep") == {"deploy", "deployments"}
+    assert completed("%mlops train --d") == {"--detach"}
+    assert completed("%mlops train --j") >= {"--json", "--junit"}
+
+
+@pytest.mark.slow
+def test_failed_work_stops_the_notebook_in_two_lines(shell, folder, capsys):
+    (folder / "train.ipynb").write_text(notebook_text("1 / 0"))
+    result = shell.run_cell("%mlops train")
+    assert isinstance(result.error_in_exec, magic.WorkFailed)
+    shown = capsys.readouterr()
+    assert "ZeroDivisionError" in shown.err + shown.out
+    assert "Traceback" not in shown.err + shown.out
+    assert shell.user_ns["_mlops"].status == "failed"
+
+
+# --- the command line ---------------------------------------------------------------------------
+
+
+def test_every_command_and_option_has_help():
+    for row in commands.TABLE:
+        assert row.summary.endswith((".", ";")), row.name
+        documentation = row.function.__doc__ or ""
+        for parameter in row.parameters:
+            assert f"\n    {parameter.name}\n" in documentation, (row.name, parameter.name)
+
+
+@pytest.mark.parametrize(
+    "words", [["nope"], ["train", "--nope"], ["run"], ["runs", "--limit", "many"], ["run", "a", "b"]]
+)
+def test_wrong_use_ends_with_2_and_what_to_type(words, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    typed, code = by_cli(words)
+    assert code == 2
+    assert typed["error"]["code"] == "wrong-use"
+    assert "--help" in typed["error"]["hint"]
+
+
+def test_help_names_each_command(capsys):
+    assert cli.run(["--help"], as_json=False) == 0
+    shown = capsys.readouterr().out
+    for name in parser.command_names():
+        assert name in shown
+
+
+def test_a_fault_of_ours_is_still_one_json_document(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+
+    def broken(*_, **__):
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr("nbmlops.workspace.open_at", broken)
+    typed, code = by_cli(["runs"])
+    assert code == 1
+    assert typed["error"]["code"] == "internal-error"
+
+
+def test_control_characters_of_a_log_do_not_steer_the_terminal():
+    assert cli.printable("a\x1b[31mred\x1b[0m\x1b]0;title\x07\rb\x1b[2J") == (
+        "a\x1b[31mred\x1b[0m]0;titleb[2J"
+    )
+
+
+@pytest.mark.slow
+def test_a_failed_run_ends_with_1_and_a_junit_report(folder, monkeypatch):
+    from xml.etree import ElementTree as ET
+
+    monkeypatch.chdir(folder)
+    (folder / "train.ipynb").write_text(notebook_text("raise ValueError('\\x1b[31m<bad> & \\x00')"))
+    typed, code = by_cli(["train", "--junit", "report.xml"])
+    assert (code, typed["status"], typed["cause"]["cell"]) == (1, "failed", 1)
+    suite = ET.parse(folder / "report.xml").getroot()[0]
+    assert (suite.get("tests"), suite.get("failures")) == ("1", "1")
+    failure = suite.find("testcase/failure")
+    assert failure is not None
+    assert "ValueError" in (failure.get("message") or "")
+    os.unlink(folder / "report.xml")

@@ -1,0 +1,169 @@
+import os
+import tarfile
+from datetime import UTC, datetime
+
+import pytest
+from conftest import git, notebook_text
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nbmlops import snapshot
+from nbmlops.errors import SnapshotRefused
+
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
+
+
+def repo_of(folder):
+    found = snapshot.repository_at(folder)
+    assert found is not None
+    return found
+
+
+def users_state(folder):
+    """All that belongs to the user: HEAD, branch, index, work tree status, stash, refs, config."""
+    index = folder / ".git" / "index"
+    return (
+        (folder / ".git" / "HEAD").read_text(),
+        index.read_bytes() if index.exists() else None,
+        git(folder, "status", "--porcelain=v1", "-z"),
+        git(folder, "stash", "list"),
+        git(folder, "for-each-ref", "refs/heads", "refs/tags"),
+        (folder / ".git" / "config").read_text(),
+        sorted(p.name for p in (folder / ".git" / "hooks").glob("*")),
+    )
+
+
+def take(folder, tmp_path):
+    return snapshot.take(repo_of(folder), tmp_path / "scratch", NOW)
+
+
+def test_a_clean_work_tree_gives_its_own_commit(folder, tmp_path):
+    taken = take(folder, tmp_path)
+    assert taken.commit == git(folder, "rev-parse", "HEAD")
+    assert not taken.dirty
+    assert taken.branch == "main"
+
+
+def test_a_dirty_work_tree_is_captured_and_nothing_of_the_users_is_touched(folder, tmp_path):
+    (folder / "staged.py").write_text("a = 1\n")
+    git(folder, "add", "staged.py")
+    (folder / "new.txt").write_bytes(b"CRLF\r\nstays\r\n")
+    (folder / "run.sh").write_text("#!/bin/sh\n")
+    (folder / "run.sh").chmod(0o755)
+    (folder / "link").symlink_to("new.txt")
+    (folder / "nbmlops.toml").unlink()
+    (folder / "data").mkdir()
+    (folder / "data" / "big.bin").write_text("ignored")
+    git(folder, "stash", "list")
+    before = users_state(folder)
+    taken = take(folder, tmp_path)
+    assert users_state(folder) == before
+    assert taken.dirty
+    assert taken.base_commit == git(folder, "rev-parse", "HEAD")
+    listed = git(folder, "ls-tree", "-r", "--name-only", taken.commit).splitlines()
+    assert listed == [".gitignore", "link", "new.txt", "run.sh", "staged.py", "train.ipynb"]
+    snapshot.export(repo_of(folder), taken.commit, tmp_path / "source.tar")
+    with tarfile.open(tmp_path / "source.tar") as archive:
+        archive.extractall(tmp_path / "out", filter="data")
+    assert (tmp_path / "out" / "new.txt").read_bytes() == b"CRLF\r\nstays\r\n"
+    assert os.access(tmp_path / "out" / "run.sh", os.X_OK)
+    assert (tmp_path / "out" / "link").readlink().name == "new.txt"
+
+
+def test_notebooks_are_stored_without_outputs(folder, tmp_path):
+    (folder / "train.ipynb").write_text(notebook_text("print('x')", outputs=True))
+    taken = take(folder, tmp_path)
+    stored = git(folder, "show", f"{taken.commit}:train.ipynb")
+    assert "secret" not in stored
+    assert "secret" in (folder / "train.ipynb").read_text()
+
+
+def test_a_snapshot_survives_pruning_clean_and_a_deleted_branch(folder, tmp_path):
+    (folder / "new.py").write_text("a = 1\n")
+    taken = take(folder, tmp_path)
+    repo = repo_of(folder)
+    snapshot.hold(repo, taken)
+    git(folder, "clean", "-fdxq")
+    git(folder, "reflog", "expire", "--expire=now", "--all")
+    git(folder, "gc", "--quiet", "--prune=now")
+    assert snapshot.is_held(repo, taken.id, taken.commit)
+    assert snapshot.read(repo, taken.commit, "new.py") == (
+        git(folder, "rev-parse", f"{taken.commit}:new.py"),
+        b"a = 1\n",
+    )
+
+
+def test_hooks_monitors_and_signing_of_the_repository_do_not_run(folder, tmp_path):
+    trap = tmp_path / "trap"
+    for name in ("pre-commit", "post-index-change", "reference-transaction"):
+        hook = folder / ".git" / "hooks" / name
+        hook.write_text(f"#!/bin/sh\ntouch '{trap}'\n")
+        hook.chmod(0o755)
+    git(folder, "config", "core.fsmonitor", f"touch '{trap}'")
+    git(folder, "config", "commit.gpgSign", "true")
+    (folder / "new.py").write_text("a = 1\n")
+    trap.unlink(missing_ok=True)
+    taken = take(folder, tmp_path)
+    snapshot.hold(repo_of(folder), taken)
+    assert not trap.exists()
+
+
+def test_an_unborn_branch_and_a_detached_head_are_captured(folder, tmp_path):
+    git(folder, "checkout", "--quiet", "--detach")
+    assert take(folder, tmp_path).branch is None
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    git(fresh, "init", "--quiet", "--initial-branch=main")
+    (fresh / "a.py").write_text("a = 1\n")
+    taken = take(fresh, tmp_path)
+    assert taken.base_commit is None
+    assert taken.dirty
+
+
+def test_a_merge_in_progress_is_refused_by_file_name(folder, tmp_path):
+    git(folder, "checkout", "--quiet", "-b", "other")
+    (folder / "a.py").write_text("other\n")
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "-m", "other")
+    git(folder, "checkout", "--quiet", "main")
+    (folder / "a.py").write_text("main\n")
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "-m", "main")
+    with pytest.raises(Exception, match="non-zero"):
+        git(folder, "merge", "other")
+    with pytest.raises(SnapshotRefused, match=r"a\.py"):
+        take(folder, tmp_path)
+
+
+def test_large_and_odd_untracked_files_are_refused_by_name(folder, tmp_path):
+    with (folder / "huge.bin").open("wb") as file:
+        file.truncate(11 * 2**20)
+    with pytest.raises(SnapshotRefused, match=r"huge\.bin") as caught:
+        take(folder, tmp_path)
+    assert ".gitignore" in caught.value.hint
+    (folder / "huge.bin").unlink()
+    os.mkfifo(folder / "pipe")
+    take(folder, tmp_path)  # git itself passes fifos over; nothing hangs
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(
+    st.text("abcxyz -_.äß'\"", min_size=1, max_size=12).filter(
+        lambda name: name.strip(". ") and not name.endswith(".ipynb")
+    ),
+    st.binary(max_size=200),
+    max_size=5,
+))
+def test_files_of_any_name_and_content_come_back_byte_for_byte(folder, tmp_path, files):
+    place = folder / "sub"
+    place.mkdir(exist_ok=True)
+    for old in place.iterdir():
+        old.unlink()
+    for name, content in files.items():
+        (place / name).write_bytes(content)
+    repo = repo_of(folder)
+    taken = snapshot.take(repo, tmp_path / "scratch", NOW)
+    for name, content in files.items():
+        found = snapshot.read(repo, taken.commit, f"sub/{name}")
+        assert found is not None
+        assert found[1] == content

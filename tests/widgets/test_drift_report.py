@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import unicodedata
+import warnings
+from html.parser import HTMLParser
+from io import BytesIO
+
+import pytest
+from PIL import Image
+from samples import PAYLOADS, empty, hostile, sample
+
+from nbmlops.records import replace
+from nbmlops.widgets.drift_picture import png
+from nbmlops.widgets.drift_report import html, text
+from nbmlops.widgets.wording import clean
+
+TAGS = {
+    *("style", "div", "p", "span", "strong", "ul", "li", "table", "thead", "tbody", "tr", "th"),
+    *("td", "svg", "g", "rect"),
+}
+ATTRIBUTES = {
+    *("class", "data-state", "data-verdict", "data-side", "role", "aria-level", "aria-label"),
+    *("aria-hidden", "scope", "viewbox", "width", "height", "x", "y"),
+}
+
+
+class Outline(HTMLParser):
+    """The tags, attributes and text of a document; fails on what is not closed."""
+
+    def __init__(self, document):
+        super().__init__()
+        self.tags, self.attributes, self.words, self.open = set(), set(), [], []
+        self.feed(document)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        self.attributes.update(name for name, _ in attributes)
+        self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def report():
+    return sample()
+
+
+def test_the_text_has_verdict_model_window_and_the_four_answers(report):
+    lines = text(report).splitlines()
+    assert lines[0] == "ALERT  cancer:3 (commit 1a2b3c4, endpoint cancer)"
+    assert "200 rows, 2026-11-19 09:30 UTC to 2026-11-20 09:30 UTC" in lines[1]
+    assert "400 rows" in lines[2]
+    answers = [line.split()[:2] for line in lines[4:8]]
+    assert answers == [
+        ["no", "features"],
+        ["yes", "predictions"],
+        ["yes", "bounds"],
+        ["unknown", "performance"],
+    ]
+
+
+def test_the_text_lists_drifted_columns_first_in_aligned_cells(report):
+    lines = text(report).splitlines()
+    head = next(index for index, line in enumerate(lines) if line.startswith("  column"))
+    assert lines[head + 1].startswith("  prediction")
+    assert lines[head + 2].startswith("  feature 7")
+    assert lines[head + 3].startswith("  clinic")
+    place = lines[head].index("verdict")
+    assert {line[place:].split()[0] for line in lines[head + 1 :]} == {"ok", "drift", "unknown"}
+    assert "empty" in lines[-1]
+
+
+def test_many_columns_are_cut_and_counted(report):
+    many = replace(report, columns=report.columns * 3)
+    assert text(many).splitlines()[-1] == f"  … and {3 * 32 + 1 - 40} more columns"
+
+
+def test_the_html_shows_each_column_with_its_figures_and_a_picture(report):
+    document = html(report)
+    words = " ".join(Outline(document).words)
+    for column in report.columns:
+        assert column.name in words
+    assert "no-actuals" in words
+    assert document.count("<svg") == 32  # all but the empty one, and the prediction's
+    assert "http" not in document
+    assert "<script" not in document
+
+
+def test_the_html_reads_without_styles_and_pictures(report):
+    words = " ".join(Outline(html(report)).words)
+    assert "✕ alert" in words
+    assert "Do the inputs look like the training data?   ✕ no" in words.replace("\n", "")
+    assert "█" in words
+
+
+def test_html_from_hostile_text_has_no_tag_or_attribute_but_ours():
+    outline = Outline(html(hostile()))
+    assert outline.tags <= TAGS
+    assert outline.attributes <= ATTRIBUTES
+    words = " ".join(outline.words)
+    for payload in PAYLOADS:
+        assert clean(payload) in words
+
+
+def test_text_from_hostile_text_has_no_control_characters():
+    lines = text(hostile()).splitlines()
+    categories = {unicodedata.category(character) for line in lines for character in line}
+    assert not categories & {"Cc", "Cf", "Cs"}
+    text(hostile()).encode("utf-8")
+
+
+@pytest.mark.parametrize("make", [sample, hostile, empty])
+def test_the_picture_is_a_png_that_is_not_blank(make):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        picture = Image.open(BytesIO(png(make())))
+    assert picture.format == "PNG"
+    assert picture.width == 1100
+    assert len(picture.convert("RGB").getcolors(1_000_000)) > 20
+
+
+def test_the_picture_leaves_matplotlib_s_state_alone(report):
+    from matplotlib import _pylab_helpers
+
+    png(report)
+    assert _pylab_helpers.Gcf.get_num_fig_managers() == 0
+
+
+def test_the_same_report_gives_the_same_bytes(report):
+    assert (text(report), html(report), png(report)) == (text(report), html(report), png(report))
+
+
+@pytest.mark.parametrize("make", [empty, hostile])
+def test_a_report_of_little_or_odd_content_has_every_form(make):
+    report = make()
+    assert text(report)
+    Outline(html(report))
