@@ -94,7 +94,11 @@ def ensure(wanted: Plan, cache: Path, say: Callable[[str], None]) -> Environment
         if (found := _read(folder)) is not None:
             return found
         say(f"making the environment {wanted.environment_id} from {LOCK_FILE} (once)")
-        return _make(wanted, wanted.lock, folder, cache)
+        making = folder.with_name(f"{folder.name}.making")
+        try:
+            return _make(wanted, wanted.lock, making, folder, cache)
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
 
 
 def _read(folder: Path) -> Environment | None:
@@ -104,8 +108,7 @@ def _read(folder: Path) -> Environment | None:
         return None
 
 
-def _make(wanted: Plan, lock: bytes, folder: Path, cache: Path) -> Environment:
-    making = folder.with_name(f"{folder.name}.making")
+def _make(wanted: Plan, lock: bytes, making: Path, folder: Path, cache: Path) -> Environment:
     shutil.rmtree(making, ignore_errors=True)
     making.parent.mkdir(parents=True, exist_ok=True)
     kit = build_kit(cache / "kits")

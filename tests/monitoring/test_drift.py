@@ -129,6 +129,12 @@ def test_calls_that_repeat_held_out_rows_do_not_alarm(cancer):
         assert found.questions.features.evidence["independent_rows"] < 200
 
 
+def test_one_row_over_and_over_is_drift_and_the_reason_says_so():
+    answer = compared(NORMAL, [0.5] * 300).questions.features
+    assert answer.answer == "no"
+    assert "The 300 rows repeat few, and count as 50." in answer.reason
+
+
 def test_a_shift_of_one_standard_deviation_is_found_in_200_rows(cancer):
     features, y = cancer
     rng = np.random.default_rng(1)

@@ -230,9 +230,7 @@ def check_source(method: str, headers: Mapping[str, str], hosts: frozenset[str])
     """
     host = headers.get("host", "").lower()
     if host not in hosts:
-        raise HostRefused(
-            f"the host {host[:120]!r} is not served here", f"Call {sorted(hosts)[0]}."
-        )
+        raise HostRefused(f"the host {host[:120]!r} is not served here", f"Call {min(hosts)}.")
     origin = headers.get("origin")
     if method in {"GET", "HEAD"} or origin is None:
         return
@@ -256,7 +254,7 @@ def check_token(headers: Mapping[str, str], digest: str) -> None:
         raise TokenRefused("the control token is missing or wrong", "Deploy with nbmlops.")
 
 
-class Gone(Exception):  # noqa: N818 it is an event, not an error
+class Gone(Exception):
     """The client has closed its connection."""
 
 
@@ -359,10 +357,7 @@ def decode_records(body: bytes, rows_limit: int) -> list[Any]:
         raise InvalidJson(f"the body is not JSON: {error}"[:300], _HINT) from error
     if isinstance(found, dict):
         inside: Any = found.get("records")
-        if isinstance(inside, list) and len(found) == 1:
-            found = inside
-        else:
-            found = [found]
+        found = inside if isinstance(inside, list) and len(found) == 1 else [found]
     if len(found) > rows_limit:
         raise TooManyRecords(
             f"{len(found)} records are more than {rows_limit}", "Send them in several calls."

@@ -57,6 +57,8 @@ def features(
             f"{len(drifted)} of {_count(len(columns), 'feature')} {verb} from the training data: "
             f"{_listed(drifted)}."
         )
+        if independent_rows < rows / 2:
+            reason += f" The {rows:,} rows repeat few, and count as {independent_rows:,}."
         return Answer(answer="no", reason=reason, evidence=evidence)
     if len(unknown) == len(columns):
         return Answer(

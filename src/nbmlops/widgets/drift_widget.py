@@ -16,7 +16,7 @@ _STATIC = Path(__file__).parent / "static"
 
 
 class DriftWidget(anywidget.AnyWidget):
-    """Draws one report; ``document`` is the report as JSON and ``ranking`` its columns' order."""
+    """Draws one report; ``document`` is the report as JSON with its words."""
 
     _esm = _STATIC / "drift.js"
     _css = _STATIC / "drift.css"
