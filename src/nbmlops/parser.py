@@ -73,15 +73,14 @@ def _typed(row: Command) -> Callable[..., Any]:
     """Return a function with the signature that people type, for the parser to read."""
     parameters: list[inspect.Parameter] = []
     for parameter in row.parameters:
-        names = [
-            f"--{parameter.name}",
-            *([row.short[n]] if (n := parameter.name) in row.short else []),
-        ]
+        n = parameter.name
+        names = [f"--{n}", *([row.short[n]] if n in row.short else [])]
         typed = Parameter(
             name=tuple(names), negative=(), show_default=parameter.default not in ((), None, False)
         )
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
-            typed = Parameter(negative=(), show_default=False)
+            # `-` stands for standard input.
+            typed = Parameter(negative=(), show_default=False, allow_leading_hyphen=n == "data")
         parameters.append(parameter.replace(annotation=Annotated[parameter.annotation, typed]))
 
     def function(**_: Any) -> None:

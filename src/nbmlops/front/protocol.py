@@ -258,8 +258,10 @@ class Gone(Exception):
     """The client has closed its connection."""
 
 
-async def read_body(receive: Receive, headers: Mapping[str, str], limit: int) -> bytes:
-    """Return the request's body.
+async def read_body(
+    receive: Receive, headers: Mapping[str, str], limit: int, take: Callable[[int], None]
+) -> bytes:
+    """Return the request's body; ``take`` is told of each part's size, and may refuse it.
 
     Raises
     ------
@@ -303,6 +305,7 @@ async def read_body(receive: Receive, headers: Mapping[str, str], limit: int) ->
         if size > limit:
             await _drain(receive)
             raise _too_large(limit)
+        take(len(part))
         parts.append(part)
         if not message.get("more_body"):
             return b"".join(parts)

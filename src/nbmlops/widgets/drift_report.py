@@ -41,9 +41,9 @@ def text(report: MonitorReport) -> str:
     columns = wording.ordered(report)
     if report.prediction is not None:
         columns.insert(0, report.prediction)
-    if columns:
+    if columns and report.window.rows:
         lines += ["", *_text_table(columns[:_TEXT_ROWS])]
-    if len(columns) > _TEXT_ROWS:
+    if len(columns) > _TEXT_ROWS and report.window.rows:
         lines.append(f"  … and {len(columns) - _TEXT_ROWS} more columns")
     return "\n".join(lines)
 

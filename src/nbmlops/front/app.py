@@ -1,0 +1,385 @@
+"""The front's application: an ASGI callable that checks, routes, calls, logs and answers."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nbmlops import records, schema
+from nbmlops.calllog import SYNC_INTERVAL_S, CallLog
+from nbmlops.errors import NbmlopsError
+from nbmlops.front import metrics, openapi, protocol, upstream
+from nbmlops.front.protocol import (
+    Answer,
+    DeadlineExceeded,
+    Gone,
+    InvalidRoutes,
+    MethodRefused,
+    ModelFailed,
+    NothingServed,
+    Overloaded,
+    Receive,
+    Send,
+    WorkerUnreachable,
+)
+from nbmlops.front.upstream import Routes, Worker
+from nbmlops.records import CallAnswer, FrontSpec, Prediction, Route, RouteTable
+from nbmlops.tensors import InvalidTensors
+
+BODIES_LIMIT = 4  # bodies of the largest size that may be in memory at once
+_CONTROL_LIMIT_BYTES = 4 * 1024 * 1024
+_CSP = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:;"
+    b" base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_PAGE = Path(__file__).parent / "page"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request, its body not yet read."""
+
+    headers: Mapping[str, str]
+    receive: Receive
+
+
+Handler = Callable[["App", Request], Awaitable[Answer]]
+
+
+class App:
+    """An endpoint: its routes, its call log, its counts."""
+
+    def __init__(self, spec: FrontSpec, hosts: frozenset[str], token: str | None) -> None:
+        self.spec = spec
+        self.hosts = hosts
+        self.token = token
+        self.draining = False
+        self.metrics = metrics.Metrics()
+        self.log = CallLog(Path(spec.calls), spec.endpoint)
+        self.routes = Routes(RouteTable(endpoint=spec.endpoint, revision=0, routes=()))
+        self._described = b""
+        self._in_flight = 0
+        self._buffered = 0
+        self._quiet = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._syncing: asyncio.Task[None] | None = None
+        self._told = ""
+
+    # --- life ---
+
+    async def start(self, table: RouteTable) -> None:
+        """Take the first routes, and begin to make the call log durable."""
+        self.swap(table)
+        self._syncing = asyncio.create_task(self._keep_syncing())
+
+    def swap(self, table: RouteTable) -> None:
+        """Point to other workers, at once; calls in flight stay with theirs.
+
+        Raises
+        ------
+        InvalidRoutes
+            When the table has no meaning; nothing has changed then.
+        """
+        upstream.check_table(table, self.spec.endpoint)
+        described = openapi.encoded(table, rows_limit=self.spec.rows_limit)
+        kept = {_identity(one.route): one for one in self.routes.workers}
+        workers: list[Worker] = []
+        for route in table.routes:
+            worker = kept.pop(_identity(route), None)
+            if worker is None:
+                worker = Worker(route, self.token)
+            worker.route = route
+            workers.append(worker)
+            self.log.prepare(route.deployment_id)
+        self.routes, self._described = Routes(table, tuple(workers)), described
+        for worker in kept.values():
+            self._later(worker.close(self.spec.deadline_s))
+
+    def _later(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _keep_syncing(self) -> None:
+        while True:
+            await asyncio.sleep(SYNC_INTERVAL_S)
+            await asyncio.to_thread(self.log.sync)
+            if self.log.last_error != self._told:
+                self._told = self.log.last_error
+                say(f"the call log cannot be written: {self._told}")
+
+    async def drain(self, grace_s: float) -> None:
+        """Be ready no more; for ``grace_s`` and while calls are in flight, answer what comes."""
+        self.draining = True
+        await asyncio.sleep(grace_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.spec.deadline_s + 1.0):
+                while self._in_flight:
+                    self._quiet.clear()
+                    await self._quiet.wait()
+
+    async def stop(self) -> None:
+        """Make the call log durable and give up all connections."""
+        if self._syncing is not None:
+            self._syncing.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._syncing
+        for worker in self.routes.workers:
+            await worker.close()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.to_thread(self.log.close)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether predictions are answered."""
+        champion = self.routes.champion
+        return champion is not None and champion.ready and not self.draining
+
+    # --- one request ---
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        self._in_flight += 1
+        try:
+            path, answer = await self._answer(scope, receive)
+            self.metrics.request(path, answer.status)
+            # A refused body may be half read: nothing else can come on that connection.
+            closing = self.draining or answer.status in {408, 413}
+            await protocol.send_answer(send, answer, closing=closing)
+        except Gone:
+            return
+        finally:
+            self._in_flight -= 1
+            if self.draining and not self._in_flight:
+                self._quiet.set()
+
+    async def _answer(self, scope: dict[str, Any], receive: Receive) -> tuple[str, Answer]:
+        method, path = scope["method"], scope["path"]
+        known = path if path in ROUTES else "other"
+        try:
+            headers = protocol.headers_of(scope)
+            protocol.check_source(method, headers, self.hosts)
+            handler = _handler(method, path)
+            return known, await handler(self, Request(headers, receive))
+        except NbmlopsError as error:
+            answer = protocol.error_answer(error)
+            if answer.status == 500:
+                traceback.print_exc()
+            return known, answer
+        except Gone:
+            raise
+        except Exception:  # the door: our own mistake, told to the log and not to the client
+            traceback.print_exc()
+            error = NbmlopsError("the endpoint failed", "See `nbmlops logs`.")
+            return known, protocol.error_answer(error)
+
+    async def _body(self, request: Request, limit: int) -> bytes:
+        """Return the body; what all bodies together take is bounded."""
+        taken = 0
+
+        def take(size: int) -> None:
+            nonlocal taken
+            if self._buffered + size > BODIES_LIMIT * self.spec.body_limit_bytes:
+                raise Overloaded("too many large bodies at once", "Try again in a second.")
+            taken += size
+            self._buffered += size
+
+        try:
+            return await protocol.read_body(request.receive, request.headers, limit, take)
+        finally:
+            self._buffered -= taken
+
+    # --- predictions ---
+
+    async def predict(self, request: Request) -> Answer:
+        """Answer ``POST /predict``; the record is in the log before the answer leaves."""
+        body = await self._body(request, self.spec.body_limit_bytes)
+        began_s = time.perf_counter()
+        rows = protocol.decode_records(body, self.spec.rows_limit)
+        del body
+        try:
+            async with asyncio.timeout(self.spec.deadline_s):
+                route, predictions = await self._predicted(rows)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"no answer within {self.spec.deadline_s:g} s",
+                "Send fewer records at once, or look at the worker: `nbmlops logs`.",
+            ) from None
+        took_s = time.perf_counter() - began_s
+        record = self.log.write(
+            route,
+            rows,
+            predictions,
+            latency_ms=round(took_s * 1000, 3),
+            client_id=protocol.client_id(request.headers),
+        )
+        self.metrics.latency(took_s)
+        self.metrics.rows[route.deployment_id, route.model, route.version] += len(rows)
+        return _call_answer(record.call_id, route, predictions)
+
+    async def _predicted(self, rows: list[Any]) -> tuple[Route, tuple[Prediction, ...]]:
+        try:
+            return await self._predicted_once(rows)
+        except WorkerUnreachable:
+            # It was being replaced, or closed a connection as we took it; a prediction changes
+            # nothing, so it may be asked for again, of whoever is the right one now.
+            return await self._predicted_once(rows)
+
+    async def _predicted_once(self, rows: list[Any]) -> tuple[Route, tuple[Prediction, ...]]:
+        worker = self.routes.pick()
+        route = worker.route
+        columns = schema.check(route.schema, rows)
+        outputs = await worker.infer(schema.inputs(route.schema, columns))
+        try:
+            return route, schema.predictions(route.schema, outputs, len(rows))
+        except InvalidTensors as error:
+            raise ModelFailed(
+                f"the model does not answer as its schema says: {error.message}",
+                f"See `nbmlops logs {route.deployment_id}`.",
+            ) from error
+
+    # --- everything else ---
+
+    async def index(self, request: Request) -> Answer:
+        """Answer ``GET /``: people go to the page, programs get a list."""
+        if "text/html" in request.headers.get("accept", ""):
+            return Answer(307, headers=((b"location", b"docs"),))
+        champion = self.routes.champion
+        return protocol.json_answer(
+            {
+                "endpoint": self.spec.endpoint,
+                "model": champion.route.model if champion else None,
+                "version": champion.route.version if champion else None,
+                "commit": champion.route.commit if champion else None,
+                "paths": sorted(path for path in ROUTES if not path.startswith("/control")),
+            }
+        )
+
+    async def live(self, _: Request) -> Answer:
+        """Answer ``GET /health/live``: this process serves, whatever the workers do."""
+        return protocol.json_answer({"live": True})
+
+    async def ready(self, _: Request) -> Answer:
+        """Answer ``GET /health/ready`` from the last probe of the champion's worker."""
+        ready = self.is_ready
+        return protocol.json_answer({"ready": ready}, 200 if ready else 503)
+
+    async def counts(self, _: Request) -> Answer:
+        """Answer ``GET /metrics``."""
+        text = metrics.text(
+            self.metrics,
+            self.routes.table,
+            in_flight=sum(worker.in_flight for worker in self.routes.workers),
+            ready=self.is_ready,
+            drops=self.log.drops,
+            sync_failures=self.log.sync_failures,
+        )
+        return Answer(200, text, metrics.MEDIA_TYPE)
+
+    async def described(self, _: Request) -> Answer:
+        """Answer ``GET /openapi.json``."""
+        return Answer(200, self._described)
+
+    async def get_routes(self, request: Request) -> Answer:
+        """Answer ``GET /control/routes``."""
+        protocol.check_token(request.headers, self.spec.control_digest)
+        return protocol.json_answer(self.routes.table)
+
+    async def put_routes(self, request: Request) -> Answer:
+        """Answer ``PUT /control/routes``: the newer table counts from the next call on."""
+        protocol.check_token(request.headers, self.spec.control_digest)
+        body = await self._body(request, _CONTROL_LIMIT_BYTES)
+        try:
+            table = records.load(body, RouteTable)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise InvalidRoutes(f"this is no route table: {error}"[:300]) from error
+        upstream.check_table(table, self.spec.endpoint)
+        if upstream.check_newer(table, self.routes.table):
+            self.swap(table)
+            say(f"revision {table.revision}: {_shares(table)}")
+        champion = self.routes.champion
+        if champion is not None:
+            await champion.seen()
+        return protocol.json_answer({"revision": self.routes.table.revision})
+
+
+def _identity(route: Route) -> bytes:
+    """Return what makes a route lead to the same worker: all but its role and share."""
+    return records.dump(records.replace(route, role="champion", share=0.0))
+
+
+def _handler(method: str, path: str) -> Handler:
+    methods = ROUTES.get(path)
+    if methods is None:
+        raise NothingServed(f"nothing is served at {path[:120]!r}", "See /docs.")
+    handler = methods.get("GET" if method == "HEAD" else method)
+    if handler is None:
+        allow = ", ".join(sorted(methods))
+        raise MethodRefused(f"{path} does not take {method[:20]}", f"Use {allow}.", allow=allow)
+    return handler
+
+
+def _call_answer(call_id: str, route: Route, predictions: tuple[Prediction, ...]) -> Answer:
+    body = CallAnswer(
+        call_id=call_id,
+        model=route.model,
+        version=route.version,
+        commit=route.commit,
+        predictions=predictions,
+    )
+    headers = (
+        (b"nbmlops-call-id", call_id.encode()),
+        (b"nbmlops-model", route.model.encode()),
+        (b"nbmlops-version", str(route.version).encode()),
+        (b"nbmlops-commit", route.commit.encode()),
+    )
+    return Answer(200, records.dump(body), headers=headers)
+
+
+def _shares(table: RouteTable) -> str:
+    told = [f"{one.model}:{one.version} {one.role} {one.share:g} %" for one in table.routes]
+    return ", ".join(told) or "no routes"
+
+
+def _static(name: str, media_type: bytes) -> Handler:
+    async def answer(_: App, __: Request) -> Answer:
+        headers = (
+            (b"content-security-policy", _CSP),
+            (b"referrer-policy", b"no-referrer"),
+        )
+        return Answer(200, (_PAGE / name).read_bytes(), media_type, headers)
+
+    return answer
+
+
+# Every path and method that is served; nothing else is.
+ROUTES: dict[str, dict[str, Handler]] = {
+    "/": {"GET": App.index},
+    "/predict": {"POST": App.predict},
+    "/health/live": {"GET": App.live},
+    "/health/ready": {"GET": App.ready},
+    "/metrics": {"GET": App.counts},
+    "/openapi.json": {"GET": App.described},
+    "/docs": {"GET": _static("docs.html", b"text/html; charset=utf-8")},
+    "/docs/page.js": {"GET": _static("page.js", b"text/javascript; charset=utf-8")},
+    "/docs/page.css": {"GET": _static("page.css", b"text/css; charset=utf-8")},
+    "/control/routes": {"GET": App.get_routes, "PUT": App.put_routes},
+}
+
+
+def say(text: str) -> None:
+    """Write a line to the job's log."""
+    sys.stderr.write(f"front: {text}\n")
+    sys.stderr.flush()
