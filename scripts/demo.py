@@ -17,13 +17,19 @@ from pathlib import Path
 NBMLOPS = Path(sys.executable).with_name("nbmlops")
 
 
-def type_in(folder: Path, *words: str, codes: tuple[int, ...] = (0,), show: bool = True) -> dict:
+def type_in(
+    folder: Path, *words: str, codes: tuple[int, ...] = (0,), show: bool = True, stdin: str = ""
+) -> dict:
     """Type a command as a person would, show what it says, and return its document."""
     if show:
         shown = " ".join(shlex.quote(w) if len(w) < 60 else "'{...}'" for w in words)
         print(f"\n$ nbmlops {shown}", flush=True)
     result = subprocess.run(
-        [NBMLOPS, *words, "--json"], cwd=folder, stdout=subprocess.PIPE, check=False
+        [NBMLOPS, *words, "--json"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        input=stdin.encode(),
+        check=False,
     )
     document = json.loads(result.stdout)
     if result.returncode not in codes:
@@ -63,7 +69,7 @@ def story(project: Path, run: dict, began: float) -> None:
     rows = rows_of_the_data_set()
     call = type_in(project, "call", "cancer", json.dumps(rows[0]))
     print(f"  {call['predictions'][0]} call {call['call_id']}")
-    type_in(project, "call", "cancer", json.dumps(rows))
+    type_in(project, "call", "cancer", "-", stdin=json.dumps(rows))
     trace = type_in(project, "trace", f"call/{call['call_id']}")
     print(f"  call -> {trace['deployment']['deployment_id']} -> {run['model_versions'][0]}")
     print(f"       -> {trace['run']['run_id']} -> commit {trace['snapshot']['commit'][:8]}")

@@ -17,13 +17,14 @@ from conftest import git
 pytestmark = pytest.mark.slow
 
 
-def typed(folder, *words, code=0):
+def typed(folder, *words, code=0, stdin=None):
     """Type a command; return its document, which is all that stands on standard output."""
     result = subprocess.run(
         [sys.executable, "-m", "nbmlops", *words, "--json"],
         cwd=folder,
         capture_output=True,
         check=False,
+        input=stdin,
     )
     assert result.returncode == code, (words, result.stdout[-3000:], result.stderr[-3000:])
     assert result.stdout.count(b"\n") == 1
@@ -127,10 +128,11 @@ def test_a_record_that_does_not_fit_is_refused_by_column(project, served):
 
 
 def test_monitor_says_unknown_then_yes_then_no(project, served):
+    typed(project, "call", "cancer", json.dumps(rows(1)))
     first = typed(project, "monitor", "cancer")
     assert first["questions"]["features"]["answer"] == "unknown"
     assert first["questions"]["performance"]["answer"] == "unknown"
-    typed(project, "call", "cancer", json.dumps(rows(200)))
+    typed(project, "call", "cancer", "-", stdin=json.dumps(rows(200)).encode())
     second = typed(project, "monitor", "cancer", "--window", "1h")
     assert second["verdict"] == "ok"
     assert [second["questions"][q]["answer"] for q in ("features", "predictions", "bounds")] == [
@@ -139,7 +141,7 @@ def test_monitor_says_unknown_then_yes_then_no(project, served):
         "yes",
     ]
     moved = [{**row, "mean area": row["mean area"] / 100} for row in rows(200)]
-    typed(project, "call", "cancer", json.dumps(moved))
+    typed(project, "call", "cancer", "-", stdin=json.dumps(moved).encode())
     third = typed(project, "monitor", "cancer", code=3)
     assert third["verdict"] == "alert"
     drifted = [c["name"] for c in third["columns"] if c["verdict"] == "drift"]

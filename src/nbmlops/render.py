@@ -39,6 +39,18 @@ _MARKS = {
 }
 
 
+_INVARIANTS = {
+    "I1": "what was acknowledged is there",
+    "I2": "one run for each request, one version for each model and digest",
+    "I3": "every unfinished run is carried by a job",
+    "I4": "every artifact has the digest by which it is known",
+    "I5": "nothing of ours is left in the repository's own files",
+    "I6": "answered calls = logged calls + counted drops",
+    "I7": "every run that ended badly says why",
+    "I8": "everything that runs has an owner, and the other way round",
+}
+
+
 @dataclass(frozen=True)
 class Title:
     """A line that says what follows."""
@@ -290,7 +302,10 @@ def _report(report: MonitorReport) -> Iterable[Block]:
 
 
 def _health(health: Health) -> Iterable[Block]:
-    yield Fields(tuple(health.invariants.items()))
+    yield Table(
+        ("", "", ""),
+        tuple((name, how, _INVARIANTS.get(name, "")) for name, how in health.invariants.items()),
+    )
     if health.findings:
         yield Table(
             ("", "finding", "what to do"),
@@ -412,6 +427,7 @@ def text(blocks: Iterable[Block], width: int = 100, *, colour: bool = False) -> 
         no_color=not colour,
         highlight=False,
         legacy_windows=False,
+        force_jupyter=False,
     )
     for block in blocks:
         if isinstance(block, Title):
@@ -447,7 +463,7 @@ def _html(block: Block) -> str:
     if isinstance(block, Line):
         return f"<p>{escape(block.text)}</p>"
     if isinstance(block, Code):
-        return f"<pre>{escape(block.text)}</pre>"
+        return f'<pre style="font-family:monospace">{escape(block.text)}</pre>'
     if isinstance(block, Fields):
         block = Table((), block.pairs)
     head = "".join(f'<th style="text-align:left">{escape(h)}</th>' for h in block.headers)

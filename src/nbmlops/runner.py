@@ -344,8 +344,7 @@ def _run_step(run: Run, step: StepSpec, project: Path) -> None:
         run.drain()
         run.current = None
     if executed.exists():
-        text = executed.read_text(encoding="utf-8")
-        executed.write_text(run.redacted(text), encoding="utf-8")
+        _tidy(executed, run.redacted)
         run.add(f"{step.name}.ipynb", executed, "executed")
         executed.unlink()
     status = Status.FAILED if cause else Status.SUCCEEDED
@@ -471,6 +470,18 @@ def _cell_cause(run: Run, step: StepSpec, error: Any) -> Cause:
         notebook=step.notebook,
         hint=hint,
     )
+
+
+def _tidy(executed: Path, redacted: Redaction) -> None:
+    """Take secrets out of an executed notebook, and the widgets' state.
+
+    Without the state every viewer shows the text, HTML and picture that widgets leave behind;
+    with it, viewers without a kernel show nothing, from a file many times as large.
+    """
+    document = json.loads(redacted(executed.read_text(encoding="utf-8")))
+    document["metadata"].pop("widgets", None)
+    text = json.dumps(document, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    executed.write_text(text, encoding="utf-8")
 
 
 def _take_outputs(run: Run, step: StepSpec, project: Path) -> None:

@@ -55,6 +55,10 @@ class Lab:
         """The example project."""
         return self.root / "my-project"
 
+    def nbmlops(self, *words: str) -> dict[str, Any]:
+        """Run a command of the command line in the project and return its document."""
+        return nbmlops(*words, cwd=self.project)
+
 
 def nbmlops(*words: str, cwd: Path) -> dict[str, Any]:
     """Run a command of the command line and return its document."""
@@ -97,16 +101,16 @@ def lab(chromium: str, tmp_path: Path) -> Iterator[Lab]:
             stderr=output,
             start_new_session=True,
         )
+    started = Lab(url=url, root=root)
     try:
         wait_until(lambda: answers(f"{url}api/status"), 60, lambda: log.read_text()[-4000:])
-        yield Lab(url=url, root=root)
+        yield started
     finally:
         with suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGTERM)
         server.wait(30)
-        project = root / "my-project"
-        for deployment in nbmlops("deployments", cwd=project)["items"]:
-            nbmlops("undeploy", deployment["endpoint"], cwd=project)
+        for deployment in started.nbmlops("deployments")["items"]:
+            started.nbmlops("undeploy", deployment["endpoint"])
 
 
 def lab_command(root: Path, port: int) -> list[str]:

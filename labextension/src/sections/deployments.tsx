@@ -185,7 +185,8 @@ function Report(props: Props & { readonly endpoint: string }): React.JSX.Element
           </ul>
           <Drifted report={report} />
           <p className="jp-nbmlops-quiet">
-            {report.window.rows} called rows against {report.reference.rows} of training
+            {report.window.rows} {report.window.rows === 1 ? 'row' : 'rows'} of calls against{' '}
+            {report.reference.rows} of training
           </p>
         </>
       )}
