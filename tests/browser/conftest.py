@@ -33,7 +33,7 @@ TOKEN = "a-token-for-this-test-alone"
 # Below a path, as behind a JupyterHub: a URL that forgets the base fails here.
 BASE_URL = "/user/ada/"
 
-# `?reset` may load the page twice, and extensions are activated one by one.
+# Extensions are activated one by one.
 READY = """
 async () => {
   const app = window.jupyterapp;
@@ -106,17 +106,25 @@ def lab(chromium: str, tmp_path: Path) -> Iterator[Lab]:
         wait_until(lambda: answers(f"{url}api/status"), 60, lambda: log.read_text()[-4000:])
         yield started
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
+        stop(server)
         for deployment in started.nbmlops("deployments")["items"]:
             started.nbmlops("undeploy", deployment["endpoint"])
+
+
+def stop(server: subprocess.Popen[bytes]) -> None:
+    """End a server and its kernels, politely first."""
+    for sent in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, sent)
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(20)
+            return
 
 
 def lab_command(root: Path, port: int) -> list[str]:
     """Return the command that starts JupyterLab on a folder."""
     return [
-        *(sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root"),
+        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
         f"--ServerApp.port={port}",
         "--ServerApp.port_retries=0",
         f"--ServerApp.base_url={BASE_URL}",
@@ -159,8 +167,8 @@ def page(lab: Lab, chromium: str, tmp_path: Path, request: pytest.FixtureRequest
         opened = context.new_page()
         opened.set_default_timeout(30_000)
         opened.on("pageerror", lambda error: errors.append(str(error)))
-        opened.goto(f"{lab.url}lab?token={TOKEN}&reset")
-        opened.wait_for_function(READY)
+        opened.goto(f"{lab.url}lab?token={TOKEN}")
+        until(opened, READY, 60)
         yield opened
         picture(opened, f"last-of-{request.node.name}")
         context.close()
@@ -179,6 +187,11 @@ def picture(page: Any, name: str) -> None:
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
         page.screenshot(path=str(Path(folder) / f"{name}.png"))
+
+
+def until(page: Any, condition: str, seconds: float) -> None:
+    """Wait until an asynchronous function answers true in the page."""
+    wait_until(lambda: page.evaluate(condition), seconds, lambda: f"never true: {condition}")
 
 
 def answers(url: str) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import until
 
 if TYPE_CHECKING:
     from conftest import Lab
@@ -74,7 +75,7 @@ def test_a_notebook_is_run_deployed_called_and_undeployed_from_the_panel(
     execute(page, "docmanager:open", path="my-project/notebooks/train.ipynb")
     page.get_by_test_id("run").wait_for()
     assert page.get_by_test_id("project").inner_text() == "my-project"
-    page.wait_for_function(IDLE)
+    until(page, IDLE, 60)
 
     run_id = run_from_panel(page, screenshot)
 
@@ -136,7 +137,7 @@ def test_the_magics_run_deploy_and_show_the_monitor_widget(
     run_all(
         page, lab, "release", ["%load_ext nbmlops", "%mlops train train", "%mlops deploy cancer"]
     )
-    page.wait_for_function(FINISHED, timeout=A_RUN_MS + A_DEPLOYMENT_MS)
+    until(page, FINISHED, (A_RUN_MS + A_DEPLOYMENT_MS) / 1000)
     screenshot("7-magics")
     run = lab.nbmlops("runs")["items"][0]
     assert run["status"] == "succeeded"
@@ -144,7 +145,7 @@ def test_the_magics_run_deploy_and_show_the_monitor_widget(
     predict(deployment["url"], rows=60)
 
     run_all(page, lab, "watch", ["%load_ext nbmlops", "%mlops monitor cancer"])
-    page.wait_for_function(FINISHED, timeout=60_000)
+    until(page, FINISHED, 60)
     page.evaluate("() => window.jupyterapp.shell.currentWidget.content.scrollToItem(1, 'start')")
     widget = page.locator("[data-mime-type='application/vnd.jupyter.widget-view+json']")
     widget.locator(".nbm-tile").first.wait_for()
@@ -156,7 +157,7 @@ def run_all(page: Any, lab: Lab, name: str, cells: list[str]) -> None:
     """Open a new notebook and run its cells, once its kernel listens."""
     (lab.project / "notebooks" / f"{name}.ipynb").write_text(notebook(cells))
     execute(page, "docmanager:open", path=f"my-project/notebooks/{name}.ipynb")
-    page.wait_for_function(IDLE)
+    until(page, IDLE, 60)
     # Not awaited: a command of Lab ends when the last cell does.
     page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
 
