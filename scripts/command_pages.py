@@ -11,11 +11,11 @@ from nbmlops.commands import TABLE, Command
 PAGE = Path(__file__).parent.parent / "docs" / "commands.md"
 HEAD = """# Commands
 
-The same words on the command line (`nbmlops WORD`), in a notebook (`%mlops WORD`) and behind the side
-panel. With `--json` a command writes one JSON document to standard output, whatever happens.
+The same words on the command line (`nbmlops WORD`), in a notebook (`%mlops WORD`) and behind the
+side panel. With `--json` a command writes one JSON document to standard output, whatever happens.
 
-Exit codes: 0 done; 1 the work failed; 2 wrong use or input; 3 `monitor`: alert; 4 `monitor`: unknown;
-5 the outside is not there; 130 interrupted while watching (the run goes on).
+Exit codes: 0 done; 1 the work failed; 2 wrong use or input; 3 `monitor`: alert; 4 `monitor`:
+unknown; 5 the outside is not there; 130 interrupted while watching (the run goes on).
 
 This page is made from the docstrings: `python scripts/command_pages.py`.
 """
@@ -43,7 +43,13 @@ def section(row: Command) -> str:
         if p.kind is not inspect.Parameter.KEYWORD_ONLY
     )
     options = {p.name for p in row.parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
-    lines = [f"\n### {row.name}\n", f"    nbmlops {row.name} {usage}".rstrip(), "", about.strip(), ""]
+    lines = [
+        f"\n### {row.name}\n",
+        f"    nbmlops {row.name} {usage}".rstrip(),
+        "",
+        about.strip(),
+        "",
+    ]
     name = ""
     for line in parameters.splitlines():
         if line and not line.startswith(" "):

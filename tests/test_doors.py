@@ -7,10 +7,10 @@ import os
 from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
-from conftest import notebook_text
 from tornado.httpclient import HTTPClientError
 
 from nbmlops import cli, commands, magic, parser, server_extension
+from sources import notebook_text
 
 pytest_plugins = ("pytest_jupyter.jupyter_server",)
 
@@ -63,11 +63,8 @@ async def by_http(fetch, name, method="GET", **arguments):
         if method == "GET":
             answer = await fetch("nbmlops", "api", name, params=arguments)
         else:
-            answer = await fetch(
-                "nbmlops", "api", name, method="POST", body=json.dumps(arguments)
-            )
+            answer = await fetch("nbmlops", "api", name, method="POST", body=json.dumps(arguments))
     except HTTPClientError as error:
-        assert error.response is not None
         return json.loads(error.response.body), error.code
     return json.loads(answer.body), answer.code
 
@@ -251,7 +248,8 @@ def test_every_command_and_option_has_help():
 
 
 @pytest.mark.parametrize(
-    "words", [["nope"], ["train", "--nope"], ["run"], ["runs", "--limit", "many"], ["run", "a", "b"]]
+    "words",
+    [["nope"], ["train", "--nope"], ["run"], ["runs", "--limit", "many"], ["run", "a", "b"]],
 )
 def test_wrong_use_ends_with_2_and_what_to_type(words, folder, monkeypatch):
     monkeypatch.chdir(folder)

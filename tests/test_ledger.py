@@ -1,10 +1,9 @@
 import multiprocessing
 from datetime import UTC, datetime
 
-from conftest import git
-
 from nbmlops import ledger, snapshot
 from nbmlops.layout import LEDGER_REF
+from sources import git
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 

@@ -2,13 +2,13 @@ import math
 
 import msgspec
 import pytest
-from conftest import notebook_text
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nbmlops import notebook
 from nbmlops.errors import InvalidNotebook, InvalidParameter
 from nbmlops.records import Parameter
+from sources import notebook_text
 
 
 def parse(*cells, **options):
@@ -20,8 +20,8 @@ def test_parameters_are_read_with_type_default_and_help():
         parse(
             (
                 "parameters",
-                "depth: int | None = None  # of the tree\nrate = 1e-3\n"
-                "# comma-separated\nnames = ['a']\nalso: 'float' = 2",
+                "depth: int | None = None  # of the tree\nrate = 1e-3\n# comma-separated\n"
+                "names = ['a']\nalso: 'float' = 2",
             )
         )
     )
@@ -57,7 +57,7 @@ def test_a_parameters_cell_that_is_no_python_is_refused_with_the_line():
         ("bool", "true", True),
         ("bool", "False", False),
         ("str", "6", "6"),
-        ("str", "it's \"quoted\"\nünïcode", "it's \"quoted\"\nünïcode"),
+        ("str", 'it\'s "quoted"\nünïcode', 'it\'s "quoted"\nünïcode'),
         ("int | None", "None", None),
         ("int | None", "4", 4),
         ("Optional[float]", "null", None),
@@ -127,9 +127,17 @@ def test_stripping_removes_outputs_and_keeps_a_clean_notebook_byte_for_byte():
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"{", b"[]", b'{"cells": []}', b'{"nbformat": 3, "worksheets": []}', b"\xff\xfe",
-     b'{"nbformat": 4, "cells": [1]}', b'{"nbformat": 4, "cells": "x"}'],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"cells": []}',
+        b'{"nbformat": 3, "worksheets": []}',
+        b"\xff\xfe",
+        b'{"nbformat": 4, "cells": [1]}',
+        b'{"nbformat": 4, "cells": "x"}',
+    ],
 )
 def test_what_is_no_notebook_is_refused_by_name(data):
-    with pytest.raises(InvalidNotebook, match="n.ipynb"):
+    with pytest.raises(InvalidNotebook, match=r"n\.ipynb"):
         notebook.parse(data, "n.ipynb")

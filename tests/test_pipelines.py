@@ -1,5 +1,4 @@
 import pytest
-from conftest import git, notebook_text
 
 from nbmlops import pipelines
 from nbmlops import workspace as workspaces
@@ -10,6 +9,7 @@ from nbmlops.errors import (
     UnknownPipeline,
     WrongUse,
 )
+from sources import git, notebook_text
 
 
 def commit(folder):
@@ -66,9 +66,7 @@ def test_a_value_goes_to_each_step_that_declares_it(folder):
 @pytest.mark.parametrize("name", ["deph", "import", "x; import os", "__class__", ""])
 def test_a_name_that_no_step_declares_never_reaches_the_code(workspace, folder, name):
     with pytest.raises(UnknownParameter):
-        pipelines.steps(
-            workspace, commit(folder), pipelines.find(workspace, "train"), {name: "1"}
-        )
+        pipelines.steps(workspace, commit(folder), pipelines.find(workspace, "train"), {name: "1"})
 
 
 def test_what_is_checked_is_the_commit_not_the_work_tree(workspace, folder):

@@ -8,7 +8,6 @@ import time
 
 import psutil
 import pytest
-from conftest import git, notebook_text
 
 from nbmlops import pipelines, runs
 from nbmlops import workspace as workspaces
@@ -21,6 +20,7 @@ from nbmlops.records import (
     StepRecord,
     utc_now,
 )
+from sources import git, notebook_text
 
 pytestmark = pytest.mark.slow
 
@@ -32,8 +32,8 @@ def start(workspace, name="train", **given):
 def end(workspace, run_id, patience_s=60):
     deadline = time.monotonic() + patience_s
     for seen in runs.watch(workspace, run_id, every_s=0.05):
-        assert time.monotonic() < deadline
-    return seen
+        assert time.monotonic() < deadline, seen
+    return runs.get(workspace, run_id)
 
 
 def test_a_run_ends_with_its_metrics_notebook_log_and_parameters(workspace, folder):
@@ -90,9 +90,7 @@ def test_a_dirty_tree_runs_what_the_person_sees(workspace, folder):
 
 
 def test_a_failing_cell_is_named_and_the_partial_notebook_is_kept(workspace, folder):
-    (folder / "train.ipynb").write_text(
-        notebook_text("print('before')", "1 / 0", "print('after')")
-    )
+    (folder / "train.ipynb").write_text(notebook_text("print('before')", "1 / 0", "print('after')"))
     done = end(workspace, start(workspace).run_id)
     assert done.status is Status.FAILED
     assert done.cause is not None

@@ -3,12 +3,12 @@ import tarfile
 from datetime import UTC, datetime
 
 import pytest
-from conftest import git, notebook_text
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nbmlops import runner, snapshot
 from nbmlops.errors import SnapshotRefused
+from sources import git, notebook_text
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 
@@ -158,13 +158,15 @@ def test_large_and_odd_untracked_files_are_refused_by_name(folder, tmp_path):
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.dictionaries(
-    st.text("abcxyz -_.äß'\"", min_size=1, max_size=12).filter(
-        lambda name: name.strip(". ") and not name.endswith(".ipynb")
-    ),
-    st.binary(max_size=200),
-    max_size=5,
-))
+@given(
+    st.dictionaries(
+        st.text("abcxyz -_.äß'\"", min_size=1, max_size=12).filter(
+            lambda name: name.strip(". ") and not name.endswith(".ipynb")
+        ),
+        st.binary(max_size=200),
+        max_size=5,
+    )
+)
 def test_files_of_any_name_and_content_come_back_byte_for_byte(folder, tmp_path, files):
     place = folder / "sub"
     place.mkdir(exist_ok=True)

@@ -139,9 +139,7 @@ def test_what_was_acknowledged_before_a_kill_is_there(tmp_path):
             assert store.get("k", f"r{number}", Cause) is not None
         # At most the one that was under way came on top, and sending it again is no second one.
         extra = store.get("k", f"r{len(acknowledged)}", Cause)
-        store.swap(
-            "k", f"r{len(acknowledged)}", word("x"), expected=0, key=f"{len(acknowledged)}"
-        )
+        store.swap("k", f"r{len(acknowledged)}", word("x"), expected=0, key=f"{len(acknowledged)}")
         again = store.get("k", f"r{len(acknowledged)}", Cause)
         assert again is not None
         assert again.revision == 1

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import git
+
+from sources import git
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +48,9 @@ def project(tmp_path_factory):
     assert made["commit"] == git(project, "rev-parse", "HEAD")
     assert set(made["created"]) <= set(git(project, "ls-files").splitlines())
     yield project
-    subprocess.run([sys.executable, "-m", "nbmlops", "undeploy", "cancer"], cwd=project, check=False)
+    subprocess.run(
+        [sys.executable, "-m", "nbmlops", "undeploy", "cancer"], cwd=project, check=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +77,7 @@ def test_a_run_is_recorded_with_all_that_the_contract_names(project, run):
         ("train", True),
     ]
     assert run["model_versions"] == ["cancer:1"]
-    assert "failures=\"0\"" in (project / "report.xml").read_text()
+    assert 'failures="0"' in (project / "report.xml").read_text()
     (project / "report.xml").unlink()
 
 
@@ -112,7 +115,11 @@ def test_a_call_is_traced_to_the_cell_that_trained(project, run, served):
     assert trace["snapshot"]["notebook_blob"] == blob
     assert [data["name"] for data in trace["data"]] == ["data/cancer.csv"]
     assert "scikit-learn" in trace["environment"]["packages"]
-    for reference in (f"deployment/{served['deployment_id']}", "model/cancer:1", f"run/{run['run_id']}"):
+    for reference in (
+        f"deployment/{served['deployment_id']}",
+        "model/cancer:1",
+        f"run/{run['run_id']}",
+    ):
         below = typed(project, "trace", reference)
         assert below["snapshot"] == trace["snapshot"], reference
         assert below["call"] is None

@@ -91,9 +91,7 @@ def a_cancelled_job_ends_and_cancelling_again_changes_nothing(launcher, tmp_path
 
 
 def a_job_over_its_time_has_failed_by_the_time_limit(launcher, tmp_path):
-    slow = job(
-        tmp_path, "slow", "import time; time.sleep(600)", resources=Resources(timeout_s=1)
-    )
+    slow = job(tmp_path, "slow", "import time; time.sleep(600)", resources=Resources(timeout_s=1))
     seen = until(launcher, launcher.launch(slow), *FINAL)
     assert seen.cause is not None
     assert (seen.status, seen.cause.code) == (Status.FAILED, "time-limit")
