@@ -15,16 +15,17 @@ def parse(*cells, **options):
     return notebook.parse(notebook_text(*cells, **options).encode(), "n.ipynb")
 
 
+DECLARED = """\
+depth: int | None = None  # of the tree
+rate = 1e-3
+# comma-separated
+names = ['a']
+also: 'float' = 2
+"""
+
+
 def test_parameters_are_read_with_type_default_and_help():
-    found = notebook.parameters(
-        parse(
-            (
-                "parameters",
-                "depth: int | None = None  # of the tree\nrate = 1e-3\n# comma-separated\n"
-                "names = ['a']\nalso: 'float' = 2",
-            )
-        )
-    )
+    found = notebook.parameters(parse(("parameters", DECLARED)))
     assert [(p.name, p.type, p.default, p.help) for p in found] == [
         ("depth", "int | None", None, "of the tree"),
         ("rate", "float", 0.001, None),
