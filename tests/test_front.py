@@ -214,7 +214,7 @@ MALFORMED = {
     "list of lists": (b"[[1, 2]]", 422, "invalid-records", ""),
     "scalar": (b"5", 422, "invalid-records", ""),
     "null body": (b"null", 422, "invalid-records", ""),
-    "deep nesting": (b"[" * 40_000 + b"]" * 40_000, 422, "invalid-records", ""),
+    "deep nesting": (b"[" * 40_000 + b"]" * 40_000, 400, "invalid-json", ""),
     "deep in a record": (
         b'[{"city":' + b"[" * 40_000 + b"]" * 40_000 + b"}]",
         400,
@@ -705,7 +705,7 @@ def test_killing_the_front_loses_no_answered_call(world):
     for answer in random.sample(callers.answers, 50):
         logged = calllog.find(calls, answer["call_id"])
         assert logged.records == (contract.example,)
-        assert msgspec.to_builtins(logged.predictions) == answer["predictions"]
+        assert list(msgspec.to_builtins(logged.predictions)) == answer["predictions"]
 
 
 def test_on_sigterm_every_call_in_flight_is_answered_and_logged(world):

@@ -24,6 +24,9 @@ import {
 const LIVELY_MS = 2000;
 const CALM_MS = 10000;
 
+/** Milliseconds in which JupyterLab will have saved a notebook. */
+const SAVING_MS = 500;
+
 /**
  * Holds what the panel shows and announces every change of it.
  *
@@ -142,6 +145,7 @@ export class PanelModel {
     const { path } = this._state.place;
     const name = `${item.model}:${item.version}`;
     await this._act(keys.deployOf(name), async () => {
+      this.refresh(); // the deployment is listed while it starts
       await this._api.deploy(path, name);
       this._set({ opened: including(this._state.opened, keys.section('deployments')) });
     });
@@ -167,7 +171,6 @@ export class PanelModel {
     }
     const { busy, problems } = this._state;
     this._set({ busy: including(busy, key), problems: omitting(problems, key) });
-    this.refresh();
     try {
       await work();
     } catch (reason) {
@@ -200,7 +203,12 @@ export class PanelModel {
 
   /** Find the project, also around a notebook that cannot be run; why it cannot is kept. */
   private async _findProject(path: string): Promise<Outcome<ProjectAnswer>> {
-    const project = await settled(this._api.project(path));
+    let project = await settled(this._api.project(path));
+    if (project.problem?.code === 'invalid-notebook') {
+      // JupyterLab may be half-way through saving it.
+      await new Promise(resolve => setTimeout(resolve, SAVING_MS));
+      project = await settled(this._api.project(path));
+    }
     const problems = omitting(this._state.problems, keys.notebook);
     if (!project.problem || this._state.place.notebook !== path) {
       this._set({ problems });

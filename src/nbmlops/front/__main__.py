@@ -99,9 +99,11 @@ async def serve(spec: FrontSpec, table: RouteTable, address: Address, token: str
     await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
     if waiting.done():
         say("stopping")
-        await app.drain(GRACE_S)
+        app.draining = True
+        await asyncio.sleep(GRACE_S)
         server.stop()
-        await asyncio.wait({serving}, timeout=spec.deadline_s)
+        await app.finish()
+        await asyncio.wait({serving}, timeout=5.0)
     waiting.cancel()
     await app.stop()
     if serving.done():

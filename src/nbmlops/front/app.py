@@ -117,10 +117,8 @@ class App:
                 self._told = self.log.last_error
                 say(f"the call log cannot be written: {self._told}")
 
-    async def drain(self, grace_s: float) -> None:
-        """Be ready no more; for ``grace_s`` and while calls are in flight, answer what comes."""
-        self.draining = True
-        await asyncio.sleep(grace_s)
+    async def finish(self) -> None:
+        """Wait for the requests in flight, at most for their deadline."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self.spec.deadline_s + 1.0):
                 while self._in_flight:
@@ -162,7 +160,7 @@ class App:
             return
         finally:
             self._in_flight -= 1
-            if self.draining and not self._in_flight:
+            if not self._in_flight:
                 self._quiet.set()
 
     async def _answer(self, scope: dict[str, Any], receive: Receive) -> tuple[str, Answer]:
