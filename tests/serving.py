@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import hashlib
 import http.client
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -169,7 +171,9 @@ class Process:
 
 def socket_path():
     """Return a short path for a socket: Unix allows some 100 bytes."""
-    return Path(tempfile.mkdtemp(prefix="nbmlops-")) / "worker.sock"
+    folder = tempfile.mkdtemp(prefix="nbmlops-test-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder) / "worker.sock"
 
 
 def worker_inbox(folder, kind="logistic", deployment="cancer-w1", version=3, **changes):

@@ -176,6 +176,11 @@ async def test_a_request_that_has_no_meaning_is_refused(jp_fetch, name, argument
     assert asked["error"]["hint"]
 
 
+async def test_a_bare_time_against_caches_is_no_argument(jp_fetch):
+    answer = await jp_fetch("nbmlops", "api", "runs", params={"path": "tiny", "1790000000": ""})
+    assert answer.code == 200
+
+
 async def test_a_folder_without_a_project_says_so(jp_fetch, folder):
     asked, status = await by_http(jp_fetch, "runs", path="")
     assert (asked["error"]["code"], status) == ("no-project", 404)

@@ -459,6 +459,7 @@ def test_what_happens_is_counted(served):
 # --- workers that fail --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_its_calls_and_not_the_endpoint(world):
     _, contract, *_ = model("logistic")
     worker = world.worker()
@@ -612,6 +613,7 @@ class Callers:
             thread.join()
 
 
+@pytest.mark.slow
 def test_re_pointing_loses_no_call_on_kept_connections(world):
     _, contract, *_ = model("logistic")
     workers = {1: world.worker(deployment="cancer-w1", version=1)}
@@ -637,6 +639,7 @@ def test_re_pointing_loses_no_call_on_kept_connections(world):
     assert logged == len(callers.answers)
 
 
+@pytest.mark.slow
 def test_a_canary_takes_its_share(world):
     _, contract, *_ = model("logistic")
     first = world.worker(deployment="cancer-w1", version=1)
@@ -691,6 +694,7 @@ def test_a_front_that_starts_again_takes_the_routes_of_its_inbox(world):
 # --- killing and stopping -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_killing_the_front_loses_no_answered_call(world):
     _, contract, *_ = model("logistic")
     front = world.front([route("logistic", world.worker().address)])
@@ -728,6 +732,7 @@ def test_on_sigterm_every_call_in_flight_is_answered_and_logged(world):
     assert found.drops == 0
 
 
+@pytest.mark.slow
 def test_a_slow_call_outlives_sigterm(world):
     _, contract, *_ = model("logistic")
     front = world.front([route("logistic", world.worker(slow=1.5).address)])
@@ -772,6 +777,7 @@ def raw_socket(address):
     return made
 
 
+@pytest.mark.slow
 def test_headers_and_bodies_that_trickle_are_cut_off_and_others_served(served):
     host = served.address.removeprefix("tcp:")
     head = f"POST /predict HTTP/1.1\r\nHost: {host}\r\n"

@@ -12,7 +12,6 @@ from typing import Any
 
 from nbmlops import records
 from nbmlops.commands import InitAnswer, ProjectAnswer
-from nbmlops.errors import NbmlopsError
 from nbmlops.records import (
     CallAnswer,
     DeploymentRecord,
@@ -74,10 +73,11 @@ class Fields:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under headers."""
+    """Rows under headers; ``folded`` is what stands for them in HTML until they are opened."""
 
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    folded: str | None = None
 
 
 @dataclass(frozen=True)
@@ -211,6 +211,7 @@ def _run(run: RunRecord) -> Iterable[Block]:
         yield Table(
             ("artifact", "bytes", "digest"),
             tuple((a.name, f"{a.bytes:,}", a.digest[:12]) for a in run.artifacts),
+            folded=f"{len(run.artifacts)} artifacts",
         )
     if run.cause is not None:
         where = f" ({run.cause.notebook}, cell {run.cause.cell})" if run.cause.cell else ""
@@ -471,11 +472,8 @@ def _html(block: Block) -> str:
     rows = "".join(
         f"<tr>{''.join(f'{cell}{escape(value)}</td>' for value in row)}</tr>" for row in block.rows
     )
-    return (
-        f"<table>{f'<thead><tr>{head}</tr></thead>' if head else ''}<tbody>{rows}</tbody></table>"
-    )
-
-
-def error_text(error: NbmlopsError) -> str:
-    """Return an error as one line of what, and one of what to type."""
-    return str(error)
+    heads = f"<thead><tr>{head}</tr></thead>" if head else ""
+    table = f"<table>{heads}<tbody>{rows}</tbody></table>"
+    if block.folded is None:
+        return table
+    return f"<details><summary>{escape(block.folded)}</summary>{table}</details>"

@@ -148,6 +148,9 @@ def test_the_magics_run_deploy_and_show_the_monitor_widget(
     widget.locator(".nbm-filter").wait_for()  # the live widget alone has it
     widget.get_by_text("mean radius").first.wait_for()
     screenshot("8-monitor")
+    execute(page, "nbmlops:open")
+    page.get_by_test_id("undeploy-cancer").wait_for()
+    screenshot("9-both")
 
 
 def run_all(page: Any, lab: Lab, name: str, cells: list[str]) -> None:
