@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nbmlops.errors import MissingExtra, NbmlopsError
+from nbmlops.errors import Detached, MissingExtra, NbmlopsError
 from nbmlops.records import RunRecord, dump
 
 
@@ -32,22 +32,39 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def run(words: Sequence[str], *, as_json: bool) -> int:
     """Run one command and return its exit code; what it says goes to the two outputs."""
+    screen = _Screen(quiet=as_json)
+    try:
+        return _carry_out(words, screen, as_json=as_json)
+    except NbmlopsError as error:
+        failure = error
+    except KeyboardInterrupt:
+        failure = Detached(
+            "interrupted", "What was begun is completed or rolled back by the next command."
+        )
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        screen.clear()
+        return _broken(error, as_json=as_json)
+    screen.clear()
+    return _failed(failure, as_json=as_json)
+
+
+def _carry_out(words: Sequence[str], screen: _Screen, *, as_json: bool) -> int:
     try:
         from nbmlops.commands import Context
         from nbmlops.parser import parse
     except ImportError as error:
-        missing = MissingExtra(
+        raise MissingExtra(
             f"{error.name} is not installed", "Install all of it: `pip install 'nbmlops[lab]'`."
-        )
-        return _failed(missing, as_json=as_json)
-    screen = _Screen(quiet=as_json)
+        ) from error
+    parsed = parse(words)
+    if parsed.command is None:
+        if parsed.show is not None:
+            parsed.show()
+        return 0
     context = Context(start=Path.cwd(), say=screen.say, watch=screen.watch)
     try:
-        parsed = parse(words)
-        if parsed.command is None:
-            if parsed.show is not None:
-                parsed.show()
-            return 0
         result = parsed.run(context)
         if parsed.command.streams:
             _stream(result, as_json=as_json, follow=bool(parsed.arguments.get("follow")))
@@ -55,14 +72,6 @@ def run(words: Sequence[str], *, as_json: bool) -> int:
         screen.clear()
         _show(result, as_json=as_json)
         return parsed.command.exit_code(result)
-    except NbmlopsError as error:
-        screen.clear()
-        return _failed(error, as_json=as_json)
-    except (KeyboardInterrupt, BrokenPipeError):
-        raise
-    except Exception as error:
-        screen.clear()
-        return _broken(error, as_json=as_json)
     finally:
         context.close()
 

@@ -357,7 +357,7 @@ def call(context: Context, endpoint: str, data: str) -> CallAnswer:
     data
         One record as JSON, a list of them, or `-` to read it from standard input.
     """
-    from nbmlops import deployments as verbs
+    from nbmlops import endpoints
 
     text = sys.stdin.read() if data == "-" else data
     try:
@@ -367,7 +367,7 @@ def call(context: Context, endpoint: str, data: str) -> CallAnswer:
             f"the data is not JSON: {error}",
             """Quote it for your shell: `nbmlops call cancer '{"column": 1.5}'`.""",
         ) from error
-    return records.load(verbs.call(context.workspace(), endpoint, text.encode()), CallAnswer)
+    return records.load(endpoints.call(context.workspace(), endpoint, text.encode()), CallAnswer)
 
 
 # --- watch --------------------------------------------------------------------------------------

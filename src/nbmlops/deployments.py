@@ -1,60 +1,38 @@
 """Deployments: a worker of one model version, behind an endpoint whose URL stays.
 
-An endpoint is a job that runs a front, a deployment is a job that runs a worker. Deploying starts
-the new worker, waits until it is ready, records the decision in the ledger, re-points the front,
-and only then stops the worker before. Every prefix of that is a legal state that :func:`settle`
-completes or rolls back.
+Deploying starts the new worker, waits until it is ready, records the decision in the ledger,
+re-points the endpoint, and only then stops the worker before. Every prefix of that is a legal
+state, which :func:`settle` completes or rolls back.
 """
 
 from __future__ import annotations
 
-import hashlib
-import http.client
-import secrets
-import socket
-import sys
-import time
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from nbmlops import environment, layout, ledger, models, records, snapshot
-from nbmlops.errors import (
-    CallFailed,
-    DeploymentFailed,
-    EndpointUnreachable,
-    UnknownEndpoint,
-    UnknownReference,
-    nearest,
-)
+from nbmlops import endpoints, environment, layout, ledger, models, records, snapshot
+from nbmlops.errors import DeploymentFailed, UnknownEndpoint, UnknownReference
 from nbmlops.records import (
     Cause,
     DeploymentRecord,
     DeploymentStatus,
     EndpointRecord,
-    FrontSpec,
     JobHandle,
     JobSpec,
-    JobStatus,
     LedgerEntry,
     ModelVersion,
-    Resources,
     Route,
-    RouteTable,
-    Scale,
-    Status,
     WorkerSpec,
     replace,
 )
 from nbmlops.store import Kept
 from nbmlops.workspace import Workspace
 
-ENDPOINT = "endpoint"
-DEPLOYMENT = "deployment"
-_READY_S = 90.0
+KIND = "deployment"
 _WORKER_PORT = 8080
+_ALL = 10_000
 _LIVE = (DeploymentStatus.STARTING.value, DeploymentStatus.RUNNING.value)
 
 
@@ -71,29 +49,32 @@ def deploy(workspace: Workspace, reference: str, *, launcher: str = "local") -> 
         When the worker does not get ready; what served before still serves.
     """
     version = models.find(workspace, reference)
-    place = workspace.launcher(launcher)
-    place.check()
-    with workspace.exclusively(f"endpoint-{version.model}"):
+    workspace.launcher(launcher).check()
+    with workspace.exclusively(_lock(version.model)):
+        _settle(workspace, version.model)
         current = _current(workspace, version.model)
         if current is not None and current.version == version.version:
             live = look(workspace, current)
             if live.status is DeploymentStatus.RUNNING and live.ready:
                 return live
-        return _deploy(workspace, version, launcher, current)
+        return _deploy(workspace, version, launcher)
+
+
+def _lock(endpoint: str) -> str:
+    return f"endpoint-{endpoint}"
 
 
 def _current(workspace: Workspace, endpoint: str) -> DeploymentRecord | None:
-    kept = workspace.store.get(ENDPOINT, endpoint, EndpointRecord)
-    if kept is None or kept.record.deployment_id is None:
+    """Return the deployment that the endpoint points at."""
+    found = endpoints.find(workspace, endpoint)
+    if found is None or found.deployment_id is None:
         return None
-    found = workspace.store.get(DEPLOYMENT, kept.record.deployment_id, DeploymentRecord)
-    return None if found is None else found.record
+    kept = workspace.store.get(KIND, found.deployment_id, DeploymentRecord)
+    return None if kept is None else kept.record
 
 
-def _deploy(
-    workspace: Workspace, version: ModelVersion, launcher: str, before: DeploymentRecord | None
-) -> DeploymentRecord:
-    endpoint = _endpoint(workspace, version.model, launcher)
+def _deploy(workspace: Workspace, version: ModelVersion, launcher: str) -> DeploymentRecord:
+    endpoint = endpoints.made(workspace, version.model, launcher)
     deployment_id = layout.new_id(version.model, workspace.now().timestamp())
     record = DeploymentRecord(
         endpoint=endpoint.endpoint,
@@ -110,21 +91,68 @@ def _deploy(
     )
     workspace.say(f"starting {version.name} as {deployment_id}")
     job = _worker(workspace, version, deployment_id)
-    _keep_deployment(workspace, record)
+    _keep(workspace, record)
     try:
         workspace.launcher(launcher).launch(job)
-        status = _until_ready(workspace, record)
-        _decide(workspace, "deployed", record, version, before)
-        endpoint = _point(workspace, endpoint, record)
-        _serve(workspace, endpoint, _table(workspace, endpoint, record, version, status))
+        endpoints.until_ready(workspace, _handle(record), deployment_id)
+        before = _current(workspace, record.endpoint)
+        _decide(workspace, "deployed", record, before)
+        return _take_traffic(workspace, record)
     except DeploymentFailed as failure:
-        _give_up(workspace, record, failure)
+        _give_up(workspace, record, failure, before_id=endpoint.deployment_id)
         raise
-    running = replace(record, status=DeploymentStatus.RUNNING, ready=1)
-    _keep_deployment(workspace, running)
-    if before is not None and before.deployment_id != deployment_id:
-        _stop(workspace, before)
-    return running
+
+
+def _take_traffic(workspace: Workspace, record: DeploymentRecord) -> DeploymentRecord:
+    """Point the endpoint at a ready deployment that was decided on, and stop all others."""
+    endpoint = endpoints.find(workspace, record.endpoint)
+    if endpoint is None or endpoint.deployment_id != record.deployment_id:
+        endpoint = endpoints.point(workspace, record.endpoint, record.deployment_id)
+    endpoints.serve(workspace, endpoint, (_route(workspace, record),))
+    taken = replace(record, status=DeploymentStatus.RUNNING, ready=1)
+    _keep(workspace, taken)
+    for other in _live(workspace, record.endpoint):
+        if other.deployment_id != record.deployment_id:
+            _stop(workspace, other)
+    return taken
+
+
+def _route(workspace: Workspace, record: DeploymentRecord) -> Route:
+    handle = _handle(record)
+    status = workspace.launcher(handle.launcher).poll([handle])[handle]
+    version = models.find(workspace, f"{record.model}:{record.version}")
+    return Route(
+        deployment_id=record.deployment_id,
+        role="champion",
+        share=100.0,
+        address=str(status.address),
+        model=version.model,
+        version=version.version,
+        commit=version.commit,
+        schema=models.schema(workspace, version),
+    )
+
+
+def undeploy(workspace: Workspace, endpoint: str) -> DeploymentRecord:
+    """Stop an endpoint and its deployment; the URL stays reserved for the next one.
+
+    Raises
+    ------
+    UnknownEndpoint
+        When there is no such endpoint, or it is not up.
+    """
+    endpoints.running(workspace, endpoint)
+    with workspace.exclusively(_lock(endpoint)):
+        found = endpoints.running(workspace, endpoint)
+        current = _current(workspace, endpoint)
+        if current is None:
+            raise UnknownEndpoint(
+                f"nothing is deployed at `{endpoint}`", "See what is up: `nbmlops deployments`."
+            )
+        endpoints.point(workspace, endpoint, None)
+        _settle(workspace, endpoint)
+        endpoints.until_ended(workspace, [endpoints.handle(found), _handle(current)])
+        return get(workspace, current.deployment_id)
 
 
 # --- the worker ---------------------------------------------------------------------------------
@@ -150,7 +178,6 @@ def _worker(workspace: Workspace, version: ModelVersion, deployment_id: str) -> 
         command=(_interpreter(workspace, version), "-m", "nbmlops.worker"),
         inbox=paths.inbox.as_uri(),
         outbox=paths.outbox.as_uri(),
-        resources=Resources(),
         port=_WORKER_PORT,
         ready_path="/v2/health/ready",
     )
@@ -167,42 +194,31 @@ def _interpreter(workspace: Workspace, version: ModelVersion) -> str:
     return environment.ensure(plan, workspace.cache, workspace.say).python
 
 
-def _until_ready(workspace: Workspace, record: DeploymentRecord) -> JobStatus:
-    handle = _handle(record)
-    launcher = workspace.launcher(record.launcher)
-    deadline = time.monotonic() + _READY_S
-    while time.monotonic() < deadline:
-        status = launcher.poll([handle])[handle]
-        if status.ready:
-            return status
-        if status.status.is_final:
-            cause = status.cause.message if status.cause else "it ended"
-            raise DeploymentFailed(
-                f"{record.deployment_id} did not start: {cause}",
-                f"See what it wrote: `nbmlops logs {record.deployment_id}`.",
-                deployment_id=record.deployment_id,
-            )
-        time.sleep(0.05)
-    raise DeploymentFailed(
-        f"{record.deployment_id} was not ready within {_READY_S:.0f} s",
-        f"See what it wrote: `nbmlops logs {record.deployment_id}`.",
-        deployment_id=record.deployment_id,
-    )
-
-
 def _handle(record: DeploymentRecord) -> JobHandle:
     return record.handle or JobHandle(launcher=record.launcher, name=record.deployment_id)
 
 
-def _give_up(workspace: Workspace, record: DeploymentRecord, failure: DeploymentFailed) -> None:
+def _give_up(
+    workspace: Workspace, record: DeploymentRecord, why: DeploymentFailed, before_id: str | None
+) -> None:
+    """Leave a deployment that did not get ready; the endpoint points where it did before."""
+    endpoint = endpoints.find(workspace, record.endpoint)
+    if endpoint is not None and endpoint.deployment_id == record.deployment_id:
+        pointed = endpoints.point(workspace, record.endpoint, before_id)
+        if before_id is not None:
+            with contextlib.suppress(DeploymentFailed):
+                route = _route(workspace, _kept(workspace, before_id).record)
+                endpoints.serve(workspace, pointed, (route,))
+    if _is_decided(workspace, "deployed", record):
+        _decide(workspace, "undeployed", record, None)
     workspace.launcher(record.launcher).cancel(_handle(record))
     failed = replace(
         record,
         status=DeploymentStatus.FAILED,
         stopped_at=workspace.now(),
-        cause=Cause(code=failure.code, message=failure.message, hint=failure.hint),
+        cause=Cause(code=why.code, message=why.message, hint=why.hint),
     )
-    _keep_deployment(workspace, failed)
+    _keep(workspace, failed)
 
 
 def _stop(workspace: Workspace, record: DeploymentRecord) -> None:
@@ -210,216 +226,29 @@ def _stop(workspace: Workspace, record: DeploymentRecord) -> None:
     stopped = replace(
         record, status=DeploymentStatus.STOPPED, ready=0, desired=0, stopped_at=workspace.now()
     )
-    _keep_deployment(workspace, stopped)
+    _keep(workspace, stopped)
 
 
-# --- the endpoint -------------------------------------------------------------------------------
+# --- what is kept -------------------------------------------------------------------------------
 
 
-def _endpoint(workspace: Workspace, name: str, launcher: str) -> EndpointRecord:
-    kept = workspace.store.get(ENDPOINT, name, EndpointRecord)
-    if kept is not None:
-        return kept.record
-    port = _free_port()
-    record = EndpointRecord(
-        endpoint=name,
-        launcher=launcher,
-        port=port,
-        url=f"http://127.0.0.1:{port}",
-        revision=0,
-        deployment_id=None,
-        running=False,
-        created_at=workspace.now(),
-        handle=JobHandle(launcher=launcher, name=f"endpoint-{name}"),
+def _is_decided(workspace: Workspace, kind: str, record: DeploymentRecord) -> bool:
+    return any(
+        entry.kind == kind and entry.body.get("deployment_id") == record.deployment_id
+        for entry in ledger.entries(workspace.repo)
     )
-    workspace.store.swap(ENDPOINT, name, record, expected=0, key=f"{ENDPOINT}:{name}:made")
-    return record
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _point(
-    workspace: Workspace, endpoint: EndpointRecord, record: DeploymentRecord | None
-) -> EndpointRecord:
-    """Record where the endpoint's traffic is to go; the front follows."""
-    kept = workspace.store.get(ENDPOINT, endpoint.endpoint, EndpointRecord)
-    pointed = replace(
-        endpoint,
-        revision=endpoint.revision + 1,
-        deployment_id=record.deployment_id if record else None,
-        running=record is not None,
-    )
-    workspace.store.swap(
-        ENDPOINT,
-        endpoint.endpoint,
-        pointed,
-        expected=kept.revision if kept else 0,
-        key=f"{ENDPOINT}:{endpoint.endpoint}:{pointed.revision}",
-    )
-    return pointed
-
-
-def _table(
-    workspace: Workspace,
-    endpoint: EndpointRecord,
-    record: DeploymentRecord,
-    version: ModelVersion,
-    status: JobStatus,
-) -> RouteTable:
-    route = Route(
-        deployment_id=record.deployment_id,
-        role="champion",
-        share=100.0,
-        address=str(status.address),
-        model=version.model,
-        version=version.version,
-        commit=version.commit,
-        schema=models.schema(workspace, version),
-    )
-    return RouteTable(endpoint=endpoint.endpoint, revision=endpoint.revision, routes=(route,))
-
-
-def _front_handle(endpoint: EndpointRecord) -> JobHandle:
-    return endpoint.handle or JobHandle(
-        launcher=endpoint.launcher, name=f"endpoint-{endpoint.endpoint}"
-    )
-
-
-def _serve(workspace: Workspace, endpoint: EndpointRecord, table: RouteTable) -> None:
-    """Hand the table to the endpoint's front, which is started where it is not up."""
-    handle = _front_handle(endpoint)
-    launcher = workspace.launcher(endpoint.launcher)
-    paths = workspace.home.job(handle.name)
-    layout.write_file(paths.inbox / layout.ROUTES_FILE, records.dump(table))
-    if launcher.poll([handle])[handle].status is Status.RUNNING and _hand_over(
-        workspace, endpoint, table
-    ):
-        return
-    token = workspace.home.control_token(endpoint.endpoint)
-    layout.write_file(token, secrets.token_urlsafe(32).encode(), mode=0o600)
-    spec = FrontSpec(
-        endpoint=endpoint.endpoint,
-        calls=str(workspace.home.calls),
-        control_digest=hashlib.sha256(token.read_bytes()).hexdigest(),
-    )
-    layout.write_file(paths.inbox / layout.SPEC_FILE, records.dump(spec))
-    paths.outbox.mkdir(parents=True, exist_ok=True)
-    launcher.launch(
-        JobSpec(
-            name=handle.name,
-            command=(sys.executable, "-m", "nbmlops.front"),
-            inbox=paths.inbox.as_uri(),
-            outbox=paths.outbox.as_uri(),
-            port=endpoint.port,
-            exposed=True,
-            ready_path="/health/ready",
-            replicas=Scale(desired=1),
-        )
-    )
-    _until_served(workspace, endpoint)
-
-
-def _until_served(workspace: Workspace, endpoint: EndpointRecord) -> None:
-    handle = _front_handle(endpoint)
-    launcher = workspace.launcher(endpoint.launcher)
-    deadline = time.monotonic() + _READY_S
-    while time.monotonic() < deadline:
-        status = launcher.poll([handle])[handle]
-        if status.ready:
-            return
-        if status.status.is_final:
-            cause = status.cause.message if status.cause else "it ended"
-            raise DeploymentFailed(
-                f"the endpoint {endpoint.endpoint} did not start on {endpoint.url}: {cause}",
-                f"See what it wrote: `nbmlops logs {handle.name}`; another program may have"
-                f" port {endpoint.port}.",
-            )
-        time.sleep(0.05)
-    raise DeploymentFailed(
-        f"the endpoint {endpoint.endpoint} was not ready within {_READY_S:.0f} s",
-        f"See what it wrote: `nbmlops logs {handle.name}`.",
-    )
-
-
-def _hand_over(workspace: Workspace, endpoint: EndpointRecord, table: RouteTable) -> bool:
-    """Give a running front its new table; return whether it has confirmed."""
-    token = workspace.home.control_token(endpoint.endpoint)
-    if not token.exists():
-        return False
-    headers = {
-        "Authorization": f"Bearer {token.read_text().strip()}",
-        "Content-Type": "application/json",
-    }
-    try:
-        status, body = _request(
-            endpoint.url, "PUT", "/control/routes", records.dump(table), headers
-        )
-    except EndpointUnreachable:
-        return False
-    if status != 200:
-        raise DeploymentFailed(
-            f"the endpoint {endpoint.endpoint} refused its new routes: {body[:200]!r}",
-            f"Start it anew: `nbmlops undeploy {endpoint.endpoint}`, then deploy again.",
-        )
-    return msgspec.json.decode(body).get("revision") == table.revision
-
-
-def undeploy(workspace: Workspace, endpoint: str, *, patience_s: float = 30.0) -> DeploymentRecord:
-    """Stop an endpoint and its deployment; the URL stays reserved for the next one.
-
-    Raises
-    ------
-    UnknownEndpoint
-        When there is no such endpoint, or it is not up.
-    """
-    with workspace.exclusively(f"endpoint-{layout.checked_name(endpoint, 'endpoint')}"):
-        kept = workspace.store.get(ENDPOINT, endpoint, EndpointRecord)
-        current = _current(workspace, endpoint)
-        if kept is None or current is None:
-            raise unknown_endpoint(workspace, endpoint)
-        _decide(workspace, "undeployed", current, None, None)
-        _point(workspace, kept.record, None)
-        front = _front_handle(kept.record)
-        workspace.launcher(front.launcher).cancel(front)
-        _stop(workspace, current)
-        deadline = time.monotonic() + patience_s
-        handles = [front, _handle(current)]
-        while time.monotonic() < deadline:
-            seen = workspace.launcher(current.launcher).poll(handles)
-            if all(status.status.is_final for status in seen.values()):
-                break
-            time.sleep(0.05)
-        return get(workspace, current.deployment_id)
-
-
-def unknown_endpoint(workspace: Workspace, endpoint: str) -> UnknownEndpoint:
-    """Return the error for an endpoint that is not up."""
-    known = [
-        kept.record.endpoint
-        for kept in workspace.store.page(ENDPOINT, EndpointRecord, limit=1000)
-        if kept.record.running
-    ]
-    hint = nearest(endpoint, known) if known else f"Deploy one: `nbmlops deploy {endpoint}`."
-    return UnknownEndpoint(f"no endpoint `{endpoint}` is up", hint, endpoint=endpoint)
 
 
 def _decide(
-    workspace: Workspace,
-    kind: str,
-    record: DeploymentRecord,
-    version: ModelVersion | None,
-    before: DeploymentRecord | None,
+    workspace: Workspace, kind: str, record: DeploymentRecord, before: DeploymentRecord | None
 ) -> None:
+    """Write a decision into the ledger, once."""
     body: dict[str, Any] = {
         "endpoint": record.endpoint,
         "deployment_id": record.deployment_id,
         "model": record.model,
         "version": record.version,
-        "version_digest": version.digest if version else None,
+        "version_digest": models.find(workspace, f"{record.model}:{record.version}").digest,
         "commit": record.commit,
         "launcher": record.launcher,
         "replaces": before.deployment_id if before else None,
@@ -427,8 +256,7 @@ def _decide(
 
     def make(earlier: list[LedgerEntry]) -> dict[str, Any] | LedgerEntry:
         for entry in earlier:
-            same = entry.body.get("deployment_id") == record.deployment_id
-            if entry.kind == kind and same:
+            if entry.kind == kind and entry.body.get("deployment_id") == record.deployment_id:
                 return entry
         return body
 
@@ -447,7 +275,7 @@ def get(workspace: Workspace, deployment_id: str) -> DeploymentRecord:
 
 
 def _kept(workspace: Workspace, deployment_id: str) -> Kept[DeploymentRecord]:
-    kept = workspace.store.get(DEPLOYMENT, deployment_id, DeploymentRecord)
+    kept = workspace.store.get(KIND, deployment_id, DeploymentRecord)
     if kept is None:
         raise UnknownReference(
             f"there is no deployment `{deployment_id}`", "See them: `nbmlops deployments`."
@@ -455,15 +283,15 @@ def _kept(workspace: Workspace, deployment_id: str) -> Kept[DeploymentRecord]:
     return kept
 
 
-def _keep_deployment(workspace: Workspace, record: DeploymentRecord) -> None:
-    kept = workspace.store.get(DEPLOYMENT, record.deployment_id, DeploymentRecord)
+def _keep(workspace: Workspace, record: DeploymentRecord) -> None:
+    kept = workspace.store.get(KIND, record.deployment_id, DeploymentRecord)
+    revision = kept.revision if kept else 0
     workspace.store.swap(
-        DEPLOYMENT,
+        KIND,
         record.deployment_id,
         record,
-        expected=kept.revision if kept else 0,
-        key=f"{DEPLOYMENT}:{record.deployment_id}:{record.status.value}:"
-        f"{kept.revision if kept else 0}",
+        expected=revision,
+        key=f"{KIND}:{record.deployment_id}:{record.status.value}:{revision}",
         status=record.status.value,
     )
 
@@ -486,95 +314,88 @@ def look(workspace: Workspace, record: DeploymentRecord) -> DeploymentRecord:
 
 def listed(workspace: Workspace, *, every: bool = False) -> list[DeploymentRecord]:
     """Return the deployments that should be up, or all there ever were, newest first."""
-    kept = workspace.store.page(
-        DEPLOYMENT, DeploymentRecord, limit=1000, status=None if every else _LIVE
-    )
+    kept = workspace.store.page(KIND, DeploymentRecord, limit=_ALL, status=None if every else _LIVE)
     return [look(workspace, item.record) for item in kept]
 
 
+def _live(workspace: Workspace, endpoint: str) -> list[DeploymentRecord]:
+    kept = workspace.store.page(KIND, DeploymentRecord, limit=_ALL, status=_LIVE)
+    return [item.record for item in kept if item.record.endpoint == endpoint]
+
+
 def settle(workspace: Workspace) -> None:
-    """Complete or roll back what a killed command has left half done."""
-    for kept in workspace.store.page(DEPLOYMENT, DeploymentRecord, limit=1000, status=_LIVE):
-        record = kept.record
-        age_s = (workspace.now() - record.created_at).total_seconds()
-        if record.status is DeploymentStatus.STARTING and age_s < 2 * _READY_S:
+    """Complete or roll back what a killed command has left half done.
+
+    An endpoint on which a living command is at work is left to it.
+    """
+    for endpoint in endpoints.every(workspace):
+        if _is_settled(workspace, endpoint):
             continue
-        current = _current(workspace, record.endpoint)
-        if current is not None and current.deployment_id == record.deployment_id:
-            if record.status is DeploymentStatus.STARTING:
-                _keep_deployment(workspace, replace(record, status=DeploymentStatus.RUNNING))
-            continue
-        _stop(workspace, record)
+        with workspace.exclusively(_lock(endpoint.endpoint), wait=False) as ours:
+            if ours:
+                _settle(workspace, endpoint.endpoint)
+
+
+def _is_settled(workspace: Workspace, endpoint: EndpointRecord) -> bool:
+    live = _live(workspace, endpoint.endpoint)
+    if not endpoint.running:
+        return not live
+    return [(d.deployment_id, d.status.value) for d in live] in (
+        [(endpoint.deployment_id, "running")],
+        [],
+    )
+
+
+def _settle(workspace: Workspace, name: str) -> None:
+    """Bring one endpoint to the state that was decided; the caller holds its lock."""
+    for record in _live(workspace, name):
+        endpoint = endpoints.find(workspace, name)
+        current = endpoint.deployment_id if endpoint else None
+        if record.status is DeploymentStatus.RUNNING and record.deployment_id != current:
+            if current is None:
+                _decide(workspace, "undeployed", record, None)
+            if current is None or _is_running(workspace, current):
+                _stop(workspace, record)
+        elif record.status is DeploymentStatus.STARTING:
+            _resume(workspace, record)
+    endpoint = endpoints.find(workspace, name)
+    if endpoint is not None and not endpoint.running:
+        endpoints.stop(workspace, endpoint)
+
+
+def _is_running(workspace: Workspace, deployment_id: str) -> bool:
+    """Whether the deployment has its traffic, so that the one before it may go."""
+    return _kept(workspace, deployment_id).record.status is DeploymentStatus.RUNNING
+
+
+def _resume(workspace: Workspace, record: DeploymentRecord) -> None:
+    """Go on with a deployment whose command was killed, or leave it if it was not decided on."""
+    before = [d for d in _live(workspace, record.endpoint) if d.status is DeploymentStatus.RUNNING]
+    handle = _handle(record)
+    ready = workspace.launcher(handle.launcher).poll([handle])[handle].ready
+    why = DeploymentFailed(
+        f"the command that started {record.deployment_id} was ended before it was ready",
+        f"Deploy it again: `nbmlops deploy {record.model}:{record.version}`.",
+    )
+    if ready and _is_decided(workspace, "deployed", record):
+        try:
+            _take_traffic(workspace, record)
+            return
+        except DeploymentFailed as failure:
+            why = failure
+    _give_up(workspace, record, why, before[0].deployment_id if before else None)
 
 
 def logs(workspace: Workspace, name: str, *, follow: bool = False) -> Iterator[str] | None:
     """Return the lines of a deployment's worker or an endpoint's front; ``None`` if it is none."""
     name = name.removeprefix("deployment/")
-    endpoint = name.removeprefix("endpoint-")
-    if (front := workspace.store.get(ENDPOINT, endpoint, EndpointRecord)) is not None:
-        handle = _front_handle(front.record)
-    elif (kept := workspace.store.get(DEPLOYMENT, name, DeploymentRecord)) is not None:
+    kept = workspace.store.get(KIND, name, DeploymentRecord)
+    if kept is not None:
         handle = _handle(kept.record)
+    elif name.startswith("endpoint-") and (
+        front := endpoints.find(workspace, name.removeprefix("endpoint-"))
+    ):
+        handle = endpoints.handle(front)
     else:
         return None
     return workspace.launcher(handle.launcher).logs(handle, follow=follow)
-
-
-# --- calling ------------------------------------------------------------------------------------
-
-
-def call(workspace: Workspace, endpoint: str, payload: bytes) -> bytes:
-    """Send a prediction to an endpoint and return the body of its answer.
-
-    Raises
-    ------
-    UnknownEndpoint
-        When it is not up.
-    EndpointUnreachable
-        When it does not answer.
-    CallFailed
-        When it answers with an error, whose message it carries on.
-    """
-    kept = workspace.store.get(ENDPOINT, endpoint, EndpointRecord)
-    if kept is None or not kept.record.running:
-        raise unknown_endpoint(workspace, endpoint)
-    status, body = _request(
-        kept.record.url, "POST", "/predict", payload, {"Content-Type": "application/json"}
-    )
-    if status == 200:
-        return body
-    raise _call_error(kept.record, status, body)
-
-
-def _call_error(endpoint: EndpointRecord, status: int, body: bytes) -> CallFailed:
-    try:
-        told = msgspec.json.decode(body)["error"]
-        message, hint = str(told["message"]), str(told.get("hint") or "")
-        context = {"status": status, "code": str(told.get("code"))}
-    except (msgspec.DecodeError, KeyError, TypeError):
-        message, hint, context = f"{endpoint.url} answered {status}", "", {"status": status}
-    error = InvalidCall if status in (400, 413, 415, 422) else CallFailed
-    return error(message, hint or f"See the schema: {endpoint.url}/docs", **context)
-
-
-class InvalidCall(CallFailed):
-    """An endpoint refused what it was sent."""
-
-    code = "invalid-records"
-    exit_code = 2
-
-
-def _request(
-    url: str, method: str, path: str, body: bytes, headers: dict[str, str]
-) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
-    try:
-        connection.request(method, path, body, headers)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise EndpointUnreachable(
-            f"{url} does not answer: {error}", "See what is up: `nbmlops deployments`."
-        ) from error
-    finally:
-        connection.close()

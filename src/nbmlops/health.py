@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from nbmlops import calllog, deployments, ledger, models, runs, snapshot
+from nbmlops import calllog, deployments, endpoints, ledger, models, runs, snapshot
 from nbmlops.records import (
     DeploymentRecord,
     DeploymentStatus,
-    EndpointRecord,
     Finding,
     Health,
     ModelVersion,
@@ -129,7 +128,7 @@ def _untouched(workspace: Workspace) -> Iterator[Finding]:
 
 def _accounted(workspace: Workspace) -> Iterator[Finding]:
     """Find call logs whose records and drops do not add up, or whose chain is broken."""
-    for kept in workspace.store.page(deployments.DEPLOYMENT, DeploymentRecord, limit=_ALL):
+    for kept in workspace.store.page(deployments.KIND, DeploymentRecord, limit=_ALL):
         name = kept.record.deployment_id
         for problem in calllog.verify(workspace.home.calls, name).problems:
             yield Finding(
@@ -153,9 +152,9 @@ def _explained(workspace: Workspace) -> Iterator[Finding]:
 def _owned(workspace: Workspace) -> Iterator[Finding]:
     """Find jobs that are up although no record wants them, and the other way round."""
     wanted = {run.run_id for run in runs.unfinished(workspace)}
-    for kept in workspace.store.page(deployments.ENDPOINT, EndpointRecord, limit=_ALL):
-        if kept.record.running:
-            wanted.add(f"endpoint-{kept.record.endpoint}")
+    for endpoint in endpoints.every(workspace):
+        if endpoint.running:
+            wanted.add(endpoints.handle(endpoint).name)
     for record in deployments.listed(workspace):
         wanted.add(record.deployment_id)
         if record.status is DeploymentStatus.FAILED or not record.ready:

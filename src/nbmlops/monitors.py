@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta
 
-from nbmlops import calllog, deployments, layout, models, records
+from nbmlops import calllog, deployments, endpoints, layout, models, records
 from nbmlops.errors import WrongUse
 from nbmlops.monitoring import drift, profile
 from nbmlops.records import (
     Budget,
     CallRecord,
     DeploymentRecord,
-    EndpointRecord,
     MonitorReport,
 )
 from nbmlops.workspace import Workspace
@@ -64,12 +63,9 @@ def monitor(workspace: Workspace, endpoint: str, *, window: str | None = None) -
     return report
 
 
-def _served(workspace: Workspace, endpoint: str) -> DeploymentRecord:
-    layout.checked_name(endpoint, "endpoint")
-    kept = workspace.store.get(deployments.ENDPOINT, endpoint, EndpointRecord)
-    if kept is None or kept.record.deployment_id is None:
-        raise deployments.unknown_endpoint(workspace, endpoint)
-    return deployments.get(workspace, kept.record.deployment_id)
+def _served(workspace: Workspace, name: str) -> DeploymentRecord:
+    endpoint = endpoints.running(workspace, name)
+    return deployments.get(workspace, endpoint.deployment_id or "")
 
 
 def _length(text: str) -> timedelta:

@@ -256,6 +256,17 @@ class StepRecord(Record, frozen=True, kw_only=True):
     parameters: dict[str, Any] = {}
 
 
+def planned(step: StepSpec) -> StepRecord:
+    """Return the record of a step before it has begun."""
+    return StepRecord(
+        name=step.name,
+        notebook=step.notebook,
+        notebook_blob=step.notebook_blob,
+        cells_total=step.cells_total,
+        parameters=step.parameters,
+    )
+
+
 class ArtifactRecord(Record, frozen=True, kw_only=True):
     """Bytes that a run left behind, found by their SHA-256; ``name`` never becomes a path."""
 

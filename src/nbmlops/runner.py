@@ -129,7 +129,9 @@ class Run:
         self.started_at = utc_now()
         self.tracking = outbox / "tracking"
         self.tracking.mkdir()
-        self.steps: dict[str, StepRecord] = {step.name: _step_record(step) for step in spec.steps}
+        self.steps: dict[str, StepRecord] = {
+            step.name: records.planned(step) for step in spec.steps
+        }
         self.metrics: dict[str, float | None] = {}
         self.files: dict[str, OutboxFile] = {}
         self.data: dict[str, DataRecord] = {}
@@ -225,16 +227,6 @@ class Run:
             packages=self.spec.environment.packages,
             cause=self.cause,
         )
-
-
-def _step_record(step: StepSpec) -> StepRecord:
-    return StepRecord(
-        name=step.name,
-        notebook=step.notebook,
-        notebook_blob=step.notebook_blob,
-        cells_total=step.cells_total,
-        parameters=step.parameters,
-    )
 
 
 def main() -> int:

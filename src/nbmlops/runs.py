@@ -27,8 +27,6 @@ from nbmlops.records import (
     RunResult,
     RunSpec,
     Status,
-    StepRecord,
-    StepSpec,
     replace,
 )
 from nbmlops.runner import parse_events
@@ -92,7 +90,7 @@ def submit(
         environment_id=made.environment_id,
         launcher=launcher,
         created_at=now,
-        steps=tuple(_planned(step) for step in steps),
+        steps=tuple(records.planned(step) for step in steps),
         snapshot=taken.id,
         author=workspace.repo.author(),
         project_dir=workspace.project_dir,
@@ -120,16 +118,6 @@ def submit(
     )
     place.launch(job)
     return observe(workspace, Kept(record, 1, 0))
-
-
-def _planned(step: StepSpec) -> StepRecord:
-    return StepRecord(
-        name=step.name,
-        notebook=step.notebook,
-        notebook_blob=step.notebook_blob,
-        cells_total=step.cells_total,
-        parameters=step.parameters,
-    )
 
 
 def _job(workspace: Workspace, spec: RunSpec, pipeline: Pipeline) -> JobSpec:

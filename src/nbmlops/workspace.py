@@ -89,13 +89,20 @@ class Workspace:
         return self._launchers[name]
 
     @contextlib.contextmanager
-    def exclusively(self, name: str) -> Generator[None, None, None]:
-        """Hold a lock of this project while the block runs; others wait."""
+    def exclusively(self, name: str, *, wait: bool = True) -> Generator[bool, None, None]:
+        """Hold a lock of this project while the block runs.
+
+        Others wait; or, with ``wait`` false, run the block with ``False`` and without the lock.
+        """
         path = self.home.root / "locks" / layout.checked_job(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+            yield True
 
     def close(self) -> None:
         """Close what was opened."""

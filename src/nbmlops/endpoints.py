@@ -1,0 +1,276 @@
+"""Endpoints: a URL that stays, and a front behind it that is told where the traffic goes.
+
+An endpoint is a job that runs a front. Its route table is recorded first and handed over then; a
+front takes only a higher revision, and confirms it. An endpoint that restarts takes the table from
+its inbox.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import secrets
+import socket
+import sys
+import time
+
+import msgspec
+
+from nbmlops import layout, records
+from nbmlops.errors import (
+    CallFailed,
+    DeploymentFailed,
+    EndpointUnreachable,
+    UnknownEndpoint,
+    nearest,
+)
+from nbmlops.records import (
+    EndpointRecord,
+    FrontSpec,
+    JobHandle,
+    JobSpec,
+    JobStatus,
+    Route,
+    RouteTable,
+    Status,
+    replace,
+)
+from nbmlops.workspace import Workspace
+
+KIND = "endpoint"
+READY_S = 90.0
+_END_S = 20.0
+
+
+def find(workspace: Workspace, name: str) -> EndpointRecord | None:
+    """Return the endpoint of that name, up or not, or ``None`` when there never was one."""
+    kept = workspace.store.get(KIND, layout.checked_name(name, "endpoint"), EndpointRecord)
+    return None if kept is None else kept.record
+
+
+def every(workspace: Workspace) -> list[EndpointRecord]:
+    """Return all endpoints that there ever were."""
+    return [kept.record for kept in workspace.store.page(KIND, EndpointRecord, limit=10_000)]
+
+
+def running(workspace: Workspace, name: str) -> EndpointRecord:
+    """Return the endpoint of that name.
+
+    Raises
+    ------
+    UnknownEndpoint
+        When it is not up.
+    """
+    found = find(workspace, name)
+    if found is not None and found.running:
+        return found
+    known = [endpoint.endpoint for endpoint in every(workspace) if endpoint.running]
+    hint = nearest(name, known) if known else f"Deploy one: `nbmlops deploy {name}`."
+    raise UnknownEndpoint(f"no endpoint `{name}` is up", hint, endpoint=name)
+
+
+def made(workspace: Workspace, name: str, launcher: str) -> EndpointRecord:
+    """Return the endpoint of that name; a new one gets a free port, which it keeps."""
+    found = find(workspace, name)
+    if found is not None:
+        return found
+    port = _free_port()
+    record = EndpointRecord(
+        endpoint=name,
+        launcher=launcher,
+        port=port,
+        url=f"http://127.0.0.1:{port}",
+        revision=0,
+        deployment_id=None,
+        running=False,
+        created_at=workspace.now(),
+        handle=JobHandle(launcher=launcher, name=f"endpoint-{name}"),
+    )
+    workspace.store.swap(KIND, name, record, expected=0, key=f"{KIND}:{name}:made")
+    return record
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def point(workspace: Workspace, name: str, deployment_id: str | None) -> EndpointRecord:
+    """Record where the endpoint's traffic is to go (nowhere: ``None``); the front follows."""
+    kept = workspace.store.get(KIND, name, EndpointRecord)
+    if kept is None:
+        raise UnknownEndpoint(f"there is no endpoint `{name}`", f"`nbmlops deploy {name}`")
+    pointed = replace(
+        kept.record,
+        revision=kept.record.revision + 1,
+        deployment_id=deployment_id,
+        running=deployment_id is not None,
+    )
+    key = f"{KIND}:{name}:{pointed.revision}:{deployment_id}"
+    workspace.store.swap(KIND, name, pointed, expected=kept.revision, key=key)
+    return pointed
+
+
+def handle(endpoint: EndpointRecord) -> JobHandle:
+    """Return the job that runs the endpoint's front."""
+    return endpoint.handle or JobHandle(
+        launcher=endpoint.launcher, name=f"endpoint-{endpoint.endpoint}"
+    )
+
+
+def until_ready(workspace: Workspace, job: JobHandle, what: str, remedy: str = "") -> JobStatus:
+    """Wait until a job with a port answers.
+
+    Raises
+    ------
+    DeploymentFailed
+        When it ends, or does not answer in time.
+    """
+    launcher = workspace.launcher(job.launcher)
+    hint = f"See what it wrote: `nbmlops logs {job.name}`.{remedy}"
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline:
+        status = launcher.poll([job])[job]
+        if status.ready:
+            return status
+        if status.status.is_final:
+            cause = status.cause.message if status.cause else "it ended"
+            raise DeploymentFailed(f"{what} did not start: {cause}", hint, job=job.name)
+        time.sleep(0.05)
+    raise DeploymentFailed(f"{what} was not ready within {READY_S:.0f} s", hint, job=job.name)
+
+
+def until_ended(workspace: Workspace, jobs: list[JobHandle]) -> None:
+    """Wait until the jobs have ended; what does not end in time is left to ``doctor``."""
+    deadline = time.monotonic() + _END_S
+    while time.monotonic() < deadline:
+        ended = [workspace.launcher(job.launcher).poll([job])[job].status.is_final for job in jobs]
+        if all(ended):
+            return
+        time.sleep(0.05)
+
+
+def serve(workspace: Workspace, endpoint: EndpointRecord, routes: tuple[Route, ...]) -> None:
+    """Hand the routes to the endpoint's front, which is started where it is not up.
+
+    Raises
+    ------
+    DeploymentFailed
+        When the front does not start, or refuses the routes.
+    """
+    job = handle(endpoint)
+    launcher = workspace.launcher(endpoint.launcher)
+    paths = workspace.home.job(job.name)
+    table = RouteTable(endpoint=endpoint.endpoint, revision=endpoint.revision, routes=routes)
+    layout.write_file(paths.inbox / layout.ROUTES_FILE, records.dump(table))
+    if launcher.poll([job])[job].status is Status.RUNNING:
+        if _hand_over(workspace, endpoint, table):
+            return
+        stop(workspace, endpoint)  # it is up and does not answer
+        until_ended(workspace, [job])
+    token = workspace.home.control_token(endpoint.endpoint)
+    layout.write_file(token, secrets.token_urlsafe(32).encode(), mode=0o600)
+    spec = FrontSpec(
+        endpoint=endpoint.endpoint,
+        calls=str(workspace.home.calls),
+        control_digest=hashlib.sha256(token.read_bytes()).hexdigest(),
+    )
+    layout.write_file(paths.inbox / layout.SPEC_FILE, records.dump(spec))
+    paths.outbox.mkdir(parents=True, exist_ok=True)
+    launcher.launch(
+        JobSpec(
+            name=job.name,
+            command=(sys.executable, "-m", "nbmlops.front"),
+            inbox=paths.inbox.as_uri(),
+            outbox=paths.outbox.as_uri(),
+            port=endpoint.port,
+            exposed=True,
+            ready_path="/health/ready",
+        )
+    )
+    what = f"the endpoint {endpoint.endpoint} on {endpoint.url}"
+    until_ready(workspace, job, what, f" Another program may have port {endpoint.port}.")
+
+
+def stop(workspace: Workspace, endpoint: EndpointRecord) -> None:
+    """Ask the endpoint's front to end."""
+    workspace.launcher(endpoint.launcher).cancel(handle(endpoint))
+
+
+def _hand_over(workspace: Workspace, endpoint: EndpointRecord, table: RouteTable) -> bool:
+    """Give a running front its new table; return whether it has confirmed."""
+    token = workspace.home.control_token(endpoint.endpoint)
+    if not token.exists():
+        return False
+    headers = {
+        "Authorization": f"Bearer {token.read_text().strip()}",
+        "Content-Type": "application/json",
+    }
+    try:
+        status, body = _request(
+            endpoint.url, "PUT", "/control/routes", records.dump(table), headers
+        )
+    except EndpointUnreachable:
+        return False
+    if status != 200:
+        raise DeploymentFailed(
+            f"the endpoint {endpoint.endpoint} refused its new routes: {body[:200]!r}",
+            f"Start it anew: `nbmlops undeploy {endpoint.endpoint}`, then deploy again.",
+        )
+    return msgspec.json.decode(body).get("revision") == table.revision
+
+
+def call(workspace: Workspace, endpoint: str, payload: bytes) -> bytes:
+    """Send a prediction to an endpoint and return the body of its answer.
+
+    Raises
+    ------
+    UnknownEndpoint
+        When it is not up.
+    EndpointUnreachable
+        When it does not answer.
+    CallFailed
+        When it answers with an error, whose message it carries on.
+    """
+    found = running(workspace, endpoint)
+    status, body = _request(
+        found.url, "POST", "/predict", payload, {"Content-Type": "application/json"}
+    )
+    if status == 200:
+        return body
+    raise _call_error(found, status, body)
+
+
+def _call_error(endpoint: EndpointRecord, status: int, body: bytes) -> CallFailed:
+    try:
+        told = msgspec.json.decode(body)["error"]
+        message, hint = str(told["message"]), str(told.get("hint") or "")
+        context = {"status": status, "code": str(told.get("code"))}
+    except (msgspec.DecodeError, KeyError, TypeError):
+        message, hint, context = f"{endpoint.url} answered {status}", "", {"status": status}
+    error = InvalidCall if status in (400, 413, 415, 422) else CallFailed
+    return error(message, hint or f"See the schema: {endpoint.url}/docs", **context)
+
+
+class InvalidCall(CallFailed):
+    """An endpoint refused what it was sent."""
+
+    code = "invalid-records"
+    exit_code = 2
+
+
+def _request(
+    url: str, method: str, path: str, body: bytes, headers: dict[str, str]
+) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
+    try:
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise EndpointUnreachable(
+            f"{url} does not answer: {error}", "See what is up: `nbmlops deployments`."
+        ) from error
+    finally:
+        connection.close()
