@@ -11,6 +11,7 @@ import pytest
 
 from nbmlops import pipelines, runs
 from nbmlops import workspace as workspaces
+from nbmlops.errors import WrongUse
 from nbmlops.records import (
     Attempt,
     Event,
@@ -89,6 +90,24 @@ def test_a_dirty_tree_runs_what_the_person_sees(workspace, folder):
     assert git(folder, "status", "--porcelain") == before
 
 
+def test_what_a_run_logged_can_be_saved_and_hostile_names_stay_inside(workspace, folder):
+    (folder / "train.ipynb").write_text(
+        notebook_text(
+            "import nbmlops as mlops, pathlib\npathlib.Path('a.txt').write_text('abc')\n"
+            "mlops.log_artifact('a.txt', name='tables/a.txt')"
+        )
+    )
+    done = end(workspace, start(workspace).run_id)
+    runs.save(workspace, done, folder.parent / "saved")
+    assert (folder.parent / "saved" / "tables" / "a.txt").read_text() == "abc"
+    (artifact, *_) = done.artifacts
+    for name in ("../out.txt", "/etc/x", "a/../../x"):
+        hostile = runs.replace(done, artifacts=(runs.replace(artifact, name=name),))
+        with pytest.raises(WrongUse):
+            runs.save(workspace, hostile, folder.parent / "other")
+        assert not (folder.parent / "other").exists()
+
+
 def test_a_failing_cell_is_named_and_the_partial_notebook_is_kept(workspace, folder):
     (folder / "train.ipynb").write_text(notebook_text("print('before')", "1 / 0", "print('after')"))
     done = end(workspace, start(workspace).run_id)
@@ -101,6 +120,7 @@ def test_a_failing_cell_is_named_and_the_partial_notebook_is_kept(workspace, fol
     log = list(runs.logs(workspace, done.run_id))
     assert "before" in log
     assert "after" not in log
+    assert any("1 / 0" in line for line in log), "the traceback is in the log"
 
 
 def test_a_file_that_git_ignores_is_named_with_what_to_do(workspace, folder):

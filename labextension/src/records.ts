@@ -104,6 +104,7 @@ export interface ModelVersion {
   readonly notebook_blob: string;
   readonly cell_id: string | null;
   readonly cell: number | null;
+  readonly cell_is: 'log_model' | 'tagged';
   readonly snapshot: string;
   readonly run_digest: string;
   readonly data: readonly DataRecord[];
@@ -221,6 +222,7 @@ export interface TracedSnapshot {
   readonly cell_id: string | null;
   readonly source: string | null;
   readonly cell: number | null;
+  readonly cell_is: 'log_model' | 'tagged' | null;
   readonly dirty: boolean | null;
   readonly base_commit: string | null;
 }

@@ -640,7 +640,10 @@ def verify(calls: Path, deployment_id: str) -> Verification:
     tallies: dict[str, _Tally] = {}
     answered = drops = 0
     for writer, segments in by_writer.items():
-        count, live = counts.get(writer, (None, False))
+        if writer not in counts:  # it began after the counts were read
+            path = folder / f"{writer}.count"
+            counts[writer] = (_read_count(path), _is_live(path)) if path.exists() else (None, False)
+        count, live = counts[writer]
         tally = _tally(deployment_id, writer, segments, count)
         tallies[writer] = tally
         if count is None:

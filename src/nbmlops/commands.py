@@ -232,17 +232,22 @@ def runs(context: Context, *, limit: int = 20, cursor: str | None = None) -> Lis
     return Listing(items=items, next=following or None)
 
 
-def run(context: Context, run_id: str) -> RunRecord:
+def run(context: Context, run_id: str, *, save: Path | None = None) -> RunRecord:
     """Show a run: its steps, metrics, artifacts, and the cause if it failed.
 
     Parameters
     ----------
     run_id
         Its id, or the beginning of it.
+    save
+        Write its artifacts (executed notebooks, figures, models, logs) below this folder.
     """
     from nbmlops import runs as verbs
 
-    return verbs.get(context.workspace(), run_id)
+    found = verbs.get(context.workspace(), run_id)
+    if save is not None:
+        verbs.save(context.workspace(), found, context.start / save)
+    return found
 
 
 def logs(
@@ -365,7 +370,9 @@ def call(context: Context, endpoint: str, data: str) -> CallAnswer:
     except msgspec.DecodeError as error:
         raise InvalidRecords(
             f"the data is not JSON: {error}",
-            """Quote it for your shell: `nbmlops call cancer '{"column": 1.5}'`.""",
+            "JSON has no NaN: write null where a value is missing."
+            if "NaN" in text
+            else """Quote it: `nbmlops call NAME '{"column": 1.5}'`; or `call NAME - < FILE`.""",
         ) from error
     return records.load(endpoints.call(context.workspace(), endpoint, text.encode()), CallAnswer)
 
@@ -469,7 +476,7 @@ TABLE: tuple[Command, ...] = (
         exit_code=_run_exit,
     ),
     Command(runs, "Run"),
-    Command(run, "Run"),
+    Command(run, "Run", here_only=("save",)),
     Command(logs, "Run", streams=True, short={"follow": "-f"}, here_only=("follow",)),
     Command(cancel, "Run", reads=False),
     Command(models, "Model"),

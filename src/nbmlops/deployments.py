@@ -149,6 +149,7 @@ def undeploy(workspace: Workspace, endpoint: str) -> DeploymentRecord:
             raise UnknownEndpoint(
                 f"nothing is deployed at `{endpoint}`", "See what is up: `nbmlops deployments`."
             )
+        workspace.say(f"stopping {endpoint}")
         endpoints.point(workspace, endpoint, None)
         _settle(workspace, endpoint)
         endpoints.until_ended(workspace, [endpoints.handle(found), _handle(current)])

@@ -148,7 +148,7 @@ def until_ended(workspace: Workspace, jobs: list[JobHandle]) -> None:
         ended = [workspace.launcher(job.launcher).poll([job])[job].status.is_final for job in jobs]
         if all(ended):
             return
-        time.sleep(0.05)
+        time.sleep(0.1)
 
 
 def serve(workspace: Workspace, endpoint: EndpointRecord, routes: tuple[Route, ...]) -> None:

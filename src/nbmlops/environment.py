@@ -152,6 +152,7 @@ def _uv(*arguments: str) -> None:
     if result.returncode == 0:
         return
     words = " ".join(result.stderr.split())
+    words = re.sub(r"\S*nbmlops-lock\.txt", LOCK_FILE, words)
     if re.search(r"error sending request|dns error|Failed to fetch|network", words, re.IGNORECASE):
         raise EnvironmentUnreachable(
             f"packages of {LOCK_FILE} are not in uv's cache and no index answers: {words[:300]}",

@@ -68,11 +68,11 @@ def _words(line: str, cell: str | None) -> list[str]:
     from IPython.core.error import UsageError
 
     try:
-        words = shlex.split(line)
+        words = shlex.split(line, comments=True)
         if cell is None:
             return words
         if words[:1] == ["call"]:
-            return [*words, cell]
+            return [*[word for word in words if word != "-"], cell]
         return words + shlex.split(cell, comments=True)
     except ValueError as error:
         raise UsageError(f"{error}: {line[:80]}\nClose the quotes.") from None

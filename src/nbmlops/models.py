@@ -76,6 +76,7 @@ def _append(
             notebook_blob=logged.notebook_blob,
             cell_id=logged.cell_id,
             cell=logged.cell,
+            cell_is="tagged" if logged.tagged else "log_model",
             snapshot=run.snapshot,
             run_digest=run_digest,
             data=run.data,

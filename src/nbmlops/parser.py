@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from nbmlops._version import __version__
 from nbmlops.commands import TABLE, Command, Context
@@ -50,6 +50,9 @@ def parse(words: Sequence[str]) -> Parsed:
     except CycloptsError as error:
         word = words[0] if words and not words[0].startswith("-") else None
         known = word in {row.name for row in TABLE}
+        bare = next((word for word in words[2:] if "=" in word and word[0] != "-"), None)
+        if known and bare and isinstance(error, UnusedCliTokensError):
+            raise WrongUse(f"`{bare}` is no argument", f"Try `-p {bare}`.") from error
         help_line = f"nbmlops {word} --help" if known else "nbmlops --help"
         text = " ".join(str(error).split())
         raise WrongUse(text[:1].lower() + text[1:].rstrip("."), f"See: `{help_line}`.") from error

@@ -48,7 +48,10 @@ def find(workspace: Workspace, name: str | None, *, start: Path | None = None) -
         if len(declared) == 1:
             name = next(iter(declared))
         else:
-            raise WrongUse("which pipeline?", f"Name one. {nearest('', declared)}")
+            known = f"Known: {', '.join(sorted(declared))}." if declared else ""
+            raise WrongUse(
+                "which pipeline or notebook?", f"Name one: `nbmlops train NOTEBOOK.ipynb`. {known}"
+            )
     if name in declared:
         return Pipeline(name=name, settings=declared[name])
     if not name.endswith(".ipynb"):
@@ -60,6 +63,8 @@ def find(workspace: Workspace, name: str | None, *, start: Path | None = None) -
 
 def _of_notebook(workspace: Workspace, name: str, start: Path) -> Pipeline:
     path = (start / name).resolve()
+    if not path.is_file():
+        path = (workspace.root / name).resolve()
     if not path.is_relative_to(workspace.root) or not path.is_file():
         known = [
             p.relative_to(workspace.root).as_posix() for p in workspace.root.glob("**/*.ipynb")

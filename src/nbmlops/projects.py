@@ -11,7 +11,7 @@ from nbmlops import environment, layout, project, repository, snapshot
 from nbmlops.errors import InvalidName, ProjectExists, WrongUse
 
 _EXAMPLE_PACKAGES = ("scikit-learn", "pandas", "skops", "ipykernel")
-_IGNORED = "__pycache__/\n.ipynb_checkpoints/\n/data/\n"
+_IGNORED = b"__pycache__/\n.ipynb_checkpoints/\n"
 
 
 def init(folder: Path, *, example: bool) -> dict[str, Any]:
@@ -31,6 +31,8 @@ def init(folder: Path, *, example: bool) -> dict[str, Any]:
             "Edit it, or choose another folder: `nbmlops init OTHER`.",
             path=str(folder),
         )
+    if folder.exists() and not folder.is_dir():
+        raise WrongUse(f"{folder} is a file", "Name a folder: `nbmlops init my-project`.")
     name = _name(folder)
     files = _files(name, example=example)
     standing = [file for file in files if (folder / file).exists() and file != ".gitignore"]
@@ -67,15 +69,21 @@ def _name(folder: Path) -> str:
 def _files(name: str, *, example: bool) -> dict[str, bytes]:
     settings = f'[project]\nname = "{name}"\n'
     if not example:
-        return {layout.SETTINGS_FILE: settings.encode(), ".gitignore": _IGNORED.encode()}
+        return {layout.SETTINGS_FILE: settings.encode(), ".gitignore": _IGNORED}
     source = resources.files("nbmlops") / "example"
     files = {
         file: (source / file).read_bytes()
-        for file in ("notebooks/prepare.ipynb", "notebooks/train.ipynb", "README.md")
+        for file in (
+            "notebooks/prepare.ipynb",
+            "notebooks/train.ipynb",
+            "records.json",
+            "README.md",
+        )
     }
     files[layout.SETTINGS_FILE] = settings.encode() + (source / "pipelines.toml").read_bytes()
     files["requirements.txt"] = environment.pinned(_EXAMPLE_PACKAGES).encode()
-    files[".gitignore"] = _IGNORED.encode()
+    # What the first step writes is an output of the run, not a file of the repository.
+    files[".gitignore"] = _IGNORED + b"/data/\n"
     return files
 
 

@@ -427,6 +427,7 @@ class ModelVersion(Record, frozen=True, kw_only=True):
     notebook_blob: str
     cell_id: str | None
     cell: int | None = None
+    cell_is: Literal["tagged", "log_model"] = "log_model"
     snapshot: str
     run_digest: str
     data: tuple[DataRecord, ...] = ()
@@ -683,6 +684,7 @@ class TracedSnapshot(Record, frozen=True, kw_only=True):
     cell_id: str | None
     source: str | None
     cell: int | None = None
+    cell_is: Literal["tagged", "log_model"] | None = None
     dirty: bool | None = None
     base_commit: str | None = None
 

@@ -24,6 +24,7 @@ from nbmlops.records import (
     Status,
     StepRecord,
     Trace,
+    TracedSnapshot,
 )
 
 _MARKS = {
@@ -38,6 +39,7 @@ _MARKS = {
 }
 
 
+_CELL_IS = {"tagged": "tagged `train`", "log_model": "it called log_model; none is tagged `train`"}
 _INVARIANTS = {
     "I1": "what was acknowledged is there",
     "I2": "one run for each request, one version for each model and digest",
@@ -280,10 +282,7 @@ def _trace(trace: Trace) -> Iterable[Block]:
         told = _pairs(trace.run["parameters"])
         pairs.append(("run", f"{trace.run['run_id']}{' with ' + told if told else ''}"))
     if trace.snapshot:
-        pairs.append(("commit", _commit(trace.snapshot.commit, bool(trace.snapshot.dirty), 40)))
-        place = f"{trace.snapshot.notebook} ({(trace.snapshot.notebook_blob or '')[:8]})"
-        cell = f", cell {trace.snapshot.cell}" if trace.snapshot.cell else ""
-        pairs.append(("notebook", place + cell))
+        pairs += _snapshot_pairs(trace.snapshot)
     pairs += [("data", f"{item.name} ({item.digest[:12]})") for item in trace.data]
     if trace.environment:
         pairs.append(
@@ -294,6 +293,15 @@ def _trace(trace: Trace) -> Iterable[Block]:
         yield Code(trace.snapshot.source)
     if trace.missing:
         yield Line(f"Missing: {', '.join(trace.missing)}. See: nbmlops doctor")
+
+
+def _snapshot_pairs(found: TracedSnapshot) -> list[tuple[str, str]]:
+    place = f"{found.notebook} ({(found.notebook_blob or '')[:8]})"
+    if found.cell:
+        place += f", cell {found.cell}"
+    if found.cell_is:
+        place += f" ({_CELL_IS[found.cell_is]})"
+    return [("commit", _commit(found.commit, bool(found.dirty), 40)), ("notebook", place)]
 
 
 def _report(report: MonitorReport) -> Iterable[Block]:

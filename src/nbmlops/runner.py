@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -399,6 +400,8 @@ def _execute(run: Run, step: StepSpec, notebook: Path, executed: Path) -> None:
             cwd=str(notebook.parent),
         )
     except PapermillExecutionError as error:
+        lines = "\n".join(error.traceback or ())
+        run.console.write(re.sub(r"\x1b\[[0-9;]*m", "", lines) + "\n")
         raise _StepFailed(_cell_cause(run, step, error)) from error
     except DeadKernelError as error:
         cell, cell_id = run.current[1:3] if run.current else (None, None)

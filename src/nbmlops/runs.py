@@ -12,7 +12,7 @@ import msgspec
 
 from nbmlops import environment, layout, models, pipelines, records, snapshot
 from nbmlops.artifacts import digest_of
-from nbmlops.errors import ArtifactCorrupt, Conflict, UnknownRun, nearest
+from nbmlops.errors import ArtifactCorrupt, Conflict, UnknownRun, WrongUse, nearest
 from nbmlops.pipelines import Pipeline
 from nbmlops.records import (
     ArtifactRecord,
@@ -437,6 +437,27 @@ def logs(workspace: Workspace, run_id: str, *, follow: bool = False) -> Iterator
             prefix = line.removeprefix("nbmlops-events ") + " "
         elif prefix is None or not line.startswith(prefix):
             yield line
+
+
+def save(workspace: Workspace, record: RunRecord, folder: Path) -> None:
+    """Write a run's artifacts below a folder that is not there yet, each checked by its digest.
+
+    Raises
+    ------
+    WrongUse
+        When the folder is there, or a name would lead out of it.
+    """
+    if folder.exists():
+        raise WrongUse(f"{folder} is there already", "Name a folder that is not.")
+    for artifact in record.artifacts:
+        parts = Path(artifact.name).parts
+        if Path(artifact.name).is_absolute() or ".." in parts or "\0" in artifact.name:
+            raise WrongUse(
+                f"the artifact {artifact.name!r} has a name that leads out of {folder}",
+                "Log it under another name, and run it again.",
+            )
+    for artifact in record.artifacts:
+        workspace.artifacts.copy_to(artifact.digest, folder / artifact.name)
 
 
 def cancel(workspace: Workspace, run_id: str, *, patience_s: float = 20.0) -> RunRecord:

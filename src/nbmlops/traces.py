@@ -183,6 +183,7 @@ def _snapshot(workspace: Workspace, chain: _Chain) -> TracedSnapshot | None:
         cell_id=cell_id,
         source=_source(workspace, chain, blob, cell),
         cell=cell,
+        cell_is=version.cell_is if version else None,
         dirty=run.dirty if run else None,
         base_commit=run.base_commit if run else None,
     )

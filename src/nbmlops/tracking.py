@@ -141,6 +141,10 @@ def log_model(
     """
     from nbmlops import formats
     from nbmlops import schema as contracts
+
+    for pair, what in ((train, "train"), (test, "test")):
+        if pair is not None and not (len(pair) == 2 and all(hasattr(p, "__len__") for p in pair)):
+            raise WrongUse(f"{what} is no pair of data", f"Pass {what}=(X, y).")
     from nbmlops.monitoring import profile
 
     x_train, y_train = train
@@ -189,7 +193,8 @@ def _folder() -> Path | None:
 def _emit(kind: str, values: dict[str, Any]) -> None:
     folder = _folder()
     if folder is None:
-        sys.stderr.write(f"nbmlops: {kind} {', '.join(map(str, values))[:120]}. {_HINT}\n")
+        what = values["name"] if "name" in values else ", ".join(values)
+        sys.stderr.write(f"nbmlops: {kind} {str(what)[:120]}. {_HINT}\n")
         return
     line = records.dump(Event(kind=kind, at=utc_now(), values=values)) + b"\n"
     descriptor = os.open(folder / layout.EVENTS_FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -216,6 +221,8 @@ def _keep_bytes(content: bytes, name: str, kind: str, media_type: str | None = N
         place = _place(folder, name)
         place.write_bytes(content)
         _announce(place, name, kind, media_type)
+    elif kind != "model":  # of a model one word is said, not one of each of its files
+        _emit(kind, {"name": name})
     return name
 
 

@@ -371,11 +371,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 named by the base class
         """Keep no access log: the front has the call log."""
 
-    def do_GET(self) -> None:
-        """Answer health and metadata."""
-        with self.server.working():
-            self._get()
-
     def do_POST(self) -> None:
         """Answer ``infer``."""
         with self.server.working():
@@ -391,7 +386,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 return
             self._infer(body)
 
-    def _get(self) -> None:
+    def do_GET(self) -> None:
+        """Answer health and metadata; whoever watches does not keep a worker from stopping."""
         ready = self.server.is_ready
         if self.path == "/v2/health/live":
             self._answer(200, {"live": True})

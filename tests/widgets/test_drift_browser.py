@@ -40,8 +40,9 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def browser():
+    # One for each test: between tests no event loop may run, which other tests' fixtures close.
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

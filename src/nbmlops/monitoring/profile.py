@@ -421,10 +421,19 @@ def _round_step(width: float) -> float:
 
 
 def _counted(values: Floats, grid: NumberSummary) -> NumberSummary:
+    """Count values on a grid; moments are those of values clipped to about the grid's range.
+
+    Clipping (winsorising, Tukey 1962) keeps one absurd value from inflating the variance so much
+    that a shift of all the others is not significant any more.
+    """
     cells = np.searchsorted(np.asarray(grid.edges, dtype=np.float64), values, side="left")
     counts = np.bincount(cells, minlength=len(grid.edges) + 1)
-    mean = m2 = None
+    mean = m2 = low = high = None
     if len(values):
+        low, high = float(values.min()), float(values.max())
+        if grid.low is not None and grid.high is not None:
+            width = (grid.high - grid.low) or max(1.0, abs(grid.low))
+            values = np.clip(values, grid.low - width, grid.high + width)
         with np.errstate(over="ignore", invalid="ignore"):
             mean = _finite(float(values.mean()))
             m2 = None if mean is None else _finite(float(np.square(values - mean).sum()))
@@ -433,8 +442,8 @@ def _counted(values: Floats, grid: NumberSummary) -> NumberSummary:
         counts=tuple(counts.tolist()),
         cuts=grid.cuts,
         ticks=grid.ticks,
-        low=float(values.min()) if len(values) else None,
-        high=float(values.max()) if len(values) else None,
+        low=low,
+        high=high,
         mean=mean,
         m2=m2,
     )

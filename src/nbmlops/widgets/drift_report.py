@@ -41,9 +41,10 @@ def text(report: MonitorReport) -> str:
     columns = wording.ordered(report)
     if report.prediction is not None:
         columns.insert(0, report.prediction)
-    if columns and report.window.rows:
+    told = any(column.verdict != "unknown" for column in columns)
+    if columns and told:
         lines += ["", *_text_table(columns[:_TEXT_ROWS])]
-    if len(columns) > _TEXT_ROWS and report.window.rows:
+    if len(columns) > _TEXT_ROWS and told:
         lines.append(f"  … and {len(columns) - _TEXT_ROWS} more columns")
     return "\n".join(lines)
 
