@@ -9,7 +9,7 @@ from contextlib import redirect_stderr, redirect_stdout
 import pytest
 from tornado.httpclient import HTTPClientError
 
-from nbmlops import cli, commands, magic, parser, server_extension
+from nbmlops import cli, commands, magic, parser, render, server_extension
 from sources import notebook_text
 
 pytest_plugins = ("pytest_jupyter.jupyter_server",)
@@ -284,7 +284,7 @@ def test_a_fault_of_ours_is_still_one_json_document(folder, monkeypatch):
 
 
 def test_control_characters_of_a_log_do_not_steer_the_terminal():
-    assert cli.printable("a\x1b[31mred\x1b[0m\x1b]0;title\x07\rb\x1b[2J") == (
+    assert render.printable("a\x1b[31mred\x1b[0m\x1b]0;title\x07\rb\x1b[2J") == (
         "a\x1b[31mred\x1b[0m]0;titleb[2J"
     )
 

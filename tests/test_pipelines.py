@@ -44,7 +44,7 @@ def test_a_name_is_wanted_where_there_are_several(folder):
     opened = workspaces.open_at(folder)
     with pytest.raises(WrongUse) as caught:
         pipelines.find(opened, None)
-    assert caught.value.hint == "Name one. Known: a, b."
+    assert caught.value.hint == "Name one: `nbmlops train NOTEBOOK.ipynb`. Known: a, b."
     assert pipelines.find(opened, "train.ipynb").name == "train", "a step of both stands alone"
 
 

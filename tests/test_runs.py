@@ -108,6 +108,73 @@ def test_what_a_run_logged_can_be_saved_and_hostile_names_stay_inside(workspace,
         assert not (folder.parent / "other").exists()
 
 
+FORGED = """
+log = pathlib.Path(f'/proc/{os.getppid()}/fd/1').resolve().read_text()
+print(log.splitlines()[0].split()[1] + ' {not json')
+"""
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "shutil.rmtree(out / 'files', ignore_errors=True); (out / 'files').write_text('x')",
+        "(out / 'result.json').mkdir()",
+        FORGED,
+        "mlops.log_artifact(sys.executable, name='environment.json')",
+        "mlops.log_artifact(sys.executable, name='log.txt')",
+    ],
+)
+def test_whatever_a_cell_does_to_its_job_ends_that_run_alone(workspace, folder, attack):
+    program = (
+        "import nbmlops as mlops, os, pathlib, shutil, sys\n"
+        "out = pathlib.Path(os.environ['NBMLOPS_TRACKING']).parent\n"
+    )
+    (folder / "train.ipynb").write_text(notebook_text(program + attack))
+    done = end(workspace, start(workspace).run_id)
+    assert done.status in (Status.SUCCEEDED, Status.FAILED, Status.LOST)
+    assert done.status is Status.SUCCEEDED or done.cause is not None
+    assert len(runs.page(workspace, limit=10, cursor=None)[0]) == 1
+    assert runs.unfinished(workspace) == []
+
+
+def test_a_notebook_that_ends_its_kernel_has_not_succeeded(workspace, folder):
+    (folder / "train.ipynb").write_text(notebook_text("import sys; sys.exit(0)", "print('never')"))
+    done = end(workspace, start(workspace).run_id)
+    assert done.status is Status.FAILED
+    assert done.cause is not None
+    assert (done.cause.code, done.cause.cell) == ("cell-failed", 1)
+
+
+def test_a_secret_that_looks_like_a_number_breaks_nothing(folder, monkeypatch):
+    monkeypatch.setenv("PIN", "2026")
+    settings = folder / "nbmlops.toml"
+    settings.write_text(settings.read_text().replace("[pipe", 'secrets = ["PIN"]\n[pipe'))
+    opened = workspaces.open_at(folder)
+    done = end(opened, start(opened).run_id)
+    assert done.status is Status.SUCCEEDED, done.cause
+
+
+def test_the_same_submission_at_once_is_one_run(workspace, folder):
+    import threading
+
+    (folder / "train.ipynb").write_text(notebook_text("import time; time.sleep(20)"))
+    pipeline = pipelines.find(workspace, "train")
+    started = []
+
+    def submit():
+        opened = workspaces.open_at(folder)
+        started.append(runs.submit(opened, pipeline, {}).run_id)
+
+    threads = [threading.Thread(target=submit) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(started) == 4
+    assert len(set(started)) == 1
+    runs.cancel(workspace, started[0])
+
+
 def test_a_failing_cell_is_named_and_the_partial_notebook_is_kept(workspace, folder):
     (folder / "train.ipynb").write_text(notebook_text("print('before')", "1 / 0", "print('after')"))
     done = end(workspace, start(workspace).run_id)

@@ -112,11 +112,57 @@ def test_hooks_monitors_and_signing_of_the_repository_do_not_run(folder, tmp_pat
         hook.chmod(0o755)
     git(folder, "config", "core.fsmonitor", f"touch '{trap}'")
     git(folder, "config", "commit.gpgSign", "true")
+    git(folder, "config", "filter.evil.clean", f"touch '{trap}'; cat")
+    git(folder, "config", "filter.evil.required", "true")
+    (folder / ".gitattributes").write_text("* filter=evil\n")
     (folder / "new.py").write_text("a = 1\n")
     trap.unlink(missing_ok=True)
     taken = take(folder, tmp_path)
     snapshot.hold(repo_of(folder), taken)
     assert not trap.exists()
+
+
+def test_the_variables_of_a_hook_lead_nowhere_else(folder, tmp_path, monkeypatch):
+    other = tmp_path / "other"
+    other.mkdir()
+    git(other, "init", "--quiet", "--initial-branch=main")
+    (folder / "new.py").write_text("a = 1\n")
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(other / ".git" / "index"))
+    repo = repo_of(folder)
+    assert repo.top == folder
+    taken = snapshot.take(repo, tmp_path / "scratch", NOW)
+    assert snapshot.read(repo, taken.commit, "new.py") is not None
+
+
+def test_what_git_was_told_not_to_look_at_is_captured_as_it_is(folder, tmp_path):
+    for name in ("a.txt", "b.txt"):
+        (folder / name).write_text("old\n")
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "-m", "two")
+    git(folder, "update-index", "--assume-unchanged", "a.txt")
+    git(folder, "update-index", "--skip-worktree", "b.txt")
+    before = git(folder, "ls-files", "-v")
+    for name in ("a.txt", "b.txt"):
+        (folder / name).write_text("new\n")
+    taken = take(folder, tmp_path)
+    assert taken.dirty
+    for name in ("a.txt", "b.txt"):
+        found = snapshot.read(repo_of(folder), taken.commit, name)
+        assert found is not None
+        assert found[1] == b"new\n"
+    assert git(folder, "ls-files", "-v") == before
+
+
+def test_a_repository_inside_is_refused_by_name(folder, tmp_path):
+    inner = folder / "vendor"
+    inner.mkdir()
+    git(inner, "init", "--quiet", "--initial-branch=main")
+    (inner / "x.py").write_text("a = 1\n")
+    git(inner, "add", ".")
+    git(inner, "commit", "--quiet", "-m", "inner")
+    with pytest.raises(SnapshotRefused, match="vendor"):
+        take(folder, tmp_path)
 
 
 def test_an_unborn_branch_and_a_detached_head_are_captured(folder, tmp_path):

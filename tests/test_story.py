@@ -274,7 +274,7 @@ def test_init_where_a_project_stands_writes_nothing(project):
 def test_ctrl_c_stops_watching_and_not_the_run(project):
     notebook = Path(project) / "slow.ipynb"
     document = json.loads((Path(project) / "notebooks" / "prepare.ipynb").read_text())
-    document["cells"] = [{**document["cells"][-1], "source": "import time; time.sleep(4)"}]
+    document["cells"] = [{**document["cells"][-1], "source": "import time; time.sleep(60)"}]
     notebook.write_text(json.dumps(document))
     command = subprocess.Popen(
         [sys.executable, "-m", "nbmlops", "train", "slow.ipynb", "--json"],

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nbmlops.errors import Detached, MissingExtra, NbmlopsError
+from nbmlops.errors import Detached, MissingExtra, NbmlopsError, storage_failed
 from nbmlops.records import RunRecord, dump
 
 
@@ -43,6 +43,8 @@ def run(words: Sequence[str], *, as_json: bool) -> int:
         )
     except BrokenPipeError:
         raise
+    except OSError as error:
+        failure = storage_failed(error)
     except Exception as error:
         screen.clear()
         return _broken(error, as_json=as_json)
@@ -63,7 +65,7 @@ def _carry_out(words: Sequence[str], screen: _Screen, *, as_json: bool) -> int:
         if parsed.show is not None:
             parsed.show()
         return 0
-    context = Context(start=Path.cwd(), say=screen.say, watch=screen.watch)
+    context = Context(start=Path.cwd(), stdin=sys.stdin.read, say=screen.say, watch=screen.watch)
     try:
         result = parsed.run(context)
         if parsed.command.streams:
@@ -78,7 +80,7 @@ def _carry_out(words: Sequence[str], screen: _Screen, *, as_json: bool) -> int:
 
 def _show(result: Any, *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(dump(result).decode() + "\n")
+        _write_json(result)
         return
     from nbmlops import render
 
@@ -88,26 +90,33 @@ def _show(result: Any, *, as_json: bool) -> None:
     sys.stdout.write(render.text(render.view(result), width, colour=colour))
 
 
+def _write_json(document: Any) -> None:
+    """Write one document in UTF-8, whatever the terminal's encoding is."""
+    sys.stdout.flush()
+    binary = getattr(sys.stdout, "buffer", None)
+    if binary is None:  # a test's or a notebook's
+        sys.stdout.write(dump(document).decode() + "\n")
+    else:
+        binary.write(dump(document) + b"\n")
+        binary.flush()
+
+
 def _stream(lines: Any, *, as_json: bool, follow: bool) -> None:
     if as_json and not follow:
-        sys.stdout.write(dump({"items": list(lines), "next": None}).decode() + "\n")
+        _write_json({"items": list(lines), "next": None})
         return
+    from nbmlops import render
+
     for line in lines:
-        sys.stdout.write((dump({"line": line}).decode() if as_json else printable(line)) + "\n")
+        sys.stdout.write(
+            (dump({"line": line}).decode() if as_json else render.printable(line)) + "\n"
+        )
         sys.stdout.flush()
-
-
-def printable(line: str) -> str:
-    """Return a line without the control characters that could steer a terminal, colours kept."""
-    import re
-
-    kept = re.sub(r"\x1b(?!\[[0-9;]*m)", "", line)
-    return "".join(c for c in kept if c >= " " or c in "\t\x1b")
 
 
 def _failed(error: NbmlopsError, *, as_json: bool) -> int:
     if as_json:
-        sys.stdout.write(dump(error.document()).decode() + "\n")
+        _write_json(error.document())
     else:
         sys.stderr.write(f"nbmlops: {error}\n")
     return error.exit_code
@@ -122,7 +131,7 @@ def _broken(error: Exception, *, as_json: bool) -> int:
             "hint": "This is a bug in nbmlops; report it with what stands on standard error.",
             "context": {},
         }
-        sys.stdout.write(dump({"error": told}).decode() + "\n")
+        _write_json({"error": told})
     traceback.print_exc()
     sys.stderr.write("nbmlops: this is a bug; report it with the lines above\n")
     return 1

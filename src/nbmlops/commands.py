@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +52,7 @@ class Context:
     say: Callable[[str], None] = _silent
     watch: Callable[[RunRecord], None] = _silent
     bounds: Path | None = None
+    stdin: Callable[[], str] | None = None
     _open: Workspace | None = None
 
     def workspace(self) -> Workspace:
@@ -364,7 +364,11 @@ def call(context: Context, endpoint: str, data: str) -> CallAnswer:
     """
     from nbmlops import endpoints
 
-    text = sys.stdin.read() if data == "-" else data
+    if data == "-":
+        if context.stdin is None:
+            raise WrongUse("there is no standard input here", "Pass the records themselves.")
+        data = context.stdin()
+    text = data
     try:
         msgspec.json.decode(text)
     except msgspec.DecodeError as error:

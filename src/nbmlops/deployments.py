@@ -19,6 +19,7 @@ from nbmlops.records import (
     DeploymentRecord,
     DeploymentStatus,
     EndpointRecord,
+    Environment,
     JobHandle,
     JobSpec,
     LedgerEntry,
@@ -174,14 +175,20 @@ def _worker(workspace: Workspace, version: ModelVersion, deployment_id: str) -> 
     )
     layout.write_file(paths.inbox / layout.SPEC_FILE, records.dump(spec))
     paths.outbox.mkdir(parents=True, exist_ok=True)
+    made = models.environment(workspace, version)
     return JobSpec(
         name=deployment_id,
-        command=(_interpreter(workspace, version), "-m", "nbmlops.worker"),
+        # -E: variables such as PYTHONPATH are of the tool's side.
+        command=(_interpreter(workspace, version), *_isolated(made), "-m", "nbmlops.worker"),
         inbox=paths.inbox.as_uri(),
         outbox=paths.outbox.as_uri(),
         port=_WORKER_PORT,
         ready_path="/v2/health/ready",
     )
+
+
+def _isolated(made: Environment) -> tuple[str, ...]:
+    return () if made.source is None else ("-E", "-u")
 
 
 def _interpreter(workspace: Workspace, version: ModelVersion) -> str:

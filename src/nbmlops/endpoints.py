@@ -191,6 +191,12 @@ def serve(workspace: Workspace, endpoint: EndpointRecord, routes: tuple[Route, .
     )
     what = f"the endpoint {endpoint.endpoint} on {endpoint.url}"
     until_ready(workspace, job, what, f" Another program may have port {endpoint.port}.")
+    if not _hand_over(workspace, endpoint, table):
+        stop(workspace, endpoint)
+        raise DeploymentFailed(
+            f"another program answers on {endpoint.url}",
+            f"End it, or see who it is: `lsof -i :{endpoint.port}`; then deploy again.",
+        )
 
 
 def stop(workspace: Workspace, endpoint: EndpointRecord) -> None:
@@ -218,7 +224,10 @@ def _hand_over(workspace: Workspace, endpoint: EndpointRecord, table: RouteTable
             f"the endpoint {endpoint.endpoint} refused its new routes: {body[:200]!r}",
             f"Start it anew: `nbmlops undeploy {endpoint.endpoint}`, then deploy again.",
         )
-    return msgspec.json.decode(body).get("revision") == table.revision
+    try:
+        return msgspec.json.decode(body).get("revision") == table.revision
+    except (msgspec.DecodeError, AttributeError):
+        return False
 
 
 def call(workspace: Workspace, endpoint: str, payload: bytes) -> bytes:
@@ -237,8 +246,12 @@ def call(workspace: Workspace, endpoint: str, payload: bytes) -> bytes:
     status, body = _request(
         found.url, "POST", "/predict", payload, {"Content-Type": "application/json"}
     )
-    if status == 200:
+    if status == 200 and b'"call_id"' in body:
         return body
+    if status == 200:
+        raise EndpointUnreachable(
+            f"another program answers on {found.url}", "See what is up: `nbmlops deployments`."
+        )
     raise _call_error(found, status, body)
 
 

@@ -52,6 +52,7 @@ def plan(lock: bytes | None) -> Plan:
         packages = installed()
         text = msgspec.json.encode([sys.executable, sorted(packages.items())])
         return Plan(f"e-{hashlib.sha256(text).hexdigest()[:16]}", None, ())
+    _refuse_paths(lock)
     requirements = ["ipykernel", "msgspec"]
     if re.search(rb"(?im)^\s*scikit[-_.]learn\b", lock):
         requirements.append("skops")
@@ -66,6 +67,20 @@ def plan(lock: bytes | None) -> Plan:
     ]
     digest = hashlib.sha256(msgspec.json.encode(covered)).hexdigest()
     return Plan(f"e-{digest[:16]}", lock, tuple(requirements))
+
+
+def _refuse_paths(lock: bytes) -> None:
+    """Refuse lines that mean other files: the id would not cover what they say."""
+    for number, line in enumerate(lock.decode(errors="replace").splitlines(), 1):
+        word = line.strip()
+        if re.match(
+            r"(-e|--editable|-r|--requirement|-c|--constraint)\b|\.{0,2}/|\.+$|file:", word
+        ) or (re.search(r"@\s*(file:|\.{0,2}/)", word)):
+            raise EnvironmentFailed(
+                f"{LOCK_FILE} line {number} points at other files: {word[:80]}",
+                "Pin packages by name and version. A module of your own is imported from the"
+                " notebook's folder, where the job has it too.",
+            )
 
 
 def ensure(wanted: Plan, cache: Path, say: Callable[[str], None]) -> Environment:
@@ -103,9 +118,10 @@ def ensure(wanted: Plan, cache: Path, say: Callable[[str], None]) -> Environment
 
 def _read(folder: Path) -> Environment | None:
     try:
-        return records.load((folder / _ABOUT).read_bytes(), Environment)
-    except FileNotFoundError:
+        found = records.load((folder / _ABOUT).read_bytes(), Environment)
+    except (FileNotFoundError, msgspec.DecodeError):
         return None
+    return found if Path(found.python).exists() else None
 
 
 def _make(wanted: Plan, lock: bytes, making: Path, folder: Path, cache: Path) -> Environment:
@@ -128,6 +144,7 @@ def _make(wanted: Plan, lock: bytes, making: Path, folder: Path, cache: Path) ->
         packages=_packages_of(python),
     )
     layout.write_file(making / _ABOUT, records.dump(environment))
+    shutil.rmtree(folder, ignore_errors=True)  # one that has lost its interpreter
     making.rename(folder)
     return environment
 

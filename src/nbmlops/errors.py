@@ -257,6 +257,29 @@ class Detached(NbmlopsError):
     exit_code = 130
 
 
+class InternalError(NbmlopsError):
+    """A fault of ours."""
+
+    code = "internal-error"
+    exit_code = 1
+
+
+class StorageFailed(NbmlopsError):
+    """A file cannot be written or read: a full disk, a read-only folder, missing rights."""
+
+    code = "storage-failed"
+    exit_code = 5
+
+
+def storage_failed(error: OSError) -> StorageFailed:
+    """Return the error for what the file system refused."""
+    where = f" {error.filename}" if error.filename else ""
+    return StorageFailed(
+        f"the file system refused{where}: {error.strerror or error}",
+        "See that the disk has room and the folder is yours to write; then try again.",
+    )
+
+
 class MissingExtra(NbmlopsError):
     """A package that an extra of nbmlops brings is not installed."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from nbmlops import calllog, deployments, endpoints, ledger, models, runs, snapshot
+from nbmlops import calllog, deployments, endpoints, models, runs, snapshot
 from nbmlops.records import (
     DeploymentRecord,
     DeploymentStatus,
@@ -19,6 +19,7 @@ from nbmlops.workspace import LAUNCHERS, Workspace
 
 _ALL = 100_000
 _LEASE_S = 600.0
+_ENDING_S = 60.0
 
 
 def check(workspace: Workspace) -> Health:
@@ -46,11 +47,6 @@ def _runs(workspace: Workspace) -> list[RunRecord]:
     return [kept.record for kept in workspace.store.page(runs.KIND, RunRecord, limit=_ALL)]
 
 
-def _versions(workspace: Workspace) -> list[ModelVersion]:
-    entries = ledger.entries(workspace.repo)
-    return [msgspec.convert(e.body, ModelVersion) for e in entries if e.kind == models.KIND]
-
-
 def _durable(workspace: Workspace) -> Iterator[Finding]:
     """Find what was acknowledged and is gone: store, snapshots, versions, bytes."""
     for fault in workspace.store.faults():
@@ -69,7 +65,15 @@ def _durable(workspace: Workspace) -> Iterator[Finding]:
                     message=f"{artifact.name} of {run.run_id} is not there any more",
                     fix=f"Restore {artifact.digest[:12]} from a backup, or run it again.",
                 )
-    for version in _versions(workspace):
+    recorded = {version.name: version for version in models.recorded(workspace)}
+    for kept in workspace.store.page(models.KIND, ModelVersion, limit=_ALL):
+        if recorded.get(kept.record.name) != kept.record:
+            yield Finding(
+                code="ledger-rewritten",
+                message=f"{kept.record.name} is not in the ledger as it was registered",
+                fix="Restore refs/nbmlops/ledger from a clone or a backup.",
+            )
+    for version in recorded.values():
         if workspace.store.get(models.KIND, version.name, ModelVersion) is None:
             yield Finding(
                 code="version-not-indexed",
@@ -81,7 +85,7 @@ def _durable(workspace: Workspace) -> Iterator[Finding]:
 def _single(workspace: Workspace) -> Iterator[Finding]:
     """Find two versions of one model with one digest, or one number given twice."""
     seen: dict[tuple[str, str], str] = {}
-    for version in _versions(workspace):
+    for version in models.recorded(workspace):
         for key in ((version.model, version.digest), (version.model, str(version.version))):
             if key in seen:
                 yield Finding(
@@ -163,6 +167,11 @@ def _owned(workspace: Workspace) -> Iterator[Finding]:
                 message=f"{record.deployment_id} should serve {record.endpoint} and does not",
                 fix=f"nbmlops deploy {record.model}:{record.version}",
             )
+    # What was just stopped may need a moment to end.
+    for kept in workspace.store.page(deployments.KIND, DeploymentRecord, limit=_ALL):
+        stopped_at = kept.record.stopped_at
+        if stopped_at and (workspace.now() - stopped_at).total_seconds() < _ENDING_S:
+            wanted |= {kept.record.deployment_id, f"endpoint-{kept.record.endpoint}"}
     for name in LAUNCHERS:
         for handle in workspace.launcher(name).jobs():
             if handle.name not in wanted:

@@ -6,10 +6,13 @@ The ref moves by compare-and-swap: of two people who append at once both land, o
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
+
+import msgspec
 
 from nbmlops import layout, records
 from nbmlops.errors import Conflict, GitFailed
@@ -41,7 +44,8 @@ def _entries_of(repo: Repository, commit: str) -> Iterator[LedgerEntry]:
     found: list[LedgerEntry] = []
     for _ in files:
         size = int(stream.readline().split()[2])
-        found.append(records.load(stream.read(size), LedgerEntry))
+        with contextlib.suppress(msgspec.ValidationError, msgspec.DecodeError):
+            found.append(records.load(stream.read(size), LedgerEntry))
         stream.read(1)
     return iter(sorted(found, key=lambda entry: entry.sequence))
 

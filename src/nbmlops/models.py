@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import msgspec
 
 from nbmlops import artifacts as artifacts_module
 from nbmlops import ledger, records
-from nbmlops.errors import UnknownModel, nearest
+from nbmlops.errors import ArtifactMissing, Conflict, UnknownModel, nearest
 from nbmlops.records import (
     ArtifactRecord,
     Environment,
@@ -30,7 +31,7 @@ def register(
     workspace: Workspace, run: RunRecord, result: RunResult, run_digest: str
 ) -> tuple[str, ...]:
     """Give each model that the run logged its version; the same digest keeps the one it has."""
-    environment = workspace.artifacts.get(_file(run, "environment.json").digest)
+    environment = workspace.artifacts.get(_environment_file(run).digest)
     names: list[str] = []
     for logged in result.models:
         version = _append(workspace, run, logged, environment, run_digest)
@@ -40,14 +41,21 @@ def register(
 
 
 def _file(run: RunRecord, name: str) -> ArtifactRecord:
-    return next(artifact for artifact in run.artifacts if artifact.name == name)
+    for artifact in run.artifacts:
+        if artifact.name == name and artifact.kind == "model":
+            return artifact
+    raise ArtifactMissing(f"the run left no {name}", f"See: `nbmlops logs {run.run_id}`.")
+
+
+def _environment_file(run: RunRecord) -> ArtifactRecord:
+    return next(artifact for artifact in run.artifacts if artifact.kind == "environment")
 
 
 def _append(
     workspace: Workspace, run: RunRecord, logged: LoggedModel, environment: bytes, run_digest: str
 ) -> ModelVersion:
     files = {role: _file(run, name) for role, name in logged.files.items()}
-    files["environment"] = _file(run, "environment.json")
+    files["environment"] = _environment_file(run)
     identity = {
         "model": logged.name,
         "format": logged.format,
@@ -57,13 +65,19 @@ def _append(
     digest = artifacts_module.digest_of(msgspec.json.encode(identity, order="sorted"))
 
     def make(earlier: list[LedgerEntry]) -> dict[str, Any] | LedgerEntry:
-        own = [e for e in earlier if e.kind == KIND and e.body["model"] == logged.name]
+        own = [
+            e
+            for e in earlier
+            if e.kind == KIND
+            and e.body.get("model") == logged.name
+            and isinstance(e.body.get("version"), int)
+        ]
         for entry in own:
-            if entry.body["digest"] == digest:
+            if entry.body.get("digest") == digest:
                 return entry
         version = ModelVersion(
             model=logged.name,
-            version=1 + max((entry.body["version"] for entry in own), default=0),
+            version=1 + max([_highest(workspace, logged.name), *(e.body["version"] for e in own)]),
             digest=digest,
             run_id=run.run_id,
             commit=run.commit,
@@ -88,9 +102,26 @@ def _append(
     return msgspec.convert(entry.body, ModelVersion)
 
 
+def _highest(workspace: Workspace, model: str) -> int:
+    """Return the highest number that the store knows: one is never given twice."""
+    kept = workspace.store.page(KIND, ModelVersion, limit=_ALL)
+    return max((item.record.version for item in kept if item.record.model == model), default=0)
+
+
 def keep(workspace: Workspace, version: ModelVersion) -> None:
-    """Write a version of the ledger into the store's index of versions."""
-    if workspace.store.get(KIND, version.name, ModelVersion) is None:
+    """Write a version of the ledger into the store's index of versions.
+
+    Raises
+    ------
+    Conflict
+        When the store has another model under that name.
+    """
+    found = workspace.store.get(KIND, version.name, ModelVersion)
+    if found is not None and found.record.digest != version.digest:
+        raise Conflict(
+            f"ledger and store have different models as {version.name}", "See: `nbmlops doctor`."
+        )
+    if found is None:
         key = f"{KIND}:{version.name}:{version.digest}"
         workspace.store.swap(KIND, version.name, version, expected=0, key=key)
 
@@ -98,13 +129,21 @@ def keep(workspace: Workspace, version: ModelVersion) -> None:
 def index(workspace: Workspace) -> int:
     """Write all versions of the ledger into the store; return how many were missing there."""
     missing = 0
+    for version in recorded(workspace):
+        if workspace.store.get(KIND, version.name, ModelVersion) is None:
+            keep(workspace, version)
+            missing += 1
+    return missing
+
+
+def recorded(workspace: Workspace) -> list[ModelVersion]:
+    """Return the versions of the ledger; an entry that is none is passed over."""
+    found: list[ModelVersion] = []
     for entry in ledger.entries(workspace.repo):
         if entry.kind == KIND:
-            version = msgspec.convert(entry.body, ModelVersion)
-            if workspace.store.get(KIND, version.name, ModelVersion) is None:
-                keep(workspace, version)
-                missing += 1
-    return missing
+            with contextlib.suppress(msgspec.ValidationError):
+                found.append(msgspec.convert(entry.body, ModelVersion))
+    return found
 
 
 def versions(workspace: Workspace, model: str | None = None) -> list[ModelVersion]:
@@ -116,6 +155,8 @@ def versions(workspace: Workspace, model: str | None = None) -> list[ModelVersio
         When the named model has none.
     """
     kept: list[Kept[ModelVersion]] = workspace.store.page(KIND, ModelVersion, limit=_ALL)
+    if not kept and index(workspace):
+        kept = workspace.store.page(KIND, ModelVersion, limit=_ALL)
     found = [item.record for item in kept if model is None or item.record.model == model]
     if model is not None and not found:
         known = {item.record.model for item in kept}

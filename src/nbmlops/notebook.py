@@ -273,7 +273,12 @@ def coerced(parameter: Parameter, value: Any) -> Any:
     >>> coerced(Parameter(name="depth", type="int | None"), "None") is None
     True
     """
-    kind = _python_type(ast.parse(parameter.type, mode="eval").body, parameter.type, parameter.name)
+    try:
+        kind = _python_type(
+            ast.parse(parameter.type, mode="eval").body, parameter.type, parameter.name
+        )
+    except (SyntaxError, TypeError, ValueError, IndexError, RecursionError) as error:
+        raise _uncheckable(parameter.type, parameter.name) from error
     candidates = _readings(value) if isinstance(value, str) else [value]
     if kind is Any:
         candidates = candidates[::-1]

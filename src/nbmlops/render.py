@@ -5,6 +5,7 @@ from __future__ import annotations
 import html as markup
 import io
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -423,6 +424,17 @@ def _bar(step: StepRecord) -> str:
 # --- showing ------------------------------------------------------------------------------------
 
 
+def printable(line: str) -> str:
+    """Return a line without the control characters that could steer a terminal, colours kept."""
+    kept = re.sub(r"\x1b(?!\[[0-9;]*m)", "", line)
+    return "".join(c for c in kept if c >= " " or c in "\t\x1b")
+
+
+def _clean(text: str) -> str:
+    """Return text of several lines without control characters."""
+    return "\n".join(printable(line).replace("\x1b", "") for line in text.split("\n"))
+
+
 def text(blocks: Iterable[Block], width: int = 100, *, colour: bool = False) -> str:
     """Return the blocks as text of at most ``width`` columns."""
     from rich.console import Console
@@ -440,20 +452,20 @@ def text(blocks: Iterable[Block], width: int = 100, *, colour: bool = False) -> 
     )
     for block in blocks:
         if isinstance(block, Title):
-            console.print(Text(block.text, style="bold"), soft_wrap=True)
+            console.print(Text(_clean(block.text), style="bold"), soft_wrap=True)
         elif isinstance(block, Line | Code):
-            console.print(Text(block.text), soft_wrap=True)
+            console.print(Text(_clean(block.text)), soft_wrap=True)
         elif isinstance(block, Fields):
             length = max((len(name) for name, _ in block.pairs), default=0)
             for name, value in block.pairs:
                 label = Text(f"  {name.ljust(length)}  ", style="dim")
-                console.print(label + Text(value), soft_wrap=True)
+                console.print(label + Text(_clean(value)), soft_wrap=True)
         else:
             table = RichTable(box=None, pad_edge=False, header_style="dim")
             for header in block.headers:
                 table.add_column(header, overflow="fold")
             for row in block.rows:
-                table.add_row(*map(Text, row))
+                table.add_row(*(Text(_clean(cell)) for cell in row))
             console.print(table)
     output = console.file
     return output.getvalue() if isinstance(output, io.StringIO) else ""

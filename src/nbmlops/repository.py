@@ -30,6 +30,24 @@ _SAFE = (
 
 _PLACES = ("--show-toplevel", "--git-dir", "--git-common-dir")
 
+# What `git rev-parse --local-env-vars` lists, but for the identity.
+_LOCAL_VARIABLES = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_INTERNAL_SUPER_PREFIX",
+    "GIT_NAMESPACE",
+    "GIT_NO_REPLACE_OBJECTS",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Repository:
@@ -38,6 +56,7 @@ class Repository:
     top: Path
     git_dir: Path
     common_dir: Path
+    options: tuple[str, ...] = ()
 
     def run(
         self,
@@ -52,7 +71,8 @@ class Repository:
         GitFailed
             With git's own words, when it exits with an error.
         """
-        return _run(self.top, arguments, stdin=stdin, environment=environment)
+        words = (*self.options, *arguments)
+        return _run(self.top, words, stdin=stdin, environment=environment)
 
     def text(self, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
         """Run git and return its output as text without the last newline."""
@@ -84,6 +104,15 @@ class Repository:
         }
 
 
+def _unset(given: Mapping[str, str]) -> list[str]:
+    """Return the words that take away what would lead git into another repository.
+
+    A hook or ``rebase --exec`` sets such variables; GitPython can only add some.
+    """
+    found = [n for n in _LOCAL_VARIABLES if n in os.environ and n not in given]
+    return ["env", *(word for name in found for word in ("-u", name))] if found else []
+
+
 def _run(
     folder: Path,
     arguments: tuple[str, ...],
@@ -91,16 +120,18 @@ def _run(
     stdin: bytes | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> bytes:
-    from git.cmd import Git
-    from git.exc import GitCommandError, GitCommandNotFound
-
+    try:
+        from git.cmd import Git
+        from git.exc import GitCommandError, GitCommandNotFound
+    except ImportError as error:  # GitPython looks for git when it is imported
+        raise NoGit("git is not installed", "Install git, then try again.") from error
     variables = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8"}
     with TemporaryFile() as source:
         source.write(stdin or b"")
         source.seek(0)
         try:
             output: Any = Git(folder).execute(
-                ["git", *_SAFE, *arguments],
+                [*_unset(environment or {}), "git", *_SAFE, *arguments],
                 istream=source,
                 env={**variables, **(environment or {})},
                 strip_newline_in_stdout=False,
@@ -111,11 +142,34 @@ def _run(
         except GitCommandError as error:
             words = str(error.stderr).strip().removeprefix("stderr: ").strip("'\n ")
             raise GitFailed(
-                f"git {arguments[0]} failed: {words or 'exit code ' + str(error.status)}",
+                f"git {_verb(arguments)} failed: {words or 'exit code ' + str(error.status)}",
                 f"Look at the repository: `git -C {folder} status`.",
-                command=arguments[0],
+                command=_verb(arguments),
             ) from error
     return bytes(output)
+
+
+def _verb(arguments: tuple[str, ...]) -> str:
+    """Return git's command, behind the options."""
+    words = list(arguments)
+    while words[:1] == ["-c"]:
+        words = words[2:]
+    return words[0]
+
+
+def _no_filters(folder: Path) -> tuple[str, ...]:
+    """Return the options under which git runs no filter program that a repository configures."""
+    asked = ("config", "-z", "--name-only", "--get-regexp", r"^filter\..*")
+    try:
+        listed = _run(folder, asked)
+    except GitFailed:  # git's way to say that there are none
+        return ()
+    names = {raw.decode().removeprefix("filter.").rpartition(".")[0] for raw in listed.split(b"\0")}
+    options: list[str] = []
+    for name in sorted(names - {""}):
+        for key, value in (("clean", ""), ("smudge", ""), ("process", ""), ("required", "false")):
+            options += ["-c", f"filter.{name}.{key}={value}"]
+    return tuple(options)
 
 
 def find(start: Path) -> Repository | None:
@@ -142,8 +196,8 @@ def find(start: Path) -> Repository | None:
                 f"If you trust it: `git config --global --add safe.directory {start}`.",
             ) from error
         return None
-    top, git_dir, common_dir = lines.splitlines()
-    return Repository(Path(top), Path(git_dir), Path(common_dir))
+    top, git_dir, common_dir = lines.split("\n")[:3]
+    return Repository(Path(top), Path(git_dir), Path(common_dir), _no_filters(start))
 
 
 def create(folder: Path) -> Repository:

@@ -26,6 +26,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+import msgspec
+
 from nbmlops import layout, records
 from nbmlops.records import (
     Cause,
@@ -45,6 +47,8 @@ MARKER_LINE = "nbmlops-events "
 KERNEL = "nbmlops-project"
 _HEARTBEAT_S = 2.0
 _FILE_LIMIT_BYTES = 2 * 2**30
+_LOG_LIMIT_CHARACTERS = 32 * 2**20
+_OWN_NAMES = {"log.txt", "environment.json"}
 _TYPES = {"model": "application/octet-stream", "executed": "application/x-ipynb+json"}
 
 
@@ -61,6 +65,16 @@ class Redaction:
             text = text.replace(value, "[secret]")
         return text
 
+    def within(self, value: Any) -> Any:
+        """Return JSON with the values of secrets taken out of every text in it, keys included."""
+        if isinstance(value, str):
+            return self(value)
+        if isinstance(value, dict):
+            return {self(str(key)): self.within(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.within(item) for item in value]
+        return value
+
 
 class Console:
     """Standard output, shared by the cells' text and the events between its lines."""
@@ -70,13 +84,17 @@ class Console:
         self._redacted = redacted
         self._lock = threading.Lock()
         self._at_line_start = True
+        self._written = 0
         self._marker = secrets.token_hex(16)
         self._copy = copy.open("ab")
         self.write(f"{MARKER_LINE}{self._marker}\n")
 
     def write(self, text: str) -> int:
         """Write what a cell printed."""
-        if text:
+        if text and self._written <= _LOG_LIMIT_CHARACTERS:
+            self._written += len(text)
+            if self._written > _LOG_LIMIT_CHARACTERS:
+                text = "\n[nbmlops: the log ends here; what follows is in the notebook]\n"
             with self._lock:
                 self._stream.write(self._redacted(text))
                 self._stream.flush()
@@ -89,7 +107,7 @@ class Console:
 
     def event(self, event: Event) -> None:
         """Write an event as a line of its own, and to the runner's copy."""
-        line = self._redacted(records.dump(event).decode())
+        line = records.dump(self._redacted.within(records.plain(event))).decode()
         with self._lock:
             self._stream.write(f"{'' if self._at_line_start else chr(10)}{self._marker} {line}\n")
             self._stream.flush()
@@ -108,10 +126,13 @@ def parse_events(lines: Iterator[str]) -> tuple[list[Event], list[str]]:
     rest: list[str] = []
     prefix: str | None = None
     for line in lines:
-        if prefix is None and not rest and line.startswith(MARKER_LINE):
+        if prefix is None and line.startswith(MARKER_LINE):
             prefix = line.removeprefix(MARKER_LINE) + " "
         elif prefix is not None and line.startswith(prefix):
-            events.append(records.load(line.removeprefix(prefix), Event))
+            try:
+                events.append(records.load(line.removeprefix(prefix), Event))
+            except (msgspec.DecodeError, msgspec.ValidationError):
+                rest.append(line)  # torn, or not ours
         else:
             rest.append(line)
     return events, rest
@@ -162,7 +183,8 @@ class Run:
             whole = content[: content.rfind(b"\n") + 1]
             self._read_to += len(whole)
             for line in whole.splitlines():
-                self._take(records.load(line, Event))
+                event = records.load(line, Event)
+                self._take(records.replace(event, values=self.redacted.within(event.values)))
 
     def _take(self, event: Event) -> None:
         if self.current is None:
@@ -194,7 +216,11 @@ class Run:
         self.emit(event.kind, step=step.name, cell=cell, cell_id=cell_id, values=values)
 
     def add(self, name: str, source: Path, kind: str, media_type: str | None = None) -> None:
-        """Take a file into the outbox, under a file name of our own."""
+        """Take a file into the outbox, under a file name of our own; a name is given once."""
+        own = {f"{step.name}.ipynb" for step in self.spec.steps} | _OWN_NAMES
+        taken = self.files.get(name)
+        if (name in own and kind != "executed") or (taken is not None and taken.kind != kind):
+            name = f"logged/{name}"
         size = source.stat().st_size
         if size > _FILE_LIMIT_BYTES:
             raise ValueError(f"{name} is larger than {_FILE_LIMIT_BYTES} bytes")
@@ -386,10 +412,13 @@ def _execute(run: Run, step: StepSpec, notebook: Path, executed: Path) -> None:
             return super().execute_managed_notebook(nb_man, kernel_name, **options)
 
     papermill_engines.register("nbmlops", Engine)
+    if run.spec.environment.source is not None:
+        for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP"):
+            os.environ.pop(name, None)  # of the tool's side
     try:
         papermill.execute_notebook(
-            str(notebook),
-            str(executed),
+            _literal(notebook),
+            _literal(executed),
             parameters=step.parameters,
             engine_name="nbmlops",
             kernel_name=KERNEL,
@@ -417,6 +446,24 @@ def _execute(run: Run, step: StepSpec, notebook: Path, executed: Path) -> None:
         ) from error
     except asyncio.CancelledError as error:
         raise _StepFailed(Cause(code="cancelled", message="the run was cancelled")) from error
+    done = run.steps[step.name]
+    if done.cells_done < done.cells_total:
+        cell, cell_id = run.current[1:3] if run.current else (None, None)
+        raise _StepFailed(
+            Cause(
+                code="cell-failed",
+                message=f"the notebook ended after {done.cells_done} of {done.cells_total} cells",
+                cell=cell,
+                cell_id=cell_id,
+                notebook=step.notebook,
+                hint="A cell ended the kernel, such as by `sys.exit()`; leave that out.",
+            )
+        )
+
+
+def _literal(path: Path) -> str:
+    """Return a path in which papermill finds no parameters of its own."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def _tell_cells(run: Run, step: StepSpec, manager: Any) -> None:
@@ -425,14 +472,14 @@ def _tell_cells(run: Run, step: StepSpec, manager: Any) -> None:
     for cell in manager.nb.cells:
         tags = cell.metadata.get("tags", [])
         if "injected-parameters" not in tags:
-            places[cell.get("id", "")] = len(places) + 1
+            places[str(cell.get("id", ""))] = len(places) + 1
             if "train" in tags:
-                run.training.setdefault(step.name, (len(places), cell.get("id", "")))
+                run.training.setdefault(step.name, (len(places), str(cell.get("id", ""))))
 
     def telling(status: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def told(cell: Any, cell_index: int | None = None, **options: Any) -> Any:
             answer = original(cell, cell_index, **options)
-            if cell.cell_type == "code" and cell.get("id", "") in places:
+            if cell.cell_type == "code" and str(cell.get("id", "")) in places:
                 _tell_cell(run, step, cell, places, status)
             return answer
 
@@ -444,10 +491,10 @@ def _tell_cells(run: Run, step: StepSpec, manager: Any) -> None:
 
 
 def _tell_cell(run: Run, step: StepSpec, cell: Any, places: dict[str, int], status: str) -> None:
-    position = places[cell.get("id", "")]
+    position = places[str(cell.get("id", ""))]
     run.drain()
     if status == "running":
-        run.current = (step, position, cell.get("id", ""))
+        run.current = (step, position, str(cell.get("id", "")))
     if status == "done" and not any(o.output_type == "error" for o in cell.get("outputs", ())):
         record = run.steps[step.name]
         done = min(record.cells_done + 1, record.cells_total)
@@ -456,7 +503,7 @@ def _tell_cell(run: Run, step: StepSpec, cell: Any, places: dict[str, int], stat
         "cell",
         step=step.name,
         cell=position,
-        cell_id=cell.get("id"),
+        cell_id=str(cell.get("id", "")),
         status=status,
         values={
             "done": run.steps[step.name].cells_done,
@@ -491,7 +538,7 @@ def _tidy(executed: Path, redacted: Redaction) -> None:
     Without the state every viewer shows the text, HTML and picture that widgets leave behind;
     with it, viewers without a kernel show nothing, from a file many times as large.
     """
-    document = json.loads(redacted(executed.read_text(encoding="utf-8")))
+    document = redacted.within(json.loads(executed.read_text(encoding="utf-8")))
     document["metadata"].pop("widgets", None)
     text = json.dumps(document, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
     executed.write_text(text, encoding="utf-8")

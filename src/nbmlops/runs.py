@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -12,12 +14,23 @@ import msgspec
 
 from nbmlops import environment, layout, models, pipelines, records, snapshot
 from nbmlops.artifacts import digest_of
-from nbmlops.errors import ArtifactCorrupt, Conflict, UnknownRun, WrongUse, nearest
+from nbmlops.errors import (
+    ArtifactCorrupt,
+    Conflict,
+    GitFailed,
+    LauncherUnavailable,
+    StoreUnavailable,
+    UnknownRun,
+    WrongUse,
+    nearest,
+)
+from nbmlops.launchers import Launcher
 from nbmlops.pipelines import Pipeline
 from nbmlops.records import (
     ArtifactRecord,
     Attempt,
     Cause,
+    Environment,
     Event,
     JobHandle,
     JobSpec,
@@ -26,7 +39,9 @@ from nbmlops.records import (
     RunRecord,
     RunResult,
     RunSpec,
+    Snapshot,
     Status,
+    StepSpec,
     replace,
 )
 from nbmlops.runner import parse_events
@@ -76,8 +91,24 @@ def submit(
             [pipeline.name, taken.tree, steps, made.environment_id, launcher], order="sorted"
         )
     )
-    if not force and (same := _unfinished(workspace, content_key)) is not None:
-        return same
+    with workspace.exclusively(f"submit-{content_key[:16]}"):
+        if not force and (same := _unfinished(workspace, content_key)) is not None:
+            return same
+        return _started(workspace, pipeline, taken, steps, parameters, made, content_key, place)
+
+
+def _started(
+    workspace: Workspace,
+    pipeline: Pipeline,
+    taken: Snapshot,
+    steps: tuple[StepSpec, ...],
+    parameters: dict[str, Any],
+    made: Environment,
+    content_key: str,
+    place: Launcher,
+) -> RunRecord:
+    now = workspace.now()
+    launcher = place.name
     run_id = layout.new_id(pipeline.name, now.timestamp())
     record = RunRecord(
         run_id=run_id,
@@ -154,26 +185,58 @@ def observe(workspace: Workspace, kept: Kept[RunRecord]) -> RunRecord:
         return record
     launcher = workspace.launcher(record.launcher)
     status = launcher.poll([record.handle])[record.handle]
-    if status.cause is not None and status.cause.code == "job-unknown":
-        return _relaunched(workspace, record)
+    unknown = status.cause is not None and status.cause.code == "job-unknown"
+    if unknown or status.status is Status.PENDING:
+        return _relaunched(workspace, record, known=not unknown)
     attempt = status.attempts[-1] if status.attempts else None
     result = _result(workspace, record, attempt) if attempt and status.status.is_final else None
     events = () if result else parse_events(launcher.logs(record.handle))[0]
     seen = advance(record, status, result, events)
     if seen.status == record.status:
         return seen
+    return _advanced(workspace, kept, seen, result)
+
+
+def _advanced(
+    workspace: Workspace, kept: Kept[RunRecord], seen: RunRecord, result: RunResult | None
+) -> RunRecord:
+    """Keep that a run has begun, or collect it once it has ended."""
     try:
-        if not seen.status.is_final:
-            # Only that it has begun is kept; progress is told by the events.
-            begun = replace(record, status=seen.status, started_at=seen.started_at)
-            _keep(workspace, begun, kept.revision, f"begin:{record.run_id}:{seen.attempts}")
-            return seen
-        return _collect(workspace, seen, result, kept.revision)
+        if seen.status.is_final:
+            return _collect(workspace, seen, result, kept.revision)
+        # Only that it has begun is kept; progress is told by the events.
+        begun = replace(kept.record, status=seen.status, started_at=seen.started_at)
+        _keep(workspace, begun, kept.revision, f"begin:{seen.run_id}:{seen.attempts}")
     except Conflict:
-        return get(workspace, record.run_id)
+        return get(workspace, seen.run_id)
+    except (StoreUnavailable, LauncherUnavailable, GitFailed, OSError):
+        raise  # the outside is not there: the next look collects
+    except Exception as error:
+        # Whatever a job has left behind ends that job alone, and breaks no list of runs.
+        return _refused(workspace, seen, error, kept.revision)
+    return seen
 
 
-def _relaunched(workspace: Workspace, record: RunRecord) -> RunRecord:
+def _refused(workspace: Workspace, seen: RunRecord, error: Exception, revision: int) -> RunRecord:
+    """Keep a run whose result cannot be taken as failed."""
+    cause = Cause(
+        code="result-refused",
+        message=f"what the job left behind was not taken: {type(error).__name__}: {error}"[:2000],
+        hint=f"See its log: `nbmlops logs {seen.run_id}`.",
+    )
+    refused = replace(
+        seen,
+        status=Status.FAILED,
+        cause=cause,
+        finished_at=seen.finished_at or workspace.now(),
+        artifacts=(),
+        model_versions=(),
+    )
+    _keep(workspace, refused, revision, f"refuse:{seen.run_id}")
+    return refused
+
+
+def _relaunched(workspace: Workspace, record: RunRecord, *, known: bool) -> RunRecord:
     """Launch a run whose submitter died before it could; the name makes it one job."""
     inbox = workspace.home.job(record.run_id).inbox
     if record.status is Status.PENDING and (inbox / "job.json").exists():
@@ -181,6 +244,8 @@ def _relaunched(workspace: Workspace, record: RunRecord) -> RunRecord:
         if age_s > _LAUNCH_PATIENCE_S:
             job = records.load((inbox / "job.json").read_bytes(), JobSpec)
             workspace.launcher(record.launcher).launch(job)
+        return record
+    if known:
         return record
     cause = Cause(code="job-lost", message="nothing is left of the job", hint="Run it again.")
     lost = replace(record, status=Status.LOST, cause=cause, finished_at=workspace.now())
@@ -264,9 +329,11 @@ def _result(workspace: Workspace, record: RunRecord, attempt: Attempt) -> RunRes
     try:
         if path.stat().st_size > _RESULT_LIMIT_BYTES:
             return None
-        return records.load(path.read_bytes(), RunResult)
-    except (FileNotFoundError, msgspec.DecodeError, msgspec.ValidationError):
+        result = records.load(path.read_bytes(), RunResult)
+    except (OSError, msgspec.DecodeError, msgspec.ValidationError):
         return None
+    genuine = result.run_id == record.run_id and result.attempt == attempt.name
+    return result if genuine and result.status.is_final else None
 
 
 def _collect(
@@ -302,6 +369,8 @@ def _collect(
         versions = models.register(workspace, final, result, run_digest)
     final = replace(final, model_versions=versions, record_digest=run_digest)
     _keep(workspace, final, revision, f"collect:{seen.run_id}:{attempt}")
+    for left in ("work", "jupyter", "tracking"):  # of an attempt that could not tidy up itself
+        shutil.rmtree(outbox / left, ignore_errors=True)
     return final
 
 
@@ -398,7 +467,9 @@ def get(workspace: Workspace, run_id: str) -> RunRecord:
 
 def page(workspace: Workspace, *, limit: int, cursor: str | None) -> tuple[list[RunRecord], str]:
     """Return runs newest first as they are now, and the cursor of the next page or ``""``."""
-    before = int(cursor) if cursor and cursor.isdigit() else None
+    before = int(cursor) if cursor and re.fullmatch("[0-9]{1,18}", cursor) else None
+    if cursor and before is None:
+        raise WrongUse(f"`{cursor[:40]}` is no cursor", "Take `next` of the page before.")
     kept = workspace.store.page(KIND, RunRecord, limit=limit + 1, before=before)
     shown = [observe(workspace, item) for item in kept[:limit]]
     return shown, str(kept[limit - 1].sequence) if len(kept) > limit else ""

@@ -20,7 +20,7 @@ from tornado import web
 
 from nbmlops import records
 from nbmlops.commands import TABLE, Command, Context, ProjectAnswer, find
-from nbmlops.errors import NbmlopsError, WrongUse
+from nbmlops.errors import InternalError, NbmlopsError, WrongUse, storage_failed
 
 ROUTE = r"nbmlops/api/([a-z]{1,32})"
 _LIST_LIMIT = 20_000
@@ -66,22 +66,34 @@ class CommandHandler(APIHandler):
 
     async def _answer(self, name: str, method: str) -> None:
         try:
-            command = find(name)
-            if command.reads != (method == "GET"):
-                self.set_header("Allow", "GET" if command.reads else "POST")
-                self.set_status(405)
-                raise WrongUse(
-                    f"{name} does not answer {method}", f"Use {'GET' if command.reads else 'POST'}."
-                )
+            command = self._allowed(name, method)
             arguments = self._arguments(method)
             path = str(arguments.pop("path", ""))
             result = await asyncio.to_thread(self._run, command, path, arguments)
+        except web.HTTPError:
+            raise
         except NbmlopsError as error:
             if self.get_status() == 200:
                 self.set_status(http_status(error))
             result = error.document()
+        except OSError as error:
+            self.set_status(503)
+            result = storage_failed(error).document()
+        except Exception as error:
+            self.log.exception("nbmlops: %s failed", name)
+            self.set_status(500)
+            result = InternalError(f"{type(error).__name__}: {error}", "See the log.").document()
         self.set_header("Content-Type", "application/json")
         await self.finish(records.dump(result))
+
+    def _allowed(self, name: str, method: str) -> Command:
+        command = find(name)
+        wanted = "GET" if command.reads else "POST"
+        if method != wanted:
+            self.set_header("Allow", wanted)
+            self.set_status(405)
+            raise WrongUse(f"{name} does not answer {method}", f"Use {wanted}.")
+        return command
 
     def _arguments(self, method: str) -> dict[str, Any]:
         if method == "GET":

@@ -42,7 +42,9 @@ def take(repo: Repository, scratch: Path, now: datetime) -> Snapshot:
         if own.exists():
             shutil.copy2(own, index)
         environment = {"GIT_INDEX_FILE": str(index)}
+        _look_at_all(repo, environment)
         repo.run("add", "--all", "--", ":/", environment=environment)
+        _refuse_repositories_inside(repo, environment)
         _strip_notebooks(repo, environment)
         tree = repo.text("write-tree", environment=environment)
     finally:
@@ -51,6 +53,40 @@ def take(repo: Repository, scratch: Path, now: datetime) -> Snapshot:
     base = repo.resolve("HEAD^{commit}")
     dirty = base is None or repo.resolve("HEAD^{tree}") != tree
     return _commit(repo, tree, base, dirty, now)
+
+
+def _look_at_all(repo: Repository, environment: dict[str, str]) -> None:
+    """Take back, in the private index, the user's leave not to look at some files."""
+    assumed: list[bytes] = []
+    skipped: list[bytes] = []
+    for entry in repo.run("ls-files", "-v", "-z", "--", ":/", environment=environment).split(b"\0"):
+        flag, raw = entry[:1], entry[2:]
+        if flag in (b"h", b"s"):
+            assumed.append(raw)
+        if flag in (b"S", b"s") and os.path.lexists(repo.top / os.fsdecode(raw)):
+            skipped.append(raw)
+    for option, names in (("--no-assume-unchanged", assumed), ("--no-skip-worktree", skipped)):
+        if names:
+            listed = b"".join(name + b"\0" for name in names)
+            repo.run("update-index", option, "-z", "--stdin", stdin=listed, environment=environment)
+
+
+def _refuse_repositories_inside(repo: Repository, environment: dict[str, str]) -> None:
+    inside: list[str] = []
+    listed = repo.run("ls-files", "--stage", "-z", "--", ":/", environment=environment)
+    for entry in listed.split(b"\0"):
+        if entry.startswith(b"160000 "):
+            name = os.fsdecode(entry.split(b"\t", 1)[1])
+            folder = repo.top / name
+            if folder.is_dir() and any(folder.iterdir()):
+                inside.append(name)
+    if inside:
+        raise SnapshotRefused(
+            f"repositories inside this one are not part of a commit: {', '.join(inside[:5])}",
+            f"Copy what you need of it into this one, or ignore it: `echo '/{inside[0]}/' >>"
+            " .gitignore`.",
+            files=inside,
+        )
 
 
 def _commit(repo: Repository, tree: str, base: str | None, dirty: bool, now: datetime) -> Snapshot:

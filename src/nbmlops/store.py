@@ -90,7 +90,8 @@ class Store:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._engine = sa.create_engine(
-            f"sqlite:///{path}", connect_args={"timeout": 30, "check_same_thread": False}
+            sa.URL.create("sqlite", database=str(path)),
+            connect_args={"timeout": 30, "check_same_thread": False},
         )
         sqlalchemy.event.listen(self._engine, "connect", _configure)
         try:

@@ -69,7 +69,7 @@ def trace(workspace: Workspace, reference: str) -> Trace:
         _deployment(workspace, chain, name)
         if chain.deployment is None:
             raise UnknownReference(
-                f"there is no deployment `{name}`", "See them: `nbmlops deployments --all`."
+                f"there is no deployment `{name}`", "See them: `nbmlops deployments --every`."
             )
     elif kind == "model":
         chain.version = models.find(workspace, name)

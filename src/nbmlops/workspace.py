@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from nbmlops import layout, project, records, snapshot
 from nbmlops.artifacts import Artifacts
-from nbmlops.errors import LauncherUnavailable, NoGit, nearest
+from nbmlops.errors import LauncherUnavailable, NoGit, StoreUnavailable, nearest
 from nbmlops.launchers import Launcher
 from nbmlops.layout import Home
 from nbmlops.project import Settings
@@ -110,6 +110,29 @@ class Workspace:
             self._store.close()
 
 
+def _claim(home: Home, repo: Repository) -> None:
+    """Keep a home outside of the repository's own folder for one repository, and out of git.
+
+    Raises
+    ------
+    StoreUnavailable
+        When another repository has it.
+    """
+    if home.root.is_relative_to(repo.common_dir):
+        return
+    mark = home.root / "repository"
+    if not mark.exists():
+        layout.write_file(mark, str(repo.common_dir).encode())
+        layout.write_file(home.root / ".gitignore", b"*\n")
+    owner = mark.read_text()
+    if owner != str(repo.common_dir):
+        raise StoreUnavailable(
+            f"{home.root} is the home of {owner}",
+            f"Set NBMLOPS_HOME to another folder; or, if you moved the repository, write"
+            f" {repo.common_dir} into {mark}.",
+        )
+
+
 def open_at(
     start: Path,
     *,
@@ -140,4 +163,5 @@ def open_at(
             f"Make one: `git -C {root} init`.",
         )
     home = layout.home_of(repo.common_dir, environ)
+    _claim(home, repo)
     return Workspace(root, settings, repo, home, environ=environ, say=say)

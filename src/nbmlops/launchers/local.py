@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import http.client
 import os
+import re
 import shutil
 import signal
 import socket
@@ -32,6 +33,8 @@ from nbmlops.records import Attempt, Cause, JobHandle, JobSpec, JobStatus, Statu
 _LOG = "log"
 _SHIM = Path(__file__).with_name("local_shim.py")
 _POLL_S = 0.1
+# A line that a program writes for other programs, behind a marker: nobody's last words.
+_EVENT = re.compile(r"(nbmlops-events )?[0-9a-f]{32}( \{|$)")
 
 _CAUSES = {
     "out-of-memory": (
@@ -238,8 +241,9 @@ def _state(attempt: Path) -> str | dict[str, Any]:
     pids = _pids(attempt)
     if pids is None:
         asked = _json(attempt / "job.json")
-        began_s = float(asked["started_s"]) if asked else 0.0
-        return _NEVER_BEGAN if time.time() - began_s < 10 else _DEAD
+        if asked is None:
+            return _NEVER_BEGAN  # whoever launched it was killed before it could
+        return _NEVER_BEGAN if abs(time.time() - float(asked["started_s"])) < 10 else _DEAD
     if _is_there(pids):
         return _ALIVE
     # It may have ended between the two looks.
@@ -249,13 +253,12 @@ def _state(attempt: Path) -> str | dict[str, Any]:
 def _is_there(pids: dict[str, Any]) -> bool:
     import psutil
 
-    from nbmlops.launchers.local_shim import boot_id
+    from nbmlops.launchers.local_shim import boot_id, started
 
     try:
-        process = psutil.Process(pids["pid"])
-        same = abs(process.create_time() - pids["created_s"]) < 1.0 and pids["boot"] == boot_id()
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
+        same = started(pids["pid"]) == pids["started"] and pids["boot"] == boot_id()
+        return same and psutil.Process(pids["pid"]).status() != psutil.STATUS_ZOMBIE
+    except (psutil.NoSuchProcess, OSError):
         return False
 
 
@@ -334,7 +337,8 @@ def _tail(attempt: Path, limit_bytes: int = 2000) -> str:
             lines = file.read().decode(errors="replace").strip().splitlines()
     except FileNotFoundError:
         lines = []
-    return " | ".join(line.strip() for line in lines[-3:])[-400:] or "none"
+    said = [line.strip() for line in lines if not _EVENT.match(line)]
+    return " | ".join(said[-3:])[-400:] or "none"
 
 
 def _path(uri: str) -> str:
