@@ -431,34 +431,32 @@ def _execute(run: Run, step: StepSpec, notebook: Path, executed: Path) -> None:
     except PapermillExecutionError as error:
         lines = "\n".join(error.traceback or ())
         run.console.write(re.sub(r"\x1b\[[0-9;]*m", "", lines) + "\n")
-        raise _StepFailed(_cell_cause(run, step, error)) from error
+        raise _cell_failed(run, step, error) from error
     except DeadKernelError as error:
-        cell, cell_id = run.current[1:3] if run.current else (None, None)
-        raise _StepFailed(
-            Cause(
-                code="kernel-died",
-                message=f"the kernel died in cell {cell} of {step.notebook}",
-                cell=cell,
-                cell_id=cell_id,
-                notebook=step.notebook,
-                hint="It may have run out of memory, or its process was ended.",
-            )
-        ) from error
+        hint = "It may have run out of memory, or its process was ended."
+        raise _failed_here(run, step, "kernel-died", "the kernel died", hint) from error
     except asyncio.CancelledError as error:
-        raise _StepFailed(Cause(code="cancelled", message="the run was cancelled")) from error
+        raise _failed_here(run, step, "cancelled", "the run was cancelled", "") from error
     done = run.steps[step.name]
     if done.cells_done < done.cells_total:
-        cell, cell_id = run.current[1:3] if run.current else (None, None)
-        raise _StepFailed(
-            Cause(
-                code="cell-failed",
-                message=f"the notebook ended after {done.cells_done} of {done.cells_total} cells",
-                cell=cell,
-                cell_id=cell_id,
-                notebook=step.notebook,
-                hint="A cell ended the kernel, such as by `sys.exit()`; leave that out.",
-            )
+        message = f"the notebook ended after {done.cells_done} of {done.cells_total} cells"
+        hint = "A cell ended the kernel, such as by `sys.exit()`; leave that out."
+        raise _failed_here(run, step, "cell-failed", message, hint)
+
+
+def _failed_here(run: Run, step: StepSpec, code: str, message: str, hint: str) -> _StepFailed:
+    """Return the failure of a step in the cell that runs now."""
+    cell, cell_id = run.current[1:3] if run.current else (None, None)
+    return _StepFailed(
+        Cause(
+            code=code,
+            message=message,
+            cell=cell,
+            cell_id=cell_id,
+            notebook=step.notebook,
+            hint=hint or None,
         )
+    )
 
 
 def _literal(path: Path) -> str:
@@ -512,8 +510,8 @@ def _tell_cell(run: Run, step: StepSpec, cell: Any, places: dict[str, int], stat
     )
 
 
-def _cell_cause(run: Run, step: StepSpec, error: Any) -> Cause:
-    cell, cell_id = run.current[1:3] if run.current else (None, None)
+def _cell_failed(run: Run, step: StepSpec, error: Any) -> _StepFailed:
+    cell = run.current[1] if run.current else None
     hint = f"Correct cell {cell} of {step.notebook}, then run it again."
     if error.ename == "ModuleNotFoundError":
         hint = "Add the package to requirements.txt, then run it again."
@@ -522,14 +520,8 @@ def _cell_cause(run: Run, step: StepSpec, error: Any) -> Cause:
             "A job sees what git sees: a file that .gitignore names is not in it."
             " Commit the file, or write it in an earlier step and list it under its `outputs`."
         )
-    return Cause(
-        code="cell-failed",
-        message=run.redacted(f"{error.ename}: {error.evalue}")[:2000],
-        cell=cell,
-        cell_id=cell_id,
-        notebook=step.notebook,
-        hint=hint,
-    )
+    message = run.redacted(f"{error.ename}: {error.evalue}")[:2000]
+    return _failed_here(run, step, "cell-failed", message, hint)
 
 
 def _tidy(executed: Path, redacted: Redaction) -> None:
