@@ -157,7 +157,7 @@ def test_a_secret_that_looks_like_a_number_breaks_nothing(folder, monkeypatch):
 def test_the_same_submission_at_once_is_one_run(workspace, folder):
     import threading
 
-    (folder / "train.ipynb").write_text(notebook_text("import time; time.sleep(20)"))
+    (folder / "train.ipynb").write_text(notebook_text("import time; time.sleep(60)"))
     pipeline = pipelines.find(workspace, "train")
     started = []
 
@@ -229,7 +229,7 @@ def test_a_cell_cannot_forge_an_event(workspace, folder):
 
 
 def test_the_same_unfinished_run_is_followed_and_force_starts_another(workspace, folder):
-    (folder / "train.ipynb").write_text(notebook_text("import time; time.sleep(3)"))
+    (folder / "train.ipynb").write_text(notebook_text("import time; time.sleep(60)"))
     pipeline = pipelines.find(workspace, "train")
     first = runs.submit(workspace, pipeline, {})
     assert runs.submit(workspace, pipeline, {}).run_id == first.run_id
