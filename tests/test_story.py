@@ -283,7 +283,7 @@ def test_ctrl_c_stops_watching_and_not_the_run(project):
         stderr=subprocess.PIPE,
         text=True,
         # A shell's background jobs ignore the interrupt, and hand that on.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     deadline = time.monotonic() + 60
     while True:
