@@ -179,7 +179,7 @@ def _worker(workspace: Workspace, version: ModelVersion, deployment_id: str) -> 
     return JobSpec(
         name=deployment_id,
         # -E: variables such as PYTHONPATH are of the tool's side.
-        command=(_interpreter(workspace, version), *_isolated(made), "-m", "nbmlops.worker"),
+        command=(_interpreter(workspace, version, made), *_isolated(made), "-m", "nbmlops.worker"),
         inbox=paths.inbox.as_uri(),
         outbox=paths.outbox.as_uri(),
         port=_WORKER_PORT,
@@ -191,9 +191,8 @@ def _isolated(made: Environment) -> tuple[str, ...]:
     return () if made.source is None else ("-E", "-u")
 
 
-def _interpreter(workspace: Workspace, version: ModelVersion) -> str:
+def _interpreter(workspace: Workspace, version: ModelVersion, made: Environment) -> str:
     """Return the interpreter of the version's environment; made again when it is gone."""
-    made = models.environment(workspace, version)
     if made.source is None or Path(made.python).exists():
         return made.python
     path = (Path(workspace.project_dir) / made.source).as_posix()

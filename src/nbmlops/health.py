@@ -1,4 +1,4 @@
-"""Health: the invariants that hold after every fault, checked one by one; see docs/doctor.md."""
+"""Health: the invariants that hold after every fault, checked one by one."""
 
 from __future__ import annotations
 
@@ -178,5 +178,5 @@ def _owned(workspace: Workspace) -> Iterator[Finding]:
                 yield Finding(
                     code="job-orphaned",
                     message=f"the job {handle.name} is up and belongs to nobody",
-                    fix=f"nbmlops cancel {handle.name}",
+                    fix=f"pkill -f '{name}/{handle.name}/'",
                 )

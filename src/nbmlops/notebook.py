@@ -16,8 +16,6 @@ import msgspec
 from nbmlops.errors import InvalidNotebook, InvalidParameter
 from nbmlops.records import Parameter
 
-_EXPORTED_METADATA = ("kernelspec", "language_info")
-
 
 @dataclass(frozen=True, slots=True)
 class Cell:

@@ -64,9 +64,6 @@ _TABLES: dict[str, type[msgspec.Struct]] = {
     "pipelines": PipelineSettings,
 }
 
-# The names that steps usually have; any other name is allowed, these are understood everywhere.
-STANDARD_STEPS = ("data", "validate", "train", "evaluate", "package", "deploy", "monitor")
-
 
 def read(root: Path) -> Settings:
     """Read and check ``nbmlops.toml`` in the folder ``root``.

@@ -44,7 +44,7 @@ from nbmlops.records import (
     StepSpec,
     replace,
 )
-from nbmlops.runner import parse_events
+from nbmlops.runner import MARKER_LINE, parse_events
 from nbmlops.store import Kept
 from nbmlops.workspace import Workspace
 
@@ -504,8 +504,8 @@ def logs(workspace: Workspace, run_id: str, *, follow: bool = False) -> Iterator
     prefix: str | None = None
     lines = workspace.launcher(record.launcher).logs(_handle(record), follow=follow)
     for number, line in enumerate(lines):
-        if number == 0 and line.startswith("nbmlops-events "):
-            prefix = line.removeprefix("nbmlops-events ") + " "
+        if number == 0 and line.startswith(MARKER_LINE):
+            prefix = line.removeprefix(MARKER_LINE) + " "
         elif prefix is None or not line.startswith(prefix):
             yield line
 

@@ -211,12 +211,12 @@ def exists(repo: Repository, commit: str) -> bool:
 def blob(repo: Repository, blob_id: str) -> bytes | None:
     """Return the bytes of a blob, or ``None`` when the repository has lost it."""
     try:
-        return repo.run("cat-file", "blob", layout_blob(blob_id))
+        return repo.run("cat-file", "blob", _checked_object(blob_id))
     except GitFailed:
         return None
 
 
-def layout_blob(blob_id: str) -> str:
+def _checked_object(blob_id: str) -> str:
     """Return the id of a git object if it is one, or refuse it."""
     if not blob_id.isalnum() or len(blob_id) not in (40, 64):
         raise SnapshotRefused(f"{blob_id[:80]!r} is not the id of a git object", "Copy it whole.")

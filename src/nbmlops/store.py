@@ -256,19 +256,6 @@ class Store:
                 )
         return expected + 1
 
-    def with_key(self, key: str, form: type[RecordT]) -> RecordT | None:
-        """Return the newest revision of the record that a mutation with this key wrote."""
-        query = (
-            sa.select(_heads.c.body)
-            .join(
-                _revisions, (_heads.c.kind == _revisions.c.kind) & (_heads.c.id == _revisions.c.id)
-            )
-            .where(_revisions.c.key == key)
-        )
-        with self._reading() as connection:
-            body = connection.scalar(query)
-        return None if body is None else records.load(body, form)
-
     def lease(self, name: str, holder: str, now_s: float, length_s: float) -> bool:
         """Take or renew a lease; return whether ``holder`` has it now."""
         with self._writing() as connection:

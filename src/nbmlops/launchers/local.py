@@ -13,7 +13,6 @@ import hashlib
 import http.client
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -220,13 +219,6 @@ class LocalLauncher:
             for folder in sorted(self._folder.glob("*"))
             if (newest := _newest(folder)) is not None and _state(newest) is _ALIVE
         ]
-
-    def forget(self, handle: JobHandle) -> None:
-        """Remove what is kept of a job that has ended."""
-        folder = self._folder / layout.checked_job(handle.name)
-        newest = _newest(folder)
-        if newest is not None and _state(newest) is not _ALIVE:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 # An attempt's state is one of these, or the content of its exit.json.
