@@ -26,6 +26,9 @@ ROOTS = (
     commands.InitAnswer,
     commands.ProjectAnswer,
     records.RunRecord,
+    records.SweepRecord,
+    records.Comparison,
+    records.CheckReport,
     records.ModelVersion,
     records.DeploymentRecord,
     records.MonitorReport,
@@ -33,7 +36,7 @@ ROOTS = (
 )
 
 HEADER = """\
-// Made by scripts/typescript_types.py from src/nbmlops/records.py and commands.py; do not edit.
+// Made by scripts/typescript_types.py from src/nbmlops/records and commands.py; do not edit.
 // Times are RFC 3339 texts in UTC; numbers that are not finite arrive as null.
 """
 

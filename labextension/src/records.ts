@@ -1,8 +1,56 @@
-// Made by scripts/typescript_types.py from src/nbmlops/records.py and commands.py; do not edit.
+// Made by scripts/typescript_types.py from src/nbmlops/records and commands.py; do not edit.
 // Times are RFC 3339 texts in UTC; numbers that are not finite arrive as null.
 
-/** Where a job, and with it a run or a deployment, stands; the same on every launcher. */
-export type Status = 'pending' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'lost';
+/** A rule that a project breaks: where, how grave, and what mends it. */
+export interface CheckFinding {
+  readonly code: string;
+  readonly level: 'advise' | 'block' | 'warn';
+  readonly path: string;
+  readonly cell: number | null;
+  readonly line: number | null;
+  readonly message: string;
+  readonly fix: string;
+  readonly fixable: boolean;
+}
+
+/** The document of ``check``; ``fixed`` is what ``--fix`` has mended. */
+export interface CheckReport {
+  readonly findings: readonly CheckFinding[];
+  readonly fixed: readonly CheckFinding[];
+}
+
+/** The chain from a call to the cell that trained its model; the document of ``trace``. */
+export interface Trace {
+  readonly call: Readonly<Record<string, unknown>> | null;
+  readonly endpoint: Readonly<Record<string, unknown>> | null;
+  readonly deployment: Readonly<Record<string, unknown>> | null;
+  readonly model_version: Readonly<Record<string, unknown>> | null;
+  readonly run: Readonly<Record<string, unknown>> | null;
+  readonly snapshot: TracedSnapshot | null;
+  readonly data: readonly DataRecord[];
+  readonly environment: TracedEnvironment | null;
+  readonly complete: boolean;
+  readonly missing: readonly string[];
+}
+
+/** The packages behind an answer. */
+export interface TracedEnvironment {
+  readonly id: string;
+  readonly packages: Readonly<Record<string, string>>;
+}
+
+/** The code behind an answer: the commit, the notebook's blob, the training cell. */
+export interface TracedSnapshot {
+  readonly commit: string;
+  readonly notebook: string | null;
+  readonly notebook_blob: string | null;
+  readonly cell_id: string | null;
+  readonly source: string | null;
+  readonly cell: number | null;
+  readonly cell_is: 'log_model' | 'tagged' | null;
+  readonly dirty: boolean | null;
+  readonly base_commit: string | null;
+}
 
 /** Why something ended as it did. */
 export interface Cause {
@@ -20,26 +68,111 @@ export interface JobHandle {
   readonly name: string;
 }
 
-/** A declared parameter of a notebook: ``type`` is spelled as in Python, ``default`` is JSON. */
-export interface Parameter {
-  readonly name: string;
-  readonly type: string;
-  readonly default: unknown;
-  readonly help: string | null;
+/** Where a job, and with it a run or a deployment, stands; the same on every launcher. */
+export type Status = 'pending' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'lost';
+
+/** A registered model: its digest is its identity, its number was given by the ledger. */
+export interface ModelVersion {
+  readonly model: string;
+  readonly version: number;
+  readonly digest: string;
+  readonly run_id: string;
+  readonly commit: string;
+  readonly created_at: string;
+  readonly stage: string | null;
+  readonly aliases: readonly string[];
+  readonly metrics: Readonly<Record<string, number | null>>;
+  readonly format: string;
+  readonly files: Readonly<Record<string, ArtifactRecord>>;
+  readonly environment_id: string;
+  readonly notebook: string;
+  readonly notebook_blob: string;
+  readonly cell_id: string | null;
+  readonly cell: number | null;
+  readonly cell_is: 'log_model' | 'tagged';
+  readonly snapshot: string;
+  readonly run_digest: string;
+  readonly data: readonly DataRecord[];
+  readonly author: string;
 }
 
-/** How one notebook of a run fared. */
-export interface StepRecord {
+/** The answer to one of the four questions; ``yes`` means still as in training. */
+export interface Answer {
+  readonly answer: 'no' | 'unknown' | 'yes';
+  readonly reason: string;
+  readonly evidence: Readonly<Record<string, unknown>>;
+}
+
+/** At most ``false_alarms`` alarms without a cause in ``windows`` windows. */
+export interface Budget {
+  readonly false_alarms: number;
+  readonly windows: number;
+}
+
+/** What monitoring found about one column. */
+export interface ColumnReport {
   readonly name: string;
-  readonly notebook: string;
-  readonly status: Status;
-  readonly cached: boolean;
-  readonly notebook_blob: string;
-  readonly cells_done: number;
-  readonly cells_total: number;
-  readonly started_at: string | null;
-  readonly finished_at: string | null;
-  readonly parameters: Readonly<Record<string, unknown>>;
+  readonly kind: string;
+  readonly verdict: 'drift' | 'ok' | 'unknown';
+  readonly reason: string;
+  readonly effect: Effect | null;
+  readonly p_value: number | null;
+  readonly missing_share: number | null;
+  readonly new_categories: readonly string[];
+  readonly distribution: Distribution | null;
+}
+
+/** Two distributions over the same bins, for a picture. */
+export interface Distribution {
+  readonly edges: readonly number[] | null;
+  readonly labels: readonly string[] | null;
+  readonly reference: readonly number[];
+  readonly window: readonly number[];
+}
+
+/** A size of difference that does not grow with the number of rows, and its threshold. */
+export interface Effect {
+  readonly name: string;
+  readonly value: number | null;
+  readonly threshold: number;
+}
+
+/** The document of ``monitor``. */
+export interface MonitorReport {
+  readonly verdict: 'alert' | 'ok' | 'unknown';
+  readonly model: string;
+  readonly window: Window;
+  readonly reference: Reference;
+  readonly questions: Questions;
+  readonly columns: readonly ColumnReport[];
+  readonly prediction: ColumnReport | null;
+  readonly changed_since: string | null;
+  readonly budget: Budget;
+  readonly created_at: string;
+  readonly version: number | null;
+  readonly commit: string | null;
+  readonly endpoint: string | null;
+}
+
+/** The four questions of monitoring. */
+export interface Questions {
+  readonly features: Answer;
+  readonly predictions: Answer;
+  readonly bounds: Answer;
+  readonly performance: Answer;
+}
+
+/** The training data that the calls were held against. */
+export interface Reference {
+  readonly rows: number;
+  readonly digest: string;
+}
+
+/** The calls that were looked at. */
+export interface Window {
+  readonly since: string | null;
+  readonly until: string | null;
+  readonly rows: number;
 }
 
 /** Bytes that a run left behind, found by their SHA-256; ``name`` never becomes a path. */
@@ -51,10 +184,71 @@ export interface ArtifactRecord {
   readonly media_type: string | null;
 }
 
+/** A cell that is not the same in two notebooks; ``diff`` is a unified diff of its source. */
+export interface CellChange {
+  readonly kind: 'added' | 'changed' | 'removed';
+  readonly cell: number;
+  readonly cell_id: string | null;
+  readonly diff: string;
+}
+
+/** Runs side by side; the document of ``compare``. ``runs`` have no steps and artifacts. */
+export interface Comparison {
+  readonly runs: readonly RunRecord[];
+  readonly parameters: readonly Difference[];
+  readonly metrics: readonly Difference[];
+  readonly data: readonly Difference[];
+  readonly packages: readonly Difference[];
+  readonly notebooks: readonly NotebookDifference[];
+}
+
 /** Data that a run read, by declared name and SHA-256. */
 export interface DataRecord {
   readonly name: string;
   readonly digest: string;
+}
+
+/** One name with its value in each run, in the order of the runs; ``None`` where it has none. */
+export interface Difference {
+  readonly name: string;
+  readonly values: readonly unknown[];
+  readonly differs: boolean;
+}
+
+/** An attempt of a run that did not succeed, and what it left. */
+export interface EarlierAttempt {
+  readonly attempt: number;
+  readonly status: Status;
+  readonly cause: Cause | null;
+  readonly started_at: string | null;
+  readonly finished_at: string | null;
+  readonly artifacts: readonly ArtifactRecord[];
+}
+
+/** The project side of a job: the interpreter that the user's code runs in. */
+export interface Environment {
+  readonly environment_id: string;
+  readonly python: string;
+  readonly python_version: string;
+  readonly platform: string;
+  readonly source: string | null;
+  readonly packages: Readonly<Record<string, string>>;
+}
+
+/** What became of a notebook from the first run to another one. */
+export interface NotebookDifference {
+  readonly step: string;
+  readonly notebook: string;
+  readonly run_id: string;
+  readonly changes: readonly CellChange[];
+}
+
+/** A declared parameter of a notebook: ``type`` is spelled as in Python, ``default`` is JSON. */
+export interface Parameter {
+  readonly name: string;
+  readonly type: string;
+  readonly default: unknown;
+  readonly help: string | null;
 }
 
 /** A run, from submission to its end; the document of ``train`` and ``run``. */
@@ -84,35 +278,37 @@ export interface RunRecord {
   readonly content_key: string;
   readonly handle: JobHandle | null;
   readonly record_digest: string | null;
+  readonly earlier: readonly EarlierAttempt[];
+  readonly sweep: string | null;
+  readonly trial: number | null;
 }
 
-/** A registered model: its digest is its identity, its number was given by the ledger. */
-export interface ModelVersion {
-  readonly model: string;
-  readonly version: number;
-  readonly digest: string;
-  readonly run_id: string;
+/** The commit that a run starts from, and what it was made of. */
+export interface Snapshot {
+  readonly id: string;
   readonly commit: string;
+  readonly tree: string;
+  readonly base_commit: string | null;
+  readonly dirty: boolean;
+  readonly branch: string | null;
   readonly created_at: string;
-  readonly stage: string | null;
-  readonly aliases: readonly string[];
-  readonly metrics: Readonly<Record<string, number | null>>;
-  readonly format: string;
-  readonly files: Readonly<Record<string, ArtifactRecord>>;
-  readonly environment_id: string;
-  readonly notebook: string;
-  readonly notebook_blob: string;
-  readonly cell_id: string | null;
-  readonly cell: number | null;
-  readonly cell_is: 'log_model' | 'tagged';
-  readonly snapshot: string;
-  readonly run_digest: string;
-  readonly data: readonly DataRecord[];
-  readonly author: string;
 }
 
-/** Where a deployment stands. */
-export type DeploymentStatus = 'starting' | 'running' | 'failed' | 'stopped';
+/** How one notebook of a run fared. */
+export interface StepRecord {
+  readonly name: string;
+  readonly notebook: string;
+  readonly status: Status;
+  readonly cached: boolean;
+  readonly notebook_blob: string;
+  readonly cells_done: number;
+  readonly cells_total: number;
+  readonly started_at: string | null;
+  readonly finished_at: string | null;
+  readonly parameters: Readonly<Record<string, unknown>>;
+  readonly after: readonly string[];
+  readonly cached_from: string | null;
+}
 
 /** A worker of one model version behind an endpoint; the document of ``deploy``. */
 export interface DeploymentRecord {
@@ -135,116 +331,60 @@ export interface DeploymentRecord {
   readonly monitor: string | null;
 }
 
-/** The answer to one of the four questions; ``yes`` means still as in training. */
-export interface Answer {
-  readonly answer: 'no' | 'unknown' | 'yes';
-  readonly reason: string;
-  readonly evidence: Readonly<Record<string, unknown>>;
-}
+/** Where a deployment stands. */
+export type DeploymentStatus = 'starting' | 'running' | 'failed' | 'stopped';
 
-/** The four questions of monitoring. */
-export interface Questions {
-  readonly features: Answer;
-  readonly predictions: Answer;
-  readonly bounds: Answer;
-  readonly performance: Answer;
-}
-
-/** A size of difference that does not grow with the number of rows, and its threshold. */
-export interface Effect {
+/** The values that one parameter may take: ``choices``, or a range from ``low`` to ``high``. */
+export interface Dimension {
   readonly name: string;
-  readonly value: number | null;
-  readonly threshold: number;
+  readonly kind: 'choices' | 'integers' | 'numbers';
+  readonly choices: readonly unknown[];
+  readonly low: number | null;
+  readonly high: number | null;
+  readonly step: number | null;
+  readonly log: boolean;
 }
 
-/** Two distributions over the same bins, for a picture. */
-export interface Distribution {
-  readonly edges: readonly number[] | null;
-  readonly labels: readonly string[] | null;
-  readonly reference: readonly number[];
-  readonly window: readonly number[];
-}
-
-/** What monitoring found about one column. */
-export interface ColumnReport {
-  readonly name: string;
-  readonly kind: string;
-  readonly verdict: 'drift' | 'ok' | 'unknown';
-  readonly reason: string;
-  readonly effect: Effect | null;
-  readonly p_value: number | null;
-  readonly missing_share: number | null;
-  readonly new_categories: readonly string[];
-  readonly distribution: Distribution | null;
-}
-
-/** The calls that were looked at. */
-export interface Window {
-  readonly since: string | null;
-  readonly until: string | null;
-  readonly rows: number;
-}
-
-/** The training data that the calls were held against. */
-export interface Reference {
-  readonly rows: number;
-  readonly digest: string;
-}
-
-/** At most ``false_alarms`` alarms without a cause in ``windows`` windows. */
-export interface Budget {
-  readonly false_alarms: number;
-  readonly windows: number;
-}
-
-/** The document of ``monitor``. */
-export interface MonitorReport {
-  readonly verdict: 'alert' | 'ok' | 'unknown';
-  readonly model: string;
-  readonly window: Window;
-  readonly reference: Reference;
-  readonly questions: Questions;
-  readonly columns: readonly ColumnReport[];
-  readonly prediction: ColumnReport | null;
-  readonly changed_since: string | null;
-  readonly budget: Budget;
-  readonly created_at: string;
-  readonly version: number | null;
-  readonly commit: string | null;
-  readonly endpoint: string | null;
-}
-
-/** The code behind an answer: the commit, the notebook's blob, the training cell. */
-export interface TracedSnapshot {
+/** A sweep, from submission to its end; the document of ``sweep``. */
+export interface SweepRecord {
+  readonly sweep_id: string;
+  readonly pipeline: string;
+  readonly status: Status;
+  readonly search: 'bayes' | 'grid' | 'random';
+  readonly metric: string | null;
+  readonly direction: 'maximize' | 'minimize';
+  readonly space: readonly Dimension[];
+  readonly fixed: Readonly<Record<string, unknown>>;
+  readonly trials_total: number;
+  readonly parallel: number;
+  readonly seed: number;
+  readonly trials: readonly Trial[];
+  readonly best: number | null;
   readonly commit: string;
-  readonly notebook: string | null;
-  readonly notebook_blob: string | null;
-  readonly cell_id: string | null;
-  readonly source: string | null;
-  readonly cell: number | null;
-  readonly cell_is: 'log_model' | 'tagged' | null;
-  readonly dirty: boolean | null;
   readonly base_commit: string | null;
+  readonly dirty: boolean;
+  readonly environment_id: string;
+  readonly launcher: string;
+  readonly created_at: string;
+  readonly finished_at: string | null;
+  readonly author: string;
+  readonly cause: Cause | null;
+  readonly force: boolean;
+  readonly snapshot: Snapshot;
+  readonly environment: Environment;
+  readonly handle: JobHandle | null;
 }
 
-/** The packages behind an answer. */
-export interface TracedEnvironment {
-  readonly id: string;
-  readonly packages: Readonly<Record<string, string>>;
-}
-
-/** The chain from a call to the cell that trained its model; the document of ``trace``. */
-export interface Trace {
-  readonly call: Readonly<Record<string, unknown>> | null;
-  readonly endpoint: Readonly<Record<string, unknown>> | null;
-  readonly deployment: Readonly<Record<string, unknown>> | null;
-  readonly model_version: Readonly<Record<string, unknown>> | null;
-  readonly run: Readonly<Record<string, unknown>> | null;
-  readonly snapshot: TracedSnapshot | null;
-  readonly data: readonly DataRecord[];
-  readonly environment: TracedEnvironment | null;
-  readonly complete: boolean;
-  readonly missing: readonly string[];
+/** One run of a sweep; ``value`` is its metric. Trials count from 1. */
+export interface Trial {
+  readonly number: number;
+  readonly parameters: Readonly<Record<string, unknown>>;
+  readonly status: Status;
+  readonly run_id: string | null;
+  readonly value: number | null;
+  readonly metrics: Readonly<Record<string, number | null>>;
+  readonly started_at: string | null;
+  readonly finished_at: string | null;
 }
 
 /** The document of ``init``. */

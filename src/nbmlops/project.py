@@ -5,10 +5,11 @@ The file is read strictly: an unknown key is refused with the nearest known one.
 
 from __future__ import annotations
 
+import graphlib
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -22,15 +23,27 @@ class StepSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     notebook: str
     name: str | None = None
+    after: tuple[str, ...] | None = None
+    inputs: tuple[str, ...] | None = None
     outputs: tuple[str, ...] = ()
     parameters: dict[str, Any] = {}
 
+    @property
+    def step(self) -> str:
+        """The step's name: as given, else the notebook's."""
+        return self.name or Path(self.notebook).stem
+
 
 class PipelineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A pipeline: its steps in the order in which they run."""
+    """A pipeline: its steps, which run one after the other unless they say ``after``.
+
+    ``metric`` is what a sweep optimises, ``direction`` which way.
+    """
 
     steps: tuple[StepSettings, ...]
     resources: Resources = Resources()
+    metric: str | None = None
+    direction: Literal["maximize", "minimize"] = "maximize"
 
 
 class ProjectSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,6 +51,30 @@ class ProjectSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     name: str
     secrets: tuple[str, ...] = ()
+    untracked_limit_mib: int = 10
+
+
+class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An entry of ``[data]``: a file or folder of the project; ``url`` is where it comes from.
+
+    A text instead of a table is the ``path`` alone.
+    """
+
+    path: str
+    url: str | None = None
+
+
+class StoreSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The ``[store]`` table: ``url`` of a PostgreSQL database instead of a SQLite file."""
+
+    url: str | None = None
+
+
+class ArtifactSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The ``[artifacts]`` table: an fsspec ``url`` instead of a folder, with its ``options``."""
+
+    url: str | None = None
+    options: dict[str, Any] = {}
 
 
 class MonitoringSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,13 +89,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     project: ProjectSettings
     pipelines: dict[str, PipelineSettings] = {}
+    data: dict[str, str | DataSettings] = {}
+    rules: dict[str, Literal["off", "advise", "warn", "block"]] = {}
+    store: StoreSettings = StoreSettings()
+    artifacts: ArtifactSettings = ArtifactSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
+
+    def data_settings(self) -> dict[str, DataSettings]:
+        """Return the entries of ``[data]``, each as a table."""
+        return {
+            name: DataSettings(path=entry) if isinstance(entry, str) else entry
+            for name, entry in self.data.items()
+        }
 
 
 _TABLES: dict[str, type[msgspec.Struct]] = {
     "": Settings,
     "project": ProjectSettings,
     "monitoring": MonitoringSettings,
+    "store": StoreSettings,
+    "artifacts": ArtifactSettings,
+    "data": DataSettings,
     "resources": Resources,
     "steps": StepSettings,
     "pipelines": PipelineSettings,
@@ -117,8 +168,10 @@ def _refuse_unknown_keys(document: dict[str, Any], path: Path) -> None:
 def _tables(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield each table of the file with its kind and where it stands."""
     yield "", "", document
-    for key in ("project", "monitoring"):
+    for key in ("project", "monitoring", "store", "artifacts"):
         yield key, f"[{key}] ", _table(document.get(key))
+    for name, found in _table(document.get("data")).items():
+        yield "data", f"[data.{name}] ", _table(found)
     for name, found in _table(document.get("pipelines")).items():
         pipeline = _table(found)
         yield "pipelines", f"[pipelines.{name}] ", pipeline
@@ -152,15 +205,60 @@ def _check_names(settings: Settings, path: Path) -> None:
             )
         for file in [f for s in pipeline.steps for f in (s.notebook, *s.outputs)]:
             checked_relative(file, path)
-        names = [step.name or Path(step.notebook).stem for step in pipeline.steps]
-        for step in names:
-            layout.checked_name(step, "step")
-        doubled = next((step for step in names if names.count(step) > 1), None)
-        if doubled:
-            raise InvalidSettings(
-                f"{path}: pipeline `{name}` has two steps named `{doubled}`",
-                "Give each step a name of its own.",
-            )
+        _check_steps(name, pipeline, path)
+    for name, entry in settings.data_settings().items():
+        layout.checked_name(name, "data set")
+        checked_relative(entry.path, path)
+
+
+def _check_steps(name: str, pipeline: PipelineSettings, path: Path) -> None:
+    names = [step.step for step in pipeline.steps]
+    for step in names:
+        layout.checked_name(step, "step")
+    doubled = next((step for step in names if names.count(step) > 1), None)
+    if doubled:
+        raise InvalidSettings(
+            f"{path}: pipeline `{name}` has two steps named `{doubled}`",
+            "Give each step a name of its own.",
+        )
+    for step in pipeline.steps:
+        for earlier in step.after or ():
+            if earlier not in names:
+                raise InvalidSettings(
+                    f"{path}: step `{step.step}` of pipeline `{name}` comes after `{earlier}`,"
+                    " which is no step of it",
+                    nearest(earlier, names),
+                )
+    in_order(name, pipeline, path)
+
+
+def in_order(
+    name: str, pipeline: PipelineSettings, path: Path
+) -> tuple[tuple[StepSettings, tuple[str, ...]], ...]:
+    """Return the steps so that each comes after those it needs, with their names.
+
+    A step without ``after`` comes after the one above it; ``after = []`` needs none.
+
+    Raises
+    ------
+    InvalidSettings
+        When steps wait for each other in a circle.
+    """
+    needs: dict[str, tuple[str, ...]] = {}
+    above: tuple[str, ...] = ()
+    for step in pipeline.steps:
+        needs[step.step] = above if step.after is None else step.after
+        above = (step.step,)
+    try:
+        order = tuple(graphlib.TopologicalSorter(needs).static_order())
+    except graphlib.CycleError as error:
+        circle = " -> ".join(error.args[1])
+        raise InvalidSettings(
+            f"{path}: steps of pipeline `{name}` wait for each other: {circle}",
+            "Take one of them out of `after`.",
+        ) from None
+    by_name = {step.step: step for step in pipeline.steps}
+    return tuple((by_name[step], needs[step]) for step in order)
 
 
 def checked_relative(file: str, path: Path) -> str:

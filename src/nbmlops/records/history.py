@@ -1,0 +1,109 @@
+"""History: the ledger, traces, health, lists."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from nbmlops.records.record import Record
+from nbmlops.records.runs import DataRecord
+
+
+class LedgerEntry(Record, frozen=True, kw_only=True):
+    """One decision, for ever: ``sequence`` orders, ``at`` only informs."""
+
+    sequence: int
+    kind: Literal["version", "deployed", "undeployed"]
+    at: datetime
+    author: str
+    body: dict[str, Any]
+
+
+class TracedSnapshot(Record, frozen=True, kw_only=True):
+    """The code behind an answer: the commit, the notebook's blob, the training cell."""
+
+    commit: str
+    notebook: str | None
+    notebook_blob: str | None
+    cell_id: str | None
+    source: str | None
+    cell: int | None = None
+    cell_is: Literal["tagged", "log_model"] | None = None
+    dirty: bool | None = None
+    base_commit: str | None = None
+
+
+class TracedEnvironment(Record, frozen=True, kw_only=True):
+    """The packages behind an answer."""
+
+    id: str
+    packages: dict[str, str]
+
+
+class Trace(Record, frozen=True, kw_only=True):
+    """The chain from a call to the cell that trained its model; the document of ``trace``.
+
+    What lies above the point one starts from is ``None``; what should be there and is not, is
+    named in ``missing``.
+    """
+
+    call: dict[str, Any] | None
+    endpoint: dict[str, Any] | None
+    deployment: dict[str, Any] | None
+    model_version: dict[str, Any] | None
+    run: dict[str, Any] | None
+    snapshot: TracedSnapshot | None
+    data: tuple[DataRecord, ...]
+    environment: TracedEnvironment | None
+    complete: bool
+    missing: tuple[str, ...]
+
+
+class Finding(Record, frozen=True, kw_only=True):
+    """Something that ``doctor`` found, with what to do about it."""
+
+    code: str
+    message: str
+    fix: str
+    invariant: str | None = None
+
+
+class Health(Record, frozen=True, kw_only=True):
+    """The document of ``doctor``: each invariant is ``ok`` or ``broken``."""
+
+    invariants: dict[str, str]
+    findings: tuple[Finding, ...]
+
+
+Level = Literal["advise", "warn", "block"]
+
+
+class CheckFinding(Record, frozen=True, kw_only=True):
+    """A rule that a project breaks: where, how grave, and what mends it.
+
+    ``cell`` counts from 1 over all cells of a notebook, ``line`` from 1 within the cell or file.
+    ``fixable`` is whether ``check --fix`` mends it.
+    """
+
+    code: str
+    level: Level
+    path: str
+    cell: int | None = None
+    line: int | None = None
+    message: str
+    fix: str
+    fixable: bool = False
+
+
+class CheckReport(Record, frozen=True, kw_only=True):
+    """The document of ``check``; ``fixed`` is what ``--fix`` has mended."""
+
+    findings: tuple[CheckFinding, ...]
+    fixed: tuple[CheckFinding, ...] = ()
+
+
+class Listing(Record, frozen=True, kw_only=True):
+    """A page of a list; ``next`` is the cursor of the following page."""
+
+    items: tuple[Any, ...]
+    next: str | None = None

@@ -1,0 +1,104 @@
+"""Jobs: what a launcher is given and what it sees."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from nbmlops.records.record import Record
+
+
+class Status(StrEnum):
+    """Where a job, and with it a run or a deployment, stands; the same on every launcher."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing will change any more."""
+        return self not in (Status.PENDING, Status.RUNNING)
+
+
+class Cause(Record, frozen=True, kw_only=True):
+    """Why something ended as it did.
+
+    ``cell`` is the position of the failing cell in its notebook, counted from 1 over all cells;
+    ``cell_id`` is the id that the notebook format gives it.
+    """
+
+    code: str
+    message: str
+    cell: int | None = None
+    cell_id: str | None = None
+    notebook: str | None = None
+    hint: str | None = None
+
+
+class Resources(Record, frozen=True, kw_only=True):
+    """What a job may use. ``timeout_s`` of ``None`` means no limit of time."""
+
+    cpu_cores: float = 1.0
+    memory_mib: int = 4096
+    gpus: int = 0
+    timeout_s: int | None = None
+
+
+class Scale(Record, frozen=True, kw_only=True):
+    """How many replicas a job with a port wants."""
+
+    desired: int = 1
+
+
+class JobSpec(Record, frozen=True, kw_only=True):
+    """All that a launcher may know of a job: no notebooks, no models.
+
+    ``inbox`` and ``outbox`` are URIs of folders. A job with a ``port`` stays up until it is
+    cancelled; one without runs to its end. ``exposed`` says whether people reach the port (an
+    endpoint's front) or other jobs alone (a worker); ``ready_path`` answers 200 when it serves.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    inbox: str
+    outbox: str
+    image: str | None = None
+    environment: dict[str, str] = {}
+    secrets: tuple[str, ...] = ()
+    resources: Resources = Resources()
+    port: int | None = None
+    exposed: bool = False
+    ready_path: str | None = None
+    replicas: Scale = Scale()
+    parallel: int | None = None
+
+
+class JobHandle(Record, frozen=True, kw_only=True):
+    """Names a launched job; plain strings, so it survives the process that launched it."""
+
+    launcher: str
+    name: str
+
+
+class Attempt(Record, frozen=True, kw_only=True):
+    """One start of a job's program."""
+
+    name: str
+    started_at: datetime
+    finished_at: datetime | None = None
+    exit_code: int | None = None
+
+
+class JobStatus(Record, frozen=True, kw_only=True):
+    """What a launcher sees of a job now."""
+
+    status: Status
+    ready: int = 0
+    desired: int = 1
+    address: str | None = None
+    attempts: tuple[Attempt, ...] = ()
+    cause: Cause | None = None

@@ -1,0 +1,85 @@
+"""Models: the contract with their callers, and registered versions."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from nbmlops.records.record import Record
+from nbmlops.records.runs import ArtifactRecord, DataRecord
+
+ColumnKind = Literal["number", "integer", "boolean", "category", "text"]
+
+
+class Column(Record, frozen=True, kw_only=True):
+    """One input column: its kind, and what training saw of it.
+
+    ``low`` and ``high`` are the least and the greatest training value of a numeric column,
+    ``categories`` the values of a categorical one. ``nullable`` is whether training had gaps.
+    ``dtype`` is the column's type in the training table (``float32``, ``category``, ...), which
+    the worker makes again; ``None`` leaves it to the kind.
+    """
+
+    name: str
+    kind: ColumnKind
+    nullable: bool = False
+    low: float | None = None
+    high: float | None = None
+    categories: tuple[str, ...] | None = None
+    dtype: str | None = None
+
+
+class OutputSchema(Record, frozen=True, kw_only=True):
+    """What a model answers: one of ``classes``, or a number that is plausible in ``low..high``.
+
+    ``class_kind`` tells how the labels are spelled in JSON.
+    """
+
+    kind: Literal["label", "value"]
+    classes: tuple[str, ...] | None = None
+    class_kind: Literal["text", "integer", "boolean", "number"] = "text"
+    probabilities: bool = False
+    low: float | None = None
+    high: float | None = None
+
+
+class ModelSchema(Record, frozen=True, kw_only=True):
+    """The contract of a model with its callers, inferred from the training data."""
+
+    columns: tuple[Column, ...]
+    output: OutputSchema
+    example: dict[str, Any] = {}
+
+
+class ModelVersion(Record, frozen=True, kw_only=True):
+    """A registered model: its digest is its identity, its number was given by the ledger.
+
+    ``files`` has the roles ``model``, ``schema``, ``profile`` and ``environment``.
+    """
+
+    model: str
+    version: int
+    digest: str
+    run_id: str
+    commit: str
+    created_at: datetime
+    stage: str | None = None
+    aliases: tuple[str, ...] = ()
+    metrics: dict[str, float | None] = {}
+    format: str
+    files: dict[str, ArtifactRecord]
+    environment_id: str
+    notebook: str
+    notebook_blob: str
+    cell_id: str | None
+    cell: int | None = None
+    cell_is: Literal["tagged", "log_model"] = "log_model"
+    snapshot: str
+    run_digest: str
+    data: tuple[DataRecord, ...] = ()
+    author: str
+
+    @property
+    def name(self) -> str:
+        """The version as people write it, ``model:number``."""
+        return f"{self.model}:{self.version}"
