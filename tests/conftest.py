@@ -8,6 +8,7 @@ import hypothesis
 import pytest
 
 from nbmlops import workspace as workspaces
+from services import postgres, s3  # noqa: F401  # fixtures
 from sources import SETTINGS, git, notebook_text
 
 # Machines are noisy: a slow example is no failure.
@@ -17,6 +18,14 @@ hypothesis.settings.load_profile("nbmlops")
 
 def pytest_addoption(parser):
     parser.addoption("--renew-golden", action="store_true", help="write the golden files anew")
+    parser.addoption(
+        "--kills",
+        type=int,
+        default=int(os.environ.get("NBMLOPS_TEST_KILLS", "0")),
+        help="how many writers the kill tests kill (10000 for the full number; also the full load"
+        " of writers at once); a short share if not given",
+    )
+    parser.addoption("--seed", type=int, default=None, help="of the kill tests, as they printed it")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,6 +42,8 @@ def _own_git_identity():
         }
     )
     for name in ("NBMLOPS_HOME", "NBMLOPS_JOB", "JPY_SESSION_NAME"):
+        os.environ.pop(name, None)
+    for name in ("NBMLOPS_STORE_URL", "NBMLOPS_ARTIFACTS_URL"):
         os.environ.pop(name, None)
 
 

@@ -15,6 +15,7 @@ from nbmlops import (
     models,
     pipelines,
     runs,
+    submission,
     tick,
 )
 from nbmlops import workspace as workspaces
@@ -47,7 +48,7 @@ def opened(tmp_path_factory):
     git(top, "commit", "--quiet", "-m", "start")
     made = workspaces.open_at(top)
     for strength in ("1.0", "2.0"):
-        run = runs.submit(made, pipelines.find(made, "train"), {"strength": strength})
+        run = submission.submit(made, pipelines.find(made, "train"), {"strength": strength})
         for seen in runs.watch(made, run.run_id):
             run = seen
         assert run.status.value == "succeeded", run.cause

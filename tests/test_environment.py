@@ -10,18 +10,18 @@ from nbmlops.errors import EnvironmentFailed
 
 
 def test_without_a_lock_the_current_interpreter_serves_with_its_packages(tmp_path):
-    made = environment.ensure(environment.plan(None), tmp_path, print)
+    made = environment.ensure(environment.plan({}), tmp_path, print)
     assert made.python == sys.executable
     assert made.source is None
     assert made.packages["msgspec"] == metadata.version("msgspec")
 
 
 def test_the_id_covers_the_lock():
-    first = environment.plan(b"six==1.17.0\n")
-    assert first == environment.plan(b"six==1.17.0\n")
-    assert first.environment_id != environment.plan(b"six==1.16.0\n").environment_id
+    first = environment.plan({"requirements.txt": b"six==1.17.0\n"})
+    assert first == environment.plan({"requirements.txt": b"six==1.17.0\n"})
+    assert first.environment_id != environment.plan({"requirements.txt": b"six==1.16.0\n"}).environment_id
     assert "skops" not in first.requirements
-    assert "skops" in environment.plan(b"scikit-learn==1.5\n").requirements
+    assert "skops" in environment.plan({"requirements.txt": b"scikit-learn==1.5\n"}).requirements
 
 
 def test_the_kit_is_the_running_nbmlops_and_the_same_sources_give_the_same_wheel(tmp_path):
@@ -45,7 +45,7 @@ def test_pins_are_those_that_are_installed_with_all_that_they_need():
 def test_two_versions_of_a_library_live_side_by_side_with_the_kit(tmp_path):
     seen = {}
     for version in ("1.16.0", "1.17.0"):
-        plan = environment.plan(f"six=={version}\n".encode())
+        plan = environment.plan({"requirements.txt": f"six=={version}\n".encode()})
         made = environment.ensure(plan, tmp_path, print)
         again = environment.ensure(plan, tmp_path, lambda _: pytest.fail("made again"))
         assert made == again
@@ -61,5 +61,5 @@ def test_two_versions_of_a_library_live_side_by_side_with_the_kit(tmp_path):
 @pytest.mark.slow
 def test_a_lock_that_cannot_be_installed_is_refused_in_the_installers_words(tmp_path):
     with pytest.raises(EnvironmentFailed, match="six"):
-        environment.ensure(environment.plan(b"six==1.16.0\nsix==1.17.0\n"), tmp_path, print)
+        environment.ensure(environment.plan({"requirements.txt": b"six==1.16.0\nsix==1.17.0\n"}), tmp_path, print)
     assert not list((tmp_path / "environments").glob("e-*/"))

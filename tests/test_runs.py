@@ -9,7 +9,7 @@ import time
 import psutil
 import pytest
 
-from nbmlops import pipelines, runs
+from nbmlops import collection, pipelines, runs, submission
 from nbmlops import workspace as workspaces
 from nbmlops.errors import WrongUse
 from nbmlops.records import (
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 
 def start(workspace, name="train", **given):
-    return runs.submit(workspace, pipelines.find(workspace, name), given)
+    return submission.submit(workspace, pipelines.find(workspace, name), given)
 
 
 def end(workspace, run_id, patience_s=60):
@@ -163,7 +163,7 @@ def test_the_same_submission_at_once_is_one_run(workspace, folder):
 
     def submit():
         opened = workspaces.open_at(folder)
-        started.append(runs.submit(opened, pipeline, {}).run_id)
+        started.append(submission.submit(opened, pipeline, {}).run_id)
 
     threads = [threading.Thread(target=submit) for _ in range(4)]
     for thread in threads:
@@ -196,7 +196,7 @@ def test_a_file_that_git_ignores_is_named_with_what_to_do(workspace, folder):
     (folder / "train.ipynb").write_text(notebook_text("open('data/raw.csv')"))
     done = end(workspace, start(workspace).run_id)
     assert done.cause is not None
-    assert "gitignore" in (done.cause.hint or "")
+    assert 'raw = "data/raw.csv"' in (done.cause.hint or "")
 
 
 def test_steps_hand_files_on_and_a_missing_output_fails_the_step(workspace, folder):
@@ -231,9 +231,9 @@ def test_a_cell_cannot_forge_an_event(workspace, folder):
 def test_the_same_unfinished_run_is_followed_and_force_starts_another(workspace, folder):
     (folder / "train.ipynb").write_text(notebook_text("import time; time.sleep(60)"))
     pipeline = pipelines.find(workspace, "train")
-    first = runs.submit(workspace, pipeline, {})
-    assert runs.submit(workspace, pipeline, {}).run_id == first.run_id
-    other = runs.submit(workspace, pipeline, {}, force=True)
+    first = submission.submit(workspace, pipeline, {})
+    assert submission.submit(workspace, pipeline, {}).run_id == first.run_id
+    other = submission.submit(workspace, pipeline, {}, force=True)
     assert other.run_id != first.run_id
     for run in (first, other):
         assert runs.cancel(workspace, run.run_id).status is Status.CANCELLED
@@ -343,14 +343,14 @@ def test_advance_folds_events_and_takes_the_result(workspace):
         Event(kind="cell", at=now, step="other", values={"done": 9}),
         Event(kind="metric", at=now, values={"loss": 0.5}),
     ]
-    seen = runs.advance(fresh, running, None, events)
+    seen = collection.advance(fresh, running, None, events)
     assert (seen.status, seen.steps[0].cells_done, seen.metrics) == (
         Status.RUNNING,
         2,
         {"loss": 0.5},
     )
     over = JobStatus(status=Status.SUCCEEDED, attempts=running.attempts)
-    lost = runs.advance(fresh, over, None, events)
+    lost = collection.advance(fresh, over, None, events)
     assert lost.status is Status.LOST, "an exit code of 0 without a result says nothing"
     assert lost.cause is not None
     result = RunResult(
@@ -361,6 +361,6 @@ def test_advance_folds_events_and_takes_the_result(workspace):
         finished_at=now,
         steps=fresh.steps,
     )
-    assert runs.advance(fresh, over, result).status is Status.SUCCEEDED
+    assert collection.advance(fresh, over, result).status is Status.SUCCEEDED
     cancelled = JobStatus(status=Status.CANCELLED, attempts=running.attempts)
-    assert runs.advance(fresh, cancelled, result).status is Status.CANCELLED
+    assert collection.advance(fresh, cancelled, result).status is Status.CANCELLED

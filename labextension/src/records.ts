@@ -17,6 +17,9 @@ export interface CheckFinding {
 export interface CheckReport {
   readonly findings: readonly CheckFinding[];
   readonly fixed: readonly CheckFinding[];
+  readonly level: 'advise' | 'block' | 'warn';
+  readonly notebooks: number;
+  readonly files: number;
 }
 
 /** The chain from a call to the cell that trained its model; the document of ``trace``. */

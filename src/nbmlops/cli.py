@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from nbmlops.errors import Detached, MissingExtra, NbmlopsError, storage_failed
-from nbmlops.records import RunRecord, dump
+from nbmlops.records import dump
+from nbmlops.screen import Screen
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -32,7 +33,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def run(words: Sequence[str], *, as_json: bool) -> int:
     """Run one command and return its exit code; what it says goes to the two outputs."""
-    screen = _Screen(quiet=as_json)
+    screen = Screen(quiet=as_json)
     try:
         return _carry_out(words, screen, as_json=as_json)
     except NbmlopsError as error:
@@ -52,7 +53,7 @@ def run(words: Sequence[str], *, as_json: bool) -> int:
     return _failed(failure, as_json=as_json)
 
 
-def _carry_out(words: Sequence[str], screen: _Screen, *, as_json: bool) -> int:
+def _carry_out(words: Sequence[str], screen: Screen, *, as_json: bool) -> int:
     try:
         from nbmlops.commands import Context
         from nbmlops.parser import parse
@@ -65,10 +66,17 @@ def _carry_out(words: Sequence[str], screen: _Screen, *, as_json: bool) -> int:
         if parsed.show is not None:
             parsed.show()
         return 0
-    context = Context(start=Path.cwd(), stdin=sys.stdin.read, say=screen.say, watch=screen.watch)
+    context = Context(
+        start=Path.cwd(),
+        stdin=sys.stdin.read,
+        say=screen.say,
+        watch=screen.watch,
+        watch_sweep=screen.watch_sweep,
+    )
     try:
         result = parsed.run(context)
         if parsed.command.streams:
+            screen.clear()
             _stream(result, as_json=as_json, follow=bool(parsed.arguments.get("follow")))
             return 0
         screen.clear()
@@ -135,42 +143,6 @@ def _broken(error: Exception, *, as_json: bool) -> int:
     traceback.print_exc()
     sys.stderr.write("nbmlops: this is a bug; report it with the lines above\n")
     return 1
-
-
-class _Screen:
-    """Progress on standard error: one line that is rewritten on a terminal, lines elsewhere."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._terminal = sys.stderr.isatty()
-        self._quiet = quiet and not self._terminal
-        self._length = 0
-        self._last = ""
-
-    def say(self, line: str) -> None:
-        """Show a line of progress."""
-        if self._quiet or line == self._last:
-            return
-        self._last = line
-        if self._terminal:
-            shown = line[: os.get_terminal_size(sys.stderr.fileno()).columns - 1]
-            sys.stderr.write("\r" + shown.ljust(self._length))
-            self._length = len(shown)
-        else:
-            sys.stderr.write(line + "\n")
-        sys.stderr.flush()
-
-    def watch(self, run: RunRecord) -> None:
-        """Show how far a run is."""
-        from nbmlops import render
-
-        self.say(render.progress(run))
-
-    def clear(self) -> None:
-        """Take the line of progress away."""
-        if self._terminal and self._length:
-            sys.stderr.write("\r" + " " * self._length + "\r")
-            sys.stderr.flush()
-            self._length = 0
 
 
 if __name__ == "__main__":

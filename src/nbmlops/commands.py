@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -20,12 +20,16 @@ from nbmlops import records
 from nbmlops.errors import Detached, InvalidRecords, UnknownReference, WrongUse, nearest
 from nbmlops.records import (
     CallAnswer,
+    CheckReport,
+    Comparison,
     DeploymentRecord,
     Health,
+    Level,
     Listing,
     MonitorReport,
     Parameter,
     RunRecord,
+    SweepRecord,
     Trace,
 )
 
@@ -42,8 +46,8 @@ class Context:
     """Who acts, from where, and who watches.
 
     ``start`` is the folder they stand in, ``notebook`` the notebook if they stand in one;
-    ``say`` takes a line of progress, ``watch`` a run each time it has moved on. ``bounds`` is the
-    folder that a person who is not on their own terminal cannot leave.
+    ``say`` takes a line of progress, ``watch`` a run and ``watch_sweep`` a sweep each time somebody
+    has looked. ``bounds`` is the folder that a person who is not on their own terminal cannot leave.
     """
 
     start: Path
@@ -51,6 +55,7 @@ class Context:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     say: Callable[[str], None] = _silent
     watch: Callable[[RunRecord], None] = _silent
+    watch_sweep: Callable[[SweepRecord], None] = _silent
     bounds: Path | None = None
     stdin: Callable[[], str] | None = None
     _open: Workspace | None = None
@@ -140,6 +145,36 @@ def project(context: Context) -> ProjectAnswer:
     return records.replace(answer, notebook=notebook)
 
 
+def check(
+    context: Context, files: tuple[str, ...] = (), *, level: Level = "warn", fix: bool = False
+) -> CheckReport:
+    """Hold notebooks and files against the rules, each with its level and what mends it.
+
+    A rule's level (off, advise, warn, block) is set in [rules] of nbmlops.toml. Exit code 1 means
+    that something of `--level` or above was found and not mended. As a pre-commit hook:
+    `nbmlops check --level block`.
+
+    Parameters
+    ----------
+    files
+        Only these notebooks and files; the whole project without them.
+    level
+        From where on a finding is a failure: advise, warn or block.
+    fix
+        Mend what can be mended without a change of what the code does: outputs, doubled ids of
+        cells, old formats.
+    """
+    from nbmlops import rules
+
+    return rules.check(
+        context.workspace(),
+        files=[context.start / file for file in files] or None,
+        fix=fix,
+        level=level,
+        say=context.say,
+    )
+
+
 def doctor(context: Context) -> Health:
     """Check that nothing is lost, doubled, damaged or running without an owner."""
     from nbmlops import health, tick
@@ -163,6 +198,10 @@ def train(
 ) -> RunRecord:
     """Run a pipeline: snapshot, environment, job, record, model version.
 
+    The same once more, with nothing changed, is not run again: a run under way is followed, one
+    that succeeded is shown, one that did not gets a new attempt. Steps that have not changed are
+    taken from the cache.
+
     Parameters
     ----------
     pipeline
@@ -173,11 +212,11 @@ def train(
     detach
         Return as soon as the run is durable; it goes on by itself.
     force
-        Start another run even while the same one is unfinished.
+        Run every step anew, though the same run is under way or was done before.
     junit
         Write a JUnit XML report to this file when the run has ended.
     """
-    from nbmlops import pipelines, reports, runs
+    from nbmlops import pipelines, reports, submission
 
     if junit is not None and detach:
         raise WrongUse(
@@ -187,7 +226,7 @@ def train(
     if pipeline is None and context.notebook is not None:
         pipeline = str(context.notebook)
     found = pipelines.find(workspace, pipeline, start=context.start)
-    run = runs.submit(workspace, found, pipelines.assignments(param), force=force)
+    run = submission.submit(workspace, found, pipelines.assignments(param), force=force)
     if detach:
         return run
     run = _followed(context, run)
@@ -200,7 +239,7 @@ def _followed(context: Context, run: RunRecord) -> RunRecord:
     from nbmlops import runs
 
     try:
-        for seen in runs.watch(context.workspace(), run.run_id):
+        for seen in runs.watch(context.workspace(), run.run_id, every_look=True):
             context.watch(seen)
             run = seen
     except KeyboardInterrupt:
@@ -213,8 +252,17 @@ def _followed(context: Context, run: RunRecord) -> RunRecord:
     return run
 
 
-def runs(context: Context, *, limit: int = 20, cursor: str | None = None) -> Listing:
-    """List the runs, newest first.
+def runs(
+    context: Context,
+    *,
+    limit: int = 20,
+    cursor: str | None = None,
+    best: str | None = None,
+    lowest: str | None = None,
+    status: str | None = None,
+    pipeline: str | None = None,
+) -> Listing:
+    """List the runs, newest first, or the best by a metric.
 
     Parameters
     ----------
@@ -222,32 +270,164 @@ def runs(context: Context, *, limit: int = 20, cursor: str | None = None) -> Lis
         How many.
     cursor
         Where to go on: `next` of the page before.
+    best
+        Those with the highest values of this metric, the highest first.
+    lowest
+        Those with the lowest values of this metric, the lowest first.
+    status
+        Only those that are `succeeded`, `failed`, `running`, and so on.
+    pipeline
+        Only those of this pipeline.
     """
     from nbmlops import runs as verbs
 
     shown, following = verbs.page(
-        context.workspace(), limit=max(1, min(limit, 1000)), cursor=cursor
+        context.workspace(),
+        limit=max(1, min(limit, 1000)),
+        cursor=cursor,
+        best=best,
+        lowest=lowest,
+        status=status,
+        pipeline=pipeline,
     )
     items = tuple(records.replace(run, steps=()) for run in shown)
     return Listing(items=items, next=following or None)
 
 
-def run(context: Context, run_id: str, *, save: Path | None = None) -> RunRecord:
-    """Show a run: its steps, metrics, artifacts, and the cause if it failed.
+def rerun(context: Context, run_id: str, *, detach: bool = False) -> RunRecord:
+    """Run a run again, from its own snapshot, data, parameters and environment.
+
+    One that did not succeed gets a new attempt, which takes over the steps that did; of one that
+    succeeded a new run is made, whose steps all run.
 
     Parameters
     ----------
     run_id
         Its id, or the beginning of it.
+    detach
+        Return as soon as the run is durable; it goes on by itself.
+    """
+    from nbmlops import submission
+
+    started = submission.rerun(context.workspace(), run_id)
+    return started if detach else _followed(context, started)
+
+
+def sweep(
+    context: Context,
+    pipeline: str | None = None,
+    *,
+    param: tuple[str, ...] = (),
+    search: Literal["grid", "random", "bayes"] = "grid",
+    trials: int | None = None,
+    parallel: int = 1,
+    metric: str | None = None,
+    minimize: bool = False,
+    seed: int | None = None,
+    detach: bool = False,
+    force: bool = False,
+) -> SweepRecord:
+    """Run a pipeline many times over a space of parameters, and find the best.
+
+    A parameter varies with several values, `-p max_depth=2,4,8`, or a range with both ends,
+    `-p n_estimators=50..400`; behind a range `:50` makes steps, `:log` orders of magnitude. All
+    trials start from one snapshot; each is a run.
+
+    Parameters
+    ----------
+    pipeline
+        A pipeline of nbmlops.toml, or a notebook. Without it: the notebook you stand in, or the
+        only pipeline.
+    param
+        A parameter, as `name=values`, `name=low..high` or `name=value`; may be repeated.
+    search
+        All combinations, random ones, or Bayesian search (tree-structured Parzen estimator).
+    trials
+        How many; a grid has as many as there are combinations.
+    parallel
+        How many at a time.
+    metric
+        The metric to maximize. Without it: the pipeline's in nbmlops.toml, else accuracy or r2.
+    minimize
+        Minimize it instead.
+    seed
+        Makes the search repeatable; drawn and recorded unless given.
+    detach
+        Return as soon as the sweep is durable; it goes on by itself.
+    force
+        Run every step anew, though a trial was run before.
+    """
+    from nbmlops import pipelines, sweeps
+
+    workspace = context.workspace()
+    if pipeline is None and context.notebook is not None:
+        pipeline = str(context.notebook)
+    found = pipelines.find(workspace, pipeline, start=context.start)
+    record = sweeps.submit(
+        workspace,
+        found,
+        pipelines.assignments(param),
+        how=search,
+        trials=trials,
+        parallel=parallel,
+        metric=metric,
+        direction="minimize" if minimize else None,
+        seed=seed,
+        force=force,
+    )
+    if detach:
+        return record
+    try:
+        for seen in sweeps.watch(workspace, record.sweep_id):
+            context.watch_sweep(seen)
+            record = seen
+    except KeyboardInterrupt:
+        raise Detached(
+            f"you stopped watching; {record.sweep_id} goes on",
+            f"See it: `nbmlops run {record.sweep_id}`. End it: `nbmlops cancel {record.sweep_id}`.",
+            sweep_id=record.sweep_id,
+        ) from None
+    return record
+
+
+def run(context: Context, run_id: str, *, save: Path | None = None) -> RunRecord | SweepRecord:
+    """Show a run: its steps, metrics, artifacts, and the cause if it failed; or a sweep.
+
+    Parameters
+    ----------
+    run_id
+        The id of a run or a sweep, or the beginning of it.
     save
-        Write its artifacts (executed notebooks, figures, models, logs) below this folder.
+        Write a run's artifacts (executed notebooks, figures, models, logs) below this folder.
     """
     from nbmlops import runs as verbs
+    from nbmlops import sweeps
 
-    found = verbs.get(context.workspace(), run_id)
+    workspace = context.workspace()
+    if sweeps.is_one(workspace, run_id):
+        if save is not None:
+            raise WrongUse(
+                f"{run_id} is a sweep; its trials have artifacts",
+                f"Name a trial: `nbmlops runs --sweep {run_id}`.",
+            )
+        return sweeps.get(workspace, run_id)
+    found = verbs.get(workspace, run_id)
     if save is not None:
-        verbs.save(context.workspace(), found, context.start / save)
+        verbs.save(workspace, found, context.start / save)
     return found
+
+
+def compare(context: Context, run_ids: tuple[str, ...]) -> Comparison:
+    """Hold runs side by side: parameters, metrics, data, packages, and the cells that differ.
+
+    Parameters
+    ----------
+    run_ids
+        The ids of two runs or more, or the beginnings of them.
+    """
+    from nbmlops import comparisons
+
+    return comparisons.compare(context.workspace(), run_ids)
 
 
 def logs(
@@ -258,7 +438,7 @@ def logs(
     Parameters
     ----------
     run_id
-        The id of a run or of a deployment.
+        The id of a run, a deployment or a sweep.
     follow
         Go on until it has ended.
     lines
@@ -266,18 +446,20 @@ def logs(
     """
     from collections import deque
 
-    from nbmlops import deployments
+    from nbmlops import deployments, sweeps
     from nbmlops import runs as verbs
 
     workspace = context.workspace()
     found = deployments.logs(workspace, run_id, follow=follow)
+    if found is None and sweeps.is_one(workspace, run_id):
+        found = sweeps.logs(workspace, run_id, follow=follow)
     if found is None:
         found = verbs.logs(workspace, run_id, follow=follow)
     return iter(deque(found, max(0, lines))) if lines is not None and not follow else found
 
 
-def cancel(context: Context, run_id: str) -> RunRecord:
-    """End a run; one that has ended stays as it is.
+def cancel(context: Context, run_id: str) -> RunRecord | SweepRecord:
+    """End a run, or a sweep with all its trials; one that has ended stays as it is.
 
     Parameters
     ----------
@@ -285,8 +467,12 @@ def cancel(context: Context, run_id: str) -> RunRecord:
         Its id, or the beginning of it.
     """
     from nbmlops import runs as verbs
+    from nbmlops import sweeps
 
-    return verbs.cancel(context.workspace(), run_id)
+    workspace = context.workspace()
+    if sweeps.is_one(workspace, run_id):
+        return sweeps.cancel(workspace, run_id)
+    return verbs.cancel(workspace, run_id)
 
 
 # --- models -------------------------------------------------------------------------------------
@@ -421,12 +607,18 @@ def _done(_: Any) -> int:
     return 0
 
 
-def _run_exit(run: RunRecord) -> int:
+def _run_exit(run: RunRecord | SweepRecord) -> int:
     return 1 if run.status.is_final and run.status.value != "succeeded" else 0
 
 
 def _monitor_exit(report: MonitorReport) -> int:
     return {"ok": 0, "alert": 3, "unknown": 4}[report.verdict]
+
+
+def _check_exit(report: CheckReport) -> int:
+    from nbmlops import rules
+
+    return 1 if any(rules.is_at_least(f.level, report.level) for f in report.findings) else 0
 
 
 def _health_exit(health: Health) -> int:
@@ -470,6 +662,7 @@ class Command:
 TABLE: tuple[Command, ...] = (
     Command(init, "Project", reads=False),
     Command(project, "Project"),
+    Command(check, "Project", reads=False, exit_code=_check_exit),
     Command(doctor, "Project", exit_code=_health_exit),
     Command(
         train,
@@ -479,10 +672,19 @@ TABLE: tuple[Command, ...] = (
         here_only=("junit",),
         exit_code=_run_exit,
     ),
+    Command(
+        sweep,
+        "Run",
+        reads=False,
+        short={"param": "-p"},
+        exit_code=_run_exit,
+    ),
     Command(runs, "Run"),
     Command(run, "Run", here_only=("save",)),
     Command(logs, "Run", streams=True, short={"follow": "-f"}, here_only=("follow",)),
+    Command(compare, "Run"),
     Command(cancel, "Run", reads=False),
+    Command(rerun, "Run", reads=False, exit_code=_run_exit),
     Command(models, "Model"),
     Command(deploy, "Model", reads=False),
     Command(deployments, "Model"),

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nbmlops import endpoints, environment, layout, ledger, models, records, snapshot
+from nbmlops import endpoints, environment, layout, ledger, models, pipelines, records
 from nbmlops.errors import DeploymentFailed, UnknownEndpoint, UnknownReference
 from nbmlops.records import (
     Cause,
@@ -195,9 +195,7 @@ def _interpreter(workspace: Workspace, version: ModelVersion, made: Environment)
     """Return the interpreter of the version's environment; made again when it is gone."""
     if made.source is None or Path(made.python).exists():
         return made.python
-    path = (Path(workspace.project_dir) / made.source).as_posix()
-    lock = snapshot.read(workspace.repo, version.commit, path)
-    plan = environment.plan(lock[1] if lock else None)
+    plan = pipelines.environment_plan(workspace, version.commit)
     return environment.ensure(plan, workspace.cache, workspace.say).python
 
 

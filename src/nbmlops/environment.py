@@ -17,10 +17,12 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -29,35 +31,51 @@ from nbmlops._version import __version__
 from nbmlops.errors import EnvironmentFailed, EnvironmentUnreachable
 from nbmlops.records import Environment
 
-LOCK_FILE = "requirements.txt"
+UV_LOCK = "uv.lock"
+PROJECT_FILE = "pyproject.toml"
+REQUIREMENTS = "requirements.txt"
+# What says which packages a project needs; the first of UV_LOCK, REQUIREMENTS and PROJECT_FILE
+# that does is taken.
+LOCK_FILES = (UV_LOCK, REQUIREMENTS, PROJECT_FILE)
 _ABOUT = "nbmlops-environment.json"
 _WHEEL_TIME = (2020, 1, 1, 0, 0, 0)  # the same sources give the same wheel
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What an environment is to be made of; its id is known before anything is made."""
+    """What an environment is to be made of; its id is known before anything is made.
+
+    ``source`` names the lock, ``files`` holds it with what it cannot be read without.
+    """
 
     environment_id: str
-    lock: bytes | None
+    source: str | None
+    files: Mapping[str, bytes]
     requirements: tuple[str, ...]
 
 
-def plan(lock: bytes | None) -> Plan:
-    """Return what the environment for this lock is made of; ``None`` means that there is no lock.
+def plan(found: Mapping[str, bytes]) -> Plan:
+    """Return what the environment is made of, given the files of ``LOCK_FILES`` that there are.
 
-    The id covers the lock, the kit, the interpreter and the platform.
+    The id covers the lock, the kit, the interpreter and the platform. Where nothing says which
+    packages are needed, the current interpreter serves.
+
+    Raises
+    ------
+    EnvironmentFailed
+        When the lock cannot be read, or points at files that the id would not cover.
     """
-    if lock is None:
+    source, files = _lock(found)
+    if source is None:
         packages = installed()
         text = msgspec.json.encode([sys.executable, sorted(packages.items())])
-        return Plan(f"e-{hashlib.sha256(text).hexdigest()[:16]}", None, ())
-    _refuse_paths(lock)
+        return Plan(f"e-{hashlib.sha256(text).hexdigest()[:16]}", None, {}, ())
+    lock = b"\n".join(files[name] for name in sorted(files))
     requirements = ["ipykernel", "msgspec"]
-    if re.search(rb"(?im)^\s*scikit[-_.]learn\b", lock):
+    if re.search(rb"""(?im)^[\s"']*(name = ")?scikit[-_.]learn\b""", lock):
         requirements.append("skops")
     covered = [
-        hashlib.sha256(lock).hexdigest(),
+        {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
         requirements,
         kit_digest(),
         platform.python_version(),
@@ -65,19 +83,50 @@ def plan(lock: bytes | None) -> Plan:
         platform.machine(),
         sys.platform,
     ]
-    digest = hashlib.sha256(msgspec.json.encode(covered)).hexdigest()
-    return Plan(f"e-{digest[:16]}", lock, tuple(requirements))
+    digest = hashlib.sha256(msgspec.json.encode(covered, order="sorted")).hexdigest()
+    return Plan(f"e-{digest[:16]}", source, files, tuple(requirements))
 
 
-def _refuse_paths(lock: bytes) -> None:
+def _lock(found: Mapping[str, bytes]) -> tuple[str | None, dict[str, bytes]]:
+    """Return the name of the lock and the files that it is made of."""
+    project = _project(found[PROJECT_FILE]) if PROJECT_FILE in found else None
+    if UV_LOCK in found:
+        if project is None:
+            raise EnvironmentFailed(
+                f"there is a {UV_LOCK} without the {PROJECT_FILE} that it was made from",
+                f"Commit {PROJECT_FILE} beside it, or remove {UV_LOCK}.",
+            )
+        return UV_LOCK, {UV_LOCK: found[UV_LOCK], PROJECT_FILE: found[PROJECT_FILE]}
+    if REQUIREMENTS in found:
+        _refuse_paths(found[REQUIREMENTS].decode(errors="replace").splitlines(), REQUIREMENTS)
+        return REQUIREMENTS, {REQUIREMENTS: found[REQUIREMENTS]}
+    if project and isinstance(needed := project.get("dependencies"), list) and needed:
+        lines = [str(line) for line in needed]
+        _refuse_paths(lines, PROJECT_FILE)
+        return PROJECT_FILE, {REQUIREMENTS: "".join(f"{line}\n" for line in lines).encode()}
+    return None, {}
+
+
+def _project(data: bytes) -> dict[str, Any]:
+    """Return the ``[project]`` table of a ``pyproject.toml``."""
+    try:
+        table = tomllib.loads(data.decode()).get("project", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise EnvironmentFailed(
+            f"{PROJECT_FILE} is not valid TOML: {error}", f"Correct {PROJECT_FILE}."
+        ) from error
+    return table if isinstance(table, dict) else {}
+
+
+def _refuse_paths(lines: Iterable[str], source: str) -> None:
     """Refuse lines that mean other files: the id would not cover what they say."""
-    for number, line in enumerate(lock.decode(errors="replace").splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         word = line.strip()
         if re.match(
             r"(-e|--editable|-r|--requirement|-c|--constraint)\b|\.{0,2}/|\.+$|file:", word
         ) or (re.search(r"@\s*(file:|\.{0,2}/)", word)):
             raise EnvironmentFailed(
-                f"{LOCK_FILE} line {number} points at other files: {word[:80]}",
+                f"{source} line {number} points at other files: {word[:80]}",
                 "Pin packages by name and version. A module of your own is imported from the"
                 " notebook's folder, where the job has it too.",
             )
@@ -93,7 +142,7 @@ def ensure(wanted: Plan, cache: Path, say: Callable[[str], None]) -> Environment
     EnvironmentUnreachable
         When packages are missing from uv's cache and no index answers.
     """
-    if wanted.lock is None:
+    if wanted.source is None:
         return Environment(
             environment_id=wanted.environment_id,
             python=sys.executable,
@@ -108,10 +157,10 @@ def ensure(wanted: Plan, cache: Path, say: Callable[[str], None]) -> Environment
     with _only_one(folder.with_suffix(".lock")):
         if (found := _read(folder)) is not None:
             return found
-        say(f"making the environment {wanted.environment_id} from {LOCK_FILE} (once)")
+        say(f"making the environment {wanted.environment_id} from {wanted.source} (once)")
         making = folder.with_name(f"{folder.name}.making")
         try:
-            return _make(wanted, wanted.lock, making, folder, cache)
+            return _make(wanted, wanted.source, making, folder, cache)
         finally:
             shutil.rmtree(making, ignore_errors=True)
 
@@ -124,24 +173,27 @@ def _read(folder: Path) -> Environment | None:
     return found if Path(found.python).exists() else None
 
 
-def _make(wanted: Plan, lock: bytes, making: Path, folder: Path, cache: Path) -> Environment:
+def _make(wanted: Plan, source: str, making: Path, folder: Path, cache: Path) -> Environment:
     shutil.rmtree(making, ignore_errors=True)
     making.parent.mkdir(parents=True, exist_ok=True)
     kit = build_kit(cache / "kits")
     python = making / "bin" / "python"
-    _uv("venv", "--quiet", "--relocatable", "--python", sys.executable, str(making))
-    listed = making / "nbmlops-lock.txt"
-    listed.write_bytes(lock)
-    install = ("pip", "install", "--quiet", "--python", str(python))
-    _uv(*install, "--requirement", str(listed), *wanted.requirements)
-    _uv(*install, "--no-deps", str(kit))
+    _uv(source, "venv", "--quiet", "--relocatable", "--python", sys.executable, str(making))
+    listed = _listed(wanted, making)
+    # One call: the kit's wheel names no dependencies of its own.
+    _uv(
+        source,
+        *("pip", "install", "--quiet", "--python", str(python), "--requirement", str(listed)),
+        *wanted.requirements,
+        str(kit),
+    )
     environment = Environment(
         environment_id=wanted.environment_id,
         python=str(folder / "bin" / "python"),
         python_version=platform.python_version(),
         platform=platform.platform(),
-        source=LOCK_FILE,
-        packages=_packages_of(python),
+        source=source,
+        packages=_packages_below(making),
     )
     layout.write_file(making / _ABOUT, records.dump(environment))
     shutil.rmtree(folder, ignore_errors=True)  # one that has lost its interpreter
@@ -149,18 +201,31 @@ def _make(wanted: Plan, lock: bytes, making: Path, folder: Path, cache: Path) ->
     return environment
 
 
-def _packages_of(python: Path) -> dict[str, str]:
-    program = (
-        "import importlib.metadata as m, json;"
-        "print(json.dumps({d.name: d.version for d in m.distributions()}))"
+def _listed(wanted: Plan, making: Path) -> Path:
+    """Write the requirements that the lock stands for, and return the file."""
+    listed = making / "nbmlops-lock.txt"
+    if wanted.source != UV_LOCK:
+        listed.write_bytes(wanted.files[REQUIREMENTS])
+        return listed
+    project = making / "lock"
+    project.mkdir()
+    for name, data in wanted.files.items():
+        (project / name).write_bytes(data)
+    _uv(
+        UV_LOCK,
+        *("export", "--quiet", "--frozen", "--no-emit-project", "--no-header", "--no-annotate"),
+        *("--project", str(project), "--python", sys.executable, "--output-file", str(listed)),
     )
-    output = subprocess.run(
-        [python, "-I", "-c", program], check=True, capture_output=True, timeout=60
-    ).stdout
-    return dict(sorted(msgspec.json.decode(output, type=dict[str, str]).items()))
+    _refuse_paths(listed.read_text().splitlines(), UV_LOCK)
+    return listed
 
 
-def _uv(*arguments: str) -> None:
+def _packages_below(environment: Path) -> dict[str, str]:
+    places = [str(path) for path in environment.glob("lib/python*/site-packages")]
+    return _named(importlib.metadata.distributions(path=places))
+
+
+def _uv(source: str, *arguments: str) -> None:
     import uv
 
     result = subprocess.run(
@@ -169,16 +234,17 @@ def _uv(*arguments: str) -> None:
     if result.returncode == 0:
         return
     words = " ".join(result.stderr.split())
-    words = re.sub(r"\S*nbmlops-lock\.txt", LOCK_FILE, words)
+    words = re.sub(r"\S*nbmlops-lock\.txt", source, words)
     if re.search(r"error sending request|dns error|Failed to fetch|network", words, re.IGNORECASE):
         raise EnvironmentUnreachable(
-            f"packages of {LOCK_FILE} are not in uv's cache and no index answers: {words[:300]}",
+            f"packages of {source} are not in uv's cache and no index answers: {words[:300]}",
             "Connect once, or put the wheels into uv's cache:"
-            f" `uv pip install -r {LOCK_FILE} --target /tmp/warm`.",
+            f" `uv pip install -r {source} --target /tmp/warm`.",
         )
+    alone = "uv lock" if source == UV_LOCK else f"uv pip compile {source}"
     raise EnvironmentFailed(
-        f"the environment cannot be made from {LOCK_FILE}: {words[:600]}",
-        f"Correct {LOCK_FILE}; see it alone: `uv pip compile {LOCK_FILE}`.",
+        f"the environment cannot be made from {source}: {words[:600]}",
+        f"Correct {source}; see it alone: `{alone}`.",
     )
 
 
@@ -192,11 +258,11 @@ def _only_one(path: Path) -> Generator[None, None, None]:
 
 def installed() -> dict[str, str]:
     """Return the packages of the running interpreter, by name."""
-    found = {
-        distribution.name: distribution.version
-        for distribution in importlib.metadata.distributions()
-        if distribution.name
-    }
+    return _named(importlib.metadata.distributions())
+
+
+def _named(distributions: Iterable[importlib.metadata.Distribution]) -> dict[str, str]:
+    found = {item.name: item.version for item in distributions if item.name}
     return dict(sorted(found.items()))
 
 

@@ -114,6 +114,24 @@ class InvalidNotebook(NbmlopsError):
     code = "invalid-notebook"
 
 
+class DataMissing(NbmlopsError):
+    """Data that ``[data]`` names are not there."""
+
+    code = "data-missing"
+
+
+class RuleBroken(NbmlopsError):
+    """A notebook or the project breaks a rule whose level is ``block``."""
+
+    code = "rule-broken"
+
+
+class Unmendable(NbmlopsError):
+    """A file cannot be mended without a change of more than the rule asks."""
+
+    code = "unmendable"
+
+
 class UnknownPipeline(NbmlopsError):
     """No pipeline has that name."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from nbmlops import calllog, deployments, endpoints, models, runs, snapshot
+from nbmlops import calllog, deployments, endpoints, models, runs, snapshot, sweeps
 from nbmlops.records import (
     DeploymentRecord,
     DeploymentStatus,
@@ -14,6 +14,7 @@ from nbmlops.records import (
     Health,
     ModelVersion,
     RunRecord,
+    SweepRecord,
 )
 from nbmlops.workspace import LAUNCHERS, Workspace
 
@@ -155,7 +156,8 @@ def _explained(workspace: Workspace) -> Iterator[Finding]:
 
 def _owned(workspace: Workspace) -> Iterator[Finding]:
     """Find jobs that are up although no record wants them, and the other way round."""
-    wanted = {run.run_id for run in runs.unfinished(workspace)}
+    wanted = {run.handle.name for run in runs.unfinished(workspace) if run.handle}
+    wanted |= {sweep.handle.name for sweep in sweeps.unfinished(workspace) if sweep.handle}
     for endpoint in endpoints.every(workspace):
         if endpoint.running:
             wanted.add(endpoints.handle(endpoint).name)
@@ -167,11 +169,7 @@ def _owned(workspace: Workspace) -> Iterator[Finding]:
                 message=f"{record.deployment_id} should serve {record.endpoint} and does not",
                 fix=f"nbmlops deploy {record.model}:{record.version}",
             )
-    # What was just stopped may need a moment to end.
-    for kept in workspace.store.page(deployments.KIND, DeploymentRecord, limit=_ALL):
-        stopped_at = kept.record.stopped_at
-        if stopped_at and (workspace.now() - stopped_at).total_seconds() < _ENDING_S:
-            wanted |= {kept.record.deployment_id, f"endpoint-{kept.record.endpoint}"}
+    wanted |= _ending(workspace)
     for name in LAUNCHERS:
         for handle in workspace.launcher(name).jobs():
             if handle.name not in wanted:
@@ -180,3 +178,18 @@ def _owned(workspace: Workspace) -> Iterator[Finding]:
                     message=f"the job {handle.name} is up and belongs to nobody",
                     fix=f"pkill -f '{name}/{handle.name}/'",
                 )
+
+
+def _ending(workspace: Workspace) -> set[str]:
+    """Return the jobs of what was stopped a moment ago, which may need a while to end."""
+    now = workspace.now()
+    names: set[str] = set()
+    for kept in workspace.store.page(deployments.KIND, DeploymentRecord, limit=_ALL):
+        stopped_at = kept.record.stopped_at
+        if stopped_at and (now - stopped_at).total_seconds() < _ENDING_S:
+            names |= {kept.record.deployment_id, f"endpoint-{kept.record.endpoint}"}
+    for kept in workspace.store.page(sweeps.KIND, SweepRecord, limit=_ALL):
+        finished_at = kept.record.finished_at
+        if finished_at and (now - finished_at).total_seconds() < _ENDING_S and kept.record.handle:
+            names.add(kept.record.handle.name)
+    return names

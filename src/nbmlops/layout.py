@@ -32,9 +32,11 @@ JOB_VARIABLE = "NBMLOPS_JOB"
 TRACKING_VARIABLE = "NBMLOPS_TRACKING"
 PIPELINE_VARIABLE = "NBMLOPS_PIPELINE"
 PROJECT_VARIABLE = "NBMLOPS_PROJECT"
+DATA_VARIABLE = "NBMLOPS_DATA"
 
 # Files of a job's inbox and outbox.
 SPEC_FILE = "spec.json"
+JOB_FILE = "job.json"
 SOURCE_FILE = "source.tar"
 ROUTES_FILE = "routes.json"
 RESULT_FILE = "result.json"
@@ -62,9 +64,14 @@ def checked_name(name: str, what: str) -> str:
     return name
 
 
+def is_digest(text: str) -> bool:
+    """Return whether the text is a SHA-256 in hexadecimal."""
+    return _DIGEST.fullmatch(text) is not None
+
+
 def checked_digest(digest: str) -> str:
     """Return a SHA-256 in hexadecimal, or refuse it."""
-    if not _DIGEST.fullmatch(digest):
+    if not is_digest(digest):
         raise InvalidName(f"{digest[:80]!r} is not a SHA-256 digest", "Copy it from `--json`.")
     return digest
 
@@ -157,6 +164,11 @@ class Home:
     def artifacts(self) -> Path:
         """Bytes by digest."""
         return self.root / "artifacts"
+
+    @property
+    def artifact_cache(self) -> Path:
+        """Copies of bytes that are kept elsewhere; may be removed at any time."""
+        return self.root / "cache"
 
     @property
     def calls(self) -> Path:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbmlops import layout
-from nbmlops.errors import NbmlopsError
-from nbmlops.records import MonitorReport, RunRecord
+from nbmlops.errors import Detached, NbmlopsError
+from nbmlops.records import MonitorReport, RunRecord, SweepRecord
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -29,6 +30,10 @@ class WorkFailed(Exception):
 
     def _render_traceback_(self) -> list[str]:
         return str(self).splitlines()
+
+
+class Stopped(WorkFailed):
+    """Stops the notebook where a person has stopped watching; the card says how to go on."""
 
 
 def register(ipython: InteractiveShell) -> None:
@@ -56,6 +61,8 @@ def run(ipython: InteractiveShell, line: str, cell: str | None = None) -> None:
     context = Context(start=Path.cwd(), notebook=current_notebook(ipython))
     try:
         _run(ipython, words, context)
+    except Detached as error:
+        raise Stopped(error.message) from None
     except NbmlopsError as error:
         if error.exit_code == 1:
             raise WorkFailed(str(error)) from None
@@ -79,9 +86,6 @@ def _words(line: str, cell: str | None) -> list[str]:
 
 
 def _run(ipython: InteractiveShell, words: list[str], context: Context) -> None:
-    from IPython.display import display
-
-    from nbmlops import render
     from nbmlops.parser import parse
 
     as_json = "--json" in words
@@ -90,9 +94,14 @@ def _run(ipython: InteractiveShell, words: list[str], context: Context) -> None:
         if parsed.show is not None:
             parsed.show()
         return
-    card = _Card()
-    context.watch, context.say = card.watch, card.say
-    result = parsed.run(context)
+    cards = _Cards(context)
+    if not as_json:
+        context.say, context.watch, context.watch_sweep = cards.say, cards.watch, cards.watch_sweep
+    try:
+        result = parsed.run(context)
+    except Detached:
+        cards.leave()
+        raise
     if parsed.command.streams:
         for text in result:
             print(text)  # noqa: T201
@@ -102,45 +111,74 @@ def _run(ipython: InteractiveShell, words: list[str], context: Context) -> None:
         from nbmlops.records import dump
 
         print(dump(result).decode())  # noqa: T201
-    elif isinstance(result, MonitorReport):
+    else:
+        _show(result, cards)
+    cause = result.cause if isinstance(result, RunRecord | SweepRecord) else None
+    if isinstance(result, RunRecord | SweepRecord) and parsed.command.exit_code(result):
+        name = result.run_id if isinstance(result, RunRecord) else result.sweep_id
+        what = f"{name} {result.status.value}: {cause.message if cause else ''}"
+        raise WorkFailed(f"{what}\n{cause.hint or '' if cause else ''}")
+
+
+def _show(result: Any, cards: _Cards) -> None:
+    from IPython.display import display
+
+    from nbmlops import render
+
+    if isinstance(result, MonitorReport):
         from nbmlops.widgets import drift
 
         display(drift.show(result))
     elif isinstance(result, RunRecord):
-        card.watch(result)
+        cards.end(result)
+    elif isinstance(result, SweepRecord):
+        cards.end_sweep(result)
     else:
         blocks = render.view(result)
         bundle = {"text/plain": render.text(blocks), "text/html": render.html(blocks)}
         display(bundle, raw=True)
-    if isinstance(result, RunRecord) and parsed.command.exit_code(result):
-        cause = result.cause
-        what = f"{result.run_id} {result.status.value}: {cause.message if cause else ''}"
-        raise WorkFailed(f"{what}\n{cause.hint or '' if cause else ''}")
 
 
-class _Card:
-    """The place in the cell's output where a run's card stands and is renewed."""
+class _Cards:
+    """The card of this cell: of the run or the sweep that its command follows."""
 
-    def __init__(self) -> None:
-        self._handle: Any = None
+    def __init__(self, context: Context) -> None:
+        from nbmlops.widgets.cards import Place, RunCard, SweepCard
 
-    def _show(self, bundle: dict[str, str]) -> None:
-        from IPython.display import display
-
-        if self._handle is None:
-            self._handle = display(bundle, raw=True, display_id=True)
-        else:
-            self._handle.update(bundle, raw=True)
-
-    def say(self, line: str) -> None:
-        """Show a line of progress."""
-        self._show({"text/plain": line})
+        self._context = context
+        self._place = Place()
+        self._run = RunCard(self._place, self._tail)
+        self._sweep = SweepCard(self._place)
+        self._ended = ""
+        self.say, self.watch_sweep = self._place.say, self._sweep.watch
 
     def watch(self, run: RunRecord) -> None:
         """Show how far a run is."""
-        from nbmlops import render
+        self._run.watch(run)
+        if run.status.is_final:
+            self._ended = run.run_id
 
-        self._show(render.card(run))
+    def end(self, run: RunRecord) -> None:
+        """Show a run that a command has answered; one that was watched to its end stands there."""
+        if self._ended != run.run_id:
+            self._run.show(run)
+
+    def end_sweep(self, record: SweepRecord) -> None:
+        """Show a sweep that a command has answered."""
+        self._sweep.show(record)
+
+    def leave(self) -> None:
+        """Show that nobody watches any more."""
+        self._run.leave()
+        self._sweep.leave()
+
+    def _tail(self, run_id: str, lines: int) -> list[str]:
+        from nbmlops import runs
+
+        try:
+            return list(deque(runs.logs(self._context.workspace(), run_id), lines))
+        except (NbmlopsError, OSError):
+            return []  # a card without log lines is still a card
 
 
 def current_notebook(ipython: InteractiveShell) -> Path | None:
@@ -166,10 +204,13 @@ def _matcher() -> Any:
         line = context.line_with_cursor[: context.cursor_position].lstrip()
         for start in ("%mlops ", "%%mlops "):
             if line.startswith(start):
-                found = _candidates(line.removeprefix(start))
+                typed = line.removeprefix(start)
+                found = _candidates(typed)
                 return {
                     "completions": [SimpleCompletion(text) for text in found],
                     "suppress": True,
+                    # A name may have characters at which IPython would begin a new word.
+                    "matched_fragment": typed.rpartition(" ")[2],
                 }
         return {"completions": [], "suppress": False}
 
@@ -177,9 +218,15 @@ def _matcher() -> Any:
 
 
 def _candidates(typed: str) -> list[str]:
-    from nbmlops.parser import command_names, options_of
+    from IPython.core.getipython import get_ipython
 
-    words = typed.split(" ")
-    if len(words) == 1:
-        return [name for name in command_names() if name.startswith(words[0])]
-    return [option for option in options_of(words[0]) if option.startswith(words[-1])]
+    from nbmlops import completion
+    from nbmlops.commands import Context
+
+    shell = get_ipython()
+    notebook = current_notebook(shell) if shell is not None else None
+    context = Context(start=Path.cwd(), notebook=notebook)
+    try:
+        return completion.candidates(typed, context)
+    finally:
+        context.close()

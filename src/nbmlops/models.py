@@ -7,8 +7,7 @@ from typing import Any
 
 import msgspec
 
-from nbmlops import artifacts as artifacts_module
-from nbmlops import ledger, records
+from nbmlops import digests, ledger, records
 from nbmlops.errors import ArtifactMissing, Conflict, UnknownModel, nearest
 from nbmlops.records import (
     ArtifactRecord,
@@ -62,7 +61,7 @@ def _append(
         "environment": records.load(environment, Environment).environment_id,
         "files": {role: files[role].digest for role in ("model", "schema")},
     }
-    digest = artifacts_module.digest_of(msgspec.json.encode(identity, order="sorted"))
+    digest = digests.of_bytes(msgspec.json.encode(identity, order="sorted"))
 
     def make(earlier: list[LedgerEntry]) -> dict[str, Any] | LedgerEntry:
         own = [

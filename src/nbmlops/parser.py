@@ -64,6 +64,9 @@ def parse(words: Sequence[str]) -> Parsed:
 
 def _app() -> tuple[App, dict[Any, Command]]:
     app = App(name="nbmlops", help=_HELP, version=__version__, help_format="plaintext")
+    app.register_install_completion_command(
+        help="Install the completion of words for your shell (bash, zsh, fish)."
+    )
     rows: dict[Any, Command] = {}
     for row in TABLE:
         function = _typed(row)

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from nbmlops import layout, notebook, snapshot
+from nbmlops import environment, layout, notebook, project, snapshot
 from nbmlops.errors import (
     InvalidNotebook,
     InvalidParameter,
@@ -82,14 +82,10 @@ def _of_notebook(workspace: Workspace, name: str, start: Path) -> Pipeline:
     if len(holding) == 1:
         pipeline, step = holding[0]
         settings = workspace.settings.pipelines[pipeline]
-        return Pipeline(name=pipeline, settings=settings, step=_step_name(step))
+        return Pipeline(name=pipeline, settings=settings, step=step.step)
     own = re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-")[:40].strip("-") or "notebook"
     step = StepSettings(notebook=relative, name=own)
     return Pipeline(name=own, settings=PipelineSettings(steps=(step,)), step=own)
-
-
-def _step_name(step: StepSettings) -> str:
-    return step.name or Path(step.notebook).stem
 
 
 def assignments(given: Iterable[str]) -> dict[str, str]:
@@ -124,6 +120,27 @@ def declared_parameters(workspace: Workspace, pipeline: Pipeline) -> dict[str, P
     return found
 
 
+def parameters(workspace: Workspace, commit: str, pipeline: Pipeline) -> dict[str, Parameter]:
+    """Return what the pipeline's notebooks declare, as they are in the commit."""
+    read = _notebooks(workspace, commit, pipeline.settings.steps)
+    found: dict[str, Parameter] = {}
+    for _, source in read.values():
+        for parameter in notebook.parameters(source):
+            found.setdefault(parameter.name, parameter)
+    return found
+
+
+def parameters_by_step(
+    workspace: Workspace, commit: str, pipeline: Pipeline
+) -> dict[str, set[str]]:
+    """Return the names of the parameters that each step declares."""
+    read = _notebooks(workspace, commit, pipeline.settings.steps)
+    return {
+        step: {parameter.name for parameter in notebook.parameters(source)}
+        for step, (_, source) in read.items()
+    }
+
+
 def steps(
     workspace: Workspace, commit: str, pipeline: Pipeline, given: dict[str, Any]
 ) -> tuple[tuple[StepSpec, ...], dict[str, Any]]:
@@ -141,8 +158,11 @@ def steps(
     InvalidNotebook
         When a notebook is missing or cannot be run.
     """
-    notebooks = [_read(workspace, commit, step) for step in pipeline.settings.steps]
-    declared = {_step_name(s): notebook.parameters(n) for s, (_, n) in _zip(pipeline, notebooks)}
+    ordered = project.in_order(
+        pipeline.name, pipeline.settings, workspace.root / layout.SETTINGS_FILE
+    )
+    notebooks = _notebooks(workspace, commit, [settings for settings, _ in ordered])
+    declared = {name: notebook.parameters(read) for name, (_, read) in notebooks.items()}
     known = {parameter.name for parameters in declared.values() for parameter in parameters}
     for name in given:
         if name not in known:
@@ -153,8 +173,9 @@ def steps(
             )
     specs: list[StepSpec] = []
     effective: dict[str, Any] = {}
-    for settings, (blob, source) in _zip(pipeline, notebooks):
-        step = _step_name(settings)
+    for settings, after in ordered:
+        step = settings.step
+        blob, source = notebooks[step]
         injected = _injected(settings, declared[step], given)
         for parameter in declared[step]:
             effective[parameter.name] = injected.get(parameter.name, parameter.default)
@@ -166,15 +187,10 @@ def steps(
                 cells_total=len(source.code_cells),
                 parameters=injected,
                 outputs=settings.outputs,
+                after=after,
             )
         )
     return tuple(specs), effective
-
-
-def _zip(
-    pipeline: Pipeline, notebooks: list[tuple[str, Notebook]]
-) -> list[tuple[StepSettings, tuple[str, Notebook]]]:
-    return list(zip(pipeline.settings.steps, notebooks, strict=True))
 
 
 def _injected(
@@ -192,19 +208,36 @@ def _injected(
     return {name: notebook.coerced(own[name], value) for name, value in wanted.items()}
 
 
-def _read(workspace: Workspace, commit: str, step: StepSettings) -> tuple[str, Notebook]:
-    path = (Path(workspace.project_dir) / step.notebook).as_posix()
-    found = snapshot.read(workspace.repo, commit, path)
-    if found is None:
-        raise InvalidNotebook(
-            f"{step.notebook} is not in the snapshot",
-            "Check the name in nbmlops.toml, and that .gitignore does not name the file.",
-        )
-    blob, data = found
-    parsed = notebook.parse(data, step.notebook)
-    if parsed.language != "python":
-        raise InvalidNotebook(
-            f"{step.notebook} is written in {parsed.language}; steps run in Python for now",
-            "Choose a Python kernel for it.",
-        )
-    return blob, parsed
+def _notebooks(
+    workspace: Workspace, commit: str, steps: Iterable[StepSettings]
+) -> dict[str, tuple[str, Notebook]]:
+    """Return the notebook of each step with its blob id, as it is in the commit."""
+    paths = {step.step: (Path(workspace.project_dir) / step.notebook).as_posix() for step in steps}
+    found = snapshot.read_all(workspace.repo, commit, paths.values())
+    notebooks: dict[str, tuple[str, Notebook]] = {}
+    for step in steps:
+        if paths[step.step] not in found:
+            raise InvalidNotebook(
+                f"{step.notebook} is not in the snapshot",
+                "Check the name in nbmlops.toml, and that .gitignore does not name the file.",
+            )
+        blob, data = found[paths[step.step]]
+        parsed = notebook.parse(data, step.notebook)
+        if parsed.language != "python":
+            raise InvalidNotebook(
+                f"{step.notebook} is written in {parsed.language}; steps run in Python for now",
+                "Choose a Python kernel for it.",
+            )
+        notebooks[step.step] = blob, parsed
+    return notebooks
+
+
+def environment_plan(workspace: Workspace, commit: str) -> environment.Plan:
+    """Return what the project's environment is made of, as the commit says."""
+    places = {
+        name: (Path(workspace.project_dir) / name).as_posix() for name in environment.LOCK_FILES
+    }
+    found = snapshot.read_all(workspace.repo, commit, places.values())
+    return environment.plan(
+        {name: found[place][1] for name, place in places.items() if place in found}
+    )

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from nbmlops import environment, layout, project, repository, snapshot
+from nbmlops import environment, layout, project, repository, rules, snapshot
 from nbmlops.errors import InvalidName, ProjectExists, WrongUse
 
 _EXAMPLE_PACKAGES = ("scikit-learn", "pandas", "skops", "ipykernel")
@@ -67,7 +67,7 @@ def _name(folder: Path) -> str:
 
 
 def _files(name: str, *, example: bool) -> dict[str, bytes]:
-    settings = f'[project]\nname = "{name}"\n'
+    settings = f'[project]\nname = "{name}"\n\n{rules.settings_text()}'
     if not example:
         return {layout.SETTINGS_FILE: settings.encode(), ".gitignore": _IGNORED}
     source = resources.files("nbmlops") / "example"

@@ -15,18 +15,23 @@ from nbmlops import records
 from nbmlops.commands import InitAnswer, ProjectAnswer
 from nbmlops.records import (
     CallAnswer,
+    CellChange,
+    CheckFinding,
+    CheckReport,
+    Comparison,
     DeploymentRecord,
+    Difference,
     Health,
     Listing,
     ModelVersion,
     MonitorReport,
     Prediction,
     RunRecord,
-    Status,
-    StepRecord,
+    SweepRecord,
     Trace,
     TracedSnapshot,
 )
+from nbmlops.widgets import progress
 
 _MARKS = {
     "succeeded": "✓",
@@ -51,6 +56,9 @@ _INVARIANTS = {
     "I7": "every run that ended badly says why",
     "I8": "everything that runs has an owner, and the other way round",
 }
+
+
+_TRIALS_SHOWN = 40
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,14 @@ class Code:
     text: str
 
 
-Block = Title | Line | Fields | Table | Code
+@dataclass(frozen=True)
+class Diff:
+    """A unified diff; what was added and removed is coloured besides its sign."""
+
+    text: str
+
+
+Block = Title | Line | Fields | Table | Code | Diff
 
 
 def view(result: Any) -> tuple[Block, ...]:
@@ -311,6 +326,147 @@ def _report(report: MonitorReport) -> Iterable[Block]:
     yield Code(drift_report.text(report))
 
 
+def _sweep(record: SweepRecord) -> Iterable[Block]:
+    from nbmlops.widgets import sweep_report
+    from nbmlops.widgets.sweep_document import sweep_document
+
+    told = sweep_document(record, now=records.utc_now(), prompt="nbmlops")
+    yield Title(f"{told['mark']} {told['state']}  {told['sweep_id']}")
+    pairs = [("about", ", ".join(told["facts"])), ("trials", told["counts"]["told"])]
+    if told["took"]:
+        pairs.append(("took", told["took"]))
+    if best := told["best"]:
+        pairs.append(("best", f"{told['metric']}={best['value']} by trial {best['number']}"))
+    yield Fields(tuple(pairs))
+    if told["trials"]:
+        yield Table(
+            tuple(sweep_report.heads(told)),
+            tuple(tuple(sweep_report.cells(trial)) for trial in told["trials"][:_TRIALS_SHOWN]),
+        )
+    hidden = len(record.trials) - _TRIALS_SHOWN
+    if hidden > 0:
+        yield Line(f"… and {hidden:,} more trials; all of them: --json")
+    if cause := told["cause"]:
+        yield Line(f"{cause['code']}: {cause['message']}")
+        if cause["hint"]:
+            yield Line(cause["hint"])
+    if best:
+        yield Line(f"Run the best again: {best['command']}")
+    for command in told["commands"]:
+        yield Line(f"{command['what']}: {command['type']}")
+
+
+def _comparison(found: Comparison) -> Iterable[Block]:
+    names = tuple(run.run_id for run in found.runs)
+    yield Title(f"{len(names)} runs compared; ≠ marks what differs")
+    yield Table(
+        ("", "", *names),
+        tuple(
+            ("≠" if len(set(values)) > 1 else "", what, *values)
+            for what, values in _run_facts(found.runs)
+        ),
+    )
+    for what, differences in (
+        ("parameter", found.parameters),
+        ("metric", found.metrics),
+        ("data", found.data),
+    ):
+        if differences:
+            yield Table(("", what, *names), tuple(map(_difference, differences)))
+    yield from _packages_compared(found.packages, names)
+    yield from _notebooks_compared(found)
+
+
+def _run_facts(runs: Sequence[RunRecord]) -> list[tuple[str, tuple[str, ...]]]:
+    return [
+        ("pipeline", tuple(run.pipeline for run in runs)),
+        ("status", tuple(_marked(run.status.value) for run in runs)),
+        ("commit", tuple(_commit(run.commit, run.dirty) for run in runs)),
+        ("environment", tuple(run.environment_id for run in runs)),
+        ("started", tuple(_time(run.started_at or run.created_at) for run in runs)),
+        ("took", tuple(_length(run.started_at, run.finished_at) for run in runs)),
+        ("model", tuple(", ".join(run.model_versions) for run in runs)),
+    ]
+
+
+def _difference(found: Difference) -> tuple[str, ...]:
+    values = (_compared(value) for value in found.values)
+    return ("≠" if found.differs else "", found.name, *values)
+
+
+def _compared(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = progress.written(value)
+    # Only the beginning of a digest is read.
+    return text[:12] if re.fullmatch("[0-9a-f]{64}", text) else text
+
+
+def _packages_compared(packages: Sequence[Difference], names: tuple[str, ...]) -> Iterable[Block]:
+    apart = tuple(item for item in packages if item.differs)
+    same = len(packages) - len(apart)
+    if apart:
+        yield Table(("", "package", *names), tuple(map(_difference, apart)))
+        if same:
+            yield Line(f"{same} more packages are the same.")
+    elif packages:
+        yield Line(f"All {len(packages)} packages are the same.")
+
+
+def _notebooks_compared(found: Comparison) -> Iterable[Block]:
+    changed = [item for item in found.notebooks if item.changes]
+    if not changed:
+        yield Line("No cell of a notebook differs.")
+    for item in changed:
+        yield Title(f"{item.notebook}: from {found.runs[0].run_id} to {item.run_id}")
+        for change in item.changes:
+            yield Line(_cell_changed(change))
+            yield Diff(change.diff)
+
+
+def _cell_changed(change: CellChange) -> str:
+    return f"cell {change.cell} {change.kind}"
+
+
+def _check(report: CheckReport) -> Iterable[Block]:
+    if report.fixed:
+        yield Title(f"Mended: {_counted(len(report.fixed), 'finding')}")
+        yield Table(
+            ("file", "rule", "where", "what it was"),
+            tuple((f.path, f.code, _where(f), f.message) for f in report.fixed),
+        )
+    for path in dict.fromkeys(finding.path for finding in report.findings):
+        yield Title("the project" if path == "." else path)
+        yield Table(
+            ("level", "rule", "where", "what", "what mends it"),
+            tuple(
+                (f.level, f.code, _where(f), f.message, f.fix)
+                for f in report.findings
+                if f.path == path
+            ),
+        )
+    seen = f"{_counted(report.notebooks, 'notebook')} and {_counted(report.files, 'file')}"
+    if not report.findings:
+        yield Line(f"All clear: {seen} looked at.")
+        return
+    levels = [finding.level for finding in report.findings]
+    told = ", ".join(f"{levels.count(x)} {x}" for x in ("block", "warn", "advise") if x in levels)
+    yield Line(f"{_counted(len(levels), 'finding')} ({told}) in {seen}.")
+    if any(finding.fixable for finding in report.findings):
+        yield Line("Mend what is safe to mend: nbmlops check --fix")
+
+
+def _where(finding: CheckFinding) -> str:
+    places = (("cell", finding.cell), ("line", finding.line))
+    return ", ".join(f"{word} {number}" for word, number in places if number is not None)
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
 def _health(health: Health) -> Iterable[Block]:
     yield Table(
         ("", "", ""),
@@ -344,10 +500,13 @@ def _project(answer: ProjectAnswer) -> Iterable[Block]:
 
 _VIEWS: tuple[tuple[type, Any], ...] = (
     (RunRecord, _run),
+    (SweepRecord, _sweep),
+    (Comparison, _comparison),
     (DeploymentRecord, _deployment),
     (CallAnswer, _answer),
     (Trace, _trace),
     (MonitorReport, _report),
+    (CheckReport, _check),
     (Health, _health),
     (InitAnswer, _init),
     (ProjectAnswer, _project),
@@ -387,38 +546,9 @@ def _length(begin: datetime | None, end: datetime | None) -> str:
     return f"{max(0.0, (end - begin).total_seconds()):.1f} s"
 
 
-def progress(run: RunRecord) -> str:
-    """Return one line about how far a run is."""
-    done = sum(step.cells_done for step in run.steps)
-    total = sum(step.cells_total for step in run.steps)
-    step = next((s for s in run.steps if s.status is Status.RUNNING), None)
-    where = f", step {step.name} ({step.cells_done}/{step.cells_total})" if step else ""
-    return f"{_marked(run.status.value)} {run.run_id}: cell {done} of {total}{where}"
-
-
-def card(run: RunRecord) -> dict[str, str]:
-    """Return the card of a run in a cell, as a display bundle; bars first, the rest at the end."""
-    bars = "".join(_bar(step) for step in run.steps)
-    table = f'<table aria-label="progress of {markup.escape(run.run_id)}">{bars}</table>'
-    if run.status.is_final:
-        blocks = view(run)
-        return {"text/plain": text(blocks), "text/html": table + html(blocks)}
-    told = [Line(f"{run.run_id} at commit {run.commit[:8]}")]
-    if run.metrics:
-        told.append(Line(_metrics(run.metrics)))
-    return {"text/plain": progress(run), "text/html": table + html(told)}
-
-
-def _bar(step: StepRecord) -> str:
-    cell = '<td style="text-align:left">'
-    bar = f'<progress value="{step.cells_done}" max="{max(1, step.cells_total)}"></progress>'
-    told = (
-        markup.escape(step.name),
-        bar,
-        f"{step.cells_done} of {step.cells_total} cells",
-        markup.escape(step.status.value),
-    )
-    return f"<tr>{''.join(f'{cell}{item}</td>' for item in told)}</tr>"
+def sweep_progress(record: SweepRecord) -> str:
+    """Return one line about how far a sweep is."""
+    return progress.sweep_line(record)
 
 
 # --- showing ------------------------------------------------------------------------------------
@@ -455,6 +585,9 @@ def text(blocks: Iterable[Block], width: int = 100, *, colour: bool = False) -> 
             console.print(Text(_clean(block.text), style="bold"), soft_wrap=True)
         elif isinstance(block, Line | Code):
             console.print(Text(_clean(block.text)), soft_wrap=True)
+        elif isinstance(block, Diff):
+            for line in _clean(block.text).splitlines():
+                console.print(Text(line, style=_diff_style(line)), soft_wrap=True)
         elif isinstance(block, Fields):
             length = max((len(name) for name, _ in block.pairs), default=0)
             for name, value in block.pairs:
@@ -485,6 +618,9 @@ def _html(block: Block) -> str:
         return f"<p>{escape(block.text)}</p>"
     if isinstance(block, Code):
         return f'<pre style="font-family:monospace">{escape(block.text)}</pre>'
+    if isinstance(block, Diff):
+        lines = "\n".join(map(_diff_line, block.text.splitlines()))
+        return f'<pre style="font-family:monospace">{lines}</pre>'
     if isinstance(block, Fields):
         block = Table((), block.pairs)
     head = "".join(f'<th style="text-align:left">{escape(h)}</th>' for h in block.headers)
@@ -497,3 +633,19 @@ def _html(block: Block) -> str:
     if block.folded is None:
         return table
     return f"<details><summary>{escape(block.folded)}</summary>{table}</details>"
+
+
+def _diff_style(line: str) -> str:
+    if line.startswith("@@"):
+        return "cyan"
+    return {"+": "green", "-": "red"}.get(line[:1], "")
+
+
+def _diff_line(line: str) -> str:
+    text = markup.escape(line)
+    # What was inserted and deleted stays told where a host strips the styles.
+    if line.startswith("+"):
+        return f'<ins style="text-decoration:none;background:rgba(46,160,67,0.25)">{text}</ins>'
+    if line.startswith("-"):
+        return f'<del style="text-decoration:none;background:rgba(248,81,73,0.25)">{text}</del>'
+    return text

@@ -12,7 +12,7 @@ import os
 import shutil
 import stat
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -21,21 +21,25 @@ from nbmlops.errors import GitFailed, InvalidNotebook, SnapshotRefused
 from nbmlops.records import Snapshot
 from nbmlops.repository import Repository
 
-_UNTRACKED_LIMIT_BYTES = 10 * 1024 * 1024
 
-
-def take(repo: Repository, scratch: Path, now: datetime) -> Snapshot:
+def take(
+    repo: Repository,
+    scratch: Path,
+    now: datetime,
+    *,
+    untracked_limit_mib: int = 10,
+) -> Snapshot:
     """Capture the work tree as a commit that no ref holds yet (see :func:`hold`).
 
     Raises
     ------
     SnapshotRefused
-        When a merge is in progress, or an untracked file is larger than 10 MiB, unreadable, or
+        When a merge is in progress, or an untracked file is larger than the limit, unreadable, or
         neither a file nor a link; the message names the files.
     """
     scratch.mkdir(parents=True, exist_ok=True)
     _refuse_unmerged(repo)
-    _refuse_untracked(repo)
+    _refuse_untracked(repo, untracked_limit_mib)
     index = scratch / f"index-{os.getpid()}-{layout.new_id('s')}"
     try:
         own = repo.git_dir / "index"
@@ -143,7 +147,7 @@ def _refuse_unmerged(repo: Repository) -> None:
         )
 
 
-def _refuse_untracked(repo: Repository) -> None:
+def _refuse_untracked(repo: Repository, limit_mib: int) -> None:
     listed = repo.run("ls-files", "--others", "--exclude-standard", "-z", "--", ":/")
     large: list[str] = []
     odd: list[str] = []
@@ -157,12 +161,14 @@ def _refuse_untracked(repo: Repository) -> None:
             continue  # a repository inside: git records its commit; a link: its target's name
         if not stat.S_ISREG(found.st_mode) or not os.access(path, os.R_OK):
             odd.append(name)
-        elif found.st_size > _UNTRACKED_LIMIT_BYTES:
+        elif found.st_size > limit_mib * 2**20:
             large.append(name)
     if large:
         raise SnapshotRefused(
-            f"untracked files above 10 MiB would become part of the commit: {', '.join(large[:5])}",
-            f"Add them to .gitignore: `echo '/{large[0]}' >> .gitignore`, or commit them yourself.",
+            f"untracked files above {limit_mib} MiB would become part of the commit:"
+            f" {', '.join(large[:5])}",
+            f"Is it data? Add it to .gitignore (`echo '/{large[0]}' >> .gitignore`) and name it under"
+            " [data] in nbmlops.toml. Or commit it yourself, or raise `untracked_limit_mib` there.",
             files=large,
         )
     if odd:
@@ -201,6 +207,37 @@ def read(repo: Repository, commit: str, path: str) -> tuple[str, bytes] | None:
     """Return the blob id and the bytes of a file in a commit, or ``None`` where it is not."""
     blob = repo.resolve(f"{commit}:{path}")
     return None if blob is None else (blob, repo.run("cat-file", "blob", blob))
+
+
+def read_all(repo: Repository, commit: str, paths: Iterable[str]) -> dict[str, tuple[str, bytes]]:
+    """Return the blob id and the bytes of those of the files that are in the commit.
+
+    One call of git for all. A path with a newline is asked for by itself.
+    """
+    asked = list(dict.fromkeys(paths))
+    plain = [path for path in asked if "\n" not in path]
+    found = {path: one for path in asked if path not in plain and (one := read(repo, commit, path))}
+    stdin = b"".join(os.fsencode(f"{commit}:{path}\n") for path in plain)
+    stream = io.BytesIO(repo.run("cat-file", "--batch", stdin=stdin) if plain else b"")
+    for path in plain:
+        header = stream.readline().rstrip(b"\n").split(b" ")
+        if len(header) != 3 or header[1] not in (b"blob", b"tree") or not header[2].isdigit():
+            continue  # `... missing`
+        data = stream.read(int(header[2]))
+        stream.read(1)
+        if header[1] == b"blob":
+            found[path] = header[0].decode(), data
+    return found
+
+
+def listing(repo: Repository, commit: str) -> dict[str, str]:
+    """Return the files of a commit, each with its mode and blob id as one text."""
+    found: dict[str, str] = {}
+    for entry in repo.run("ls-tree", "-r", "-z", "--full-tree", commit).split(b"\0"):
+        if entry:
+            meta, raw = entry.split(b"\t", 1)
+            found[os.fsdecode(raw)] = meta.decode()
+    return found
 
 
 def exists(repo: Repository, commit: str) -> bool:
@@ -249,12 +286,10 @@ def export(repo: Repository, commit: str, target: Path) -> None:
 
 def _files(repo: Repository, commit: str) -> Iterator[tuple[str, str, bytes]]:
     entries: list[tuple[str, str, str]] = []
-    for entry in repo.run("ls-tree", "-r", "-z", "--full-tree", commit).split(b"\0"):
-        if entry:
-            meta, raw = entry.split(b"\t", 1)
-            mode, kind, blob_id = meta.decode().split(" ")
-            if kind == "blob":
-                entries.append((os.fsdecode(raw), mode, blob_id))
+    for name, meta in listing(repo, commit).items():
+        mode, kind, blob_id = meta.split(" ")
+        if kind == "blob":
+            entries.append((name, mode, blob_id))
     wanted = "".join(f"{blob_id}\n" for _, _, blob_id in entries).encode()
     stream = io.BytesIO(repo.run("cat-file", "--batch", stdin=wanted))
     for name, mode, blob_id in entries:

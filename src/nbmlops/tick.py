@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
-from nbmlops import deployments, runs
+from nbmlops import deployments, runs, sweeps
 from nbmlops.workspace import Workspace
 
 _LEASE = "tick"
@@ -13,7 +13,7 @@ _LEASE_S = 30.0
 
 
 def tick(workspace: Workspace) -> bool:
-    """Collect runs that have ended and settle deployments; return whether it was our turn.
+    """Collect runs, go on with sweeps, settle deployments; return whether it was our turn.
 
     A lease in the store lets one tick at a time; whoever does not get it loses nothing, since
     somebody else does the same work.
@@ -23,6 +23,7 @@ def tick(workspace: Workspace) -> bool:
         return False
     try:
         runs.unfinished(workspace)
+        sweeps.unfinished(workspace)
         deployments.settle(workspace)
     finally:
         workspace.store.release(_LEASE, holder)

@@ -16,7 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nbmlops import layout, records
+import msgspec
+
+from nbmlops import digests, layout, records
 from nbmlops.errors import InvalidParameter, WrongUse
 from nbmlops.records import Event, ModelSchema, utc_now
 
@@ -82,31 +84,41 @@ def log_figure(figure: Any, name: str = "figure") -> None:
 
 
 def data(path: str | Path) -> Path:
-    """Return the path, and record the SHA-256 of the file, or of all files below the folder.
+    """Return the path of data, and record the SHA-256 of the file, or of all files of the folder.
+
+    A name of ``[data]`` in ``nbmlops.toml`` gives the path that is declared there, wherever the
+    notebook stands.
 
     Raises
     ------
     WrongUse
-        When it is not there.
+        When nothing is there.
     """
-    source = Path(path)
+    source = _declared(str(path)) or Path(path)
     if not source.exists():
         raise WrongUse(
             f"there is no data at {source}",
-            "A job sees what git sees: files that .gitignore names are not in it."
-            " Write the file in an earlier step, or commit it.",
+            "A job sees what git sees: name a file that .gitignore names under [data] in"
+            " nbmlops.toml; one that an earlier step writes belongs under that step's `outputs`.",
         )
-    digest = hashlib.sha256()
-    files = sorted(source.rglob("*")) if source.is_dir() else [source]
-    for file in files:
-        if file.is_file():
-            if source.is_dir():
-                digest.update(file.relative_to(source).as_posix().encode() + b"\0")
-            with file.open("rb") as stream:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
-    _emit("data", {"name": _name_of(source), "digest": digest.hexdigest()})
+    _emit("data", {"name": _name_of(source), "digest": digests.of_path(source)})
     return source
+
+
+def _declared(name: str) -> Path | None:
+    """Return the path that ``[data]`` gives a name: in a job as told, else as the file says."""
+    project = os.environ.get(layout.PROJECT_VARIABLE)
+    told = os.environ.get(layout.DATA_VARIABLE)
+    if project and told:
+        declared = msgspec.json.decode(told, type=dict[str, str])
+        return Path(project) / declared[name] if name in declared else None
+    root = layout.project_root(Path.cwd())
+    if root is None:
+        return None
+    from nbmlops import project as settings
+
+    found = settings.read(root).data_settings()
+    return root / found[name].path if name in found else None
 
 
 def _name_of(source: Path) -> str:

@@ -49,7 +49,11 @@ class Workspace:
         self.environ = environ
         self.now = now
         self.say = say
-        self.artifacts = Artifacts(home.artifacts)
+        self.artifacts = Artifacts(
+            environ.get("NBMLOPS_ARTIFACTS_URL") or settings.artifacts.url or home.artifacts,
+            options=settings.artifacts.options,
+            cache=home.artifact_cache,
+        )
         self._store: Store | None = None
         self._launchers: dict[str, Launcher] = {}
 
@@ -59,7 +63,11 @@ class Workspace:
         if self._store is None:
             from nbmlops.store import Store
 
-            self._store = Store(self.home.store)
+            url = self.environ.get("NBMLOPS_STORE_URL") or self.settings.store.url
+            # The file is the repository's own; a database that is named may be shared.
+            self._store = (
+                Store(url, project=self.settings.project.name) if url else Store(self.home.store)
+            )
         return self._store
 
     @property

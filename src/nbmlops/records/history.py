@@ -96,10 +96,17 @@ class CheckFinding(Record, frozen=True, kw_only=True):
 
 
 class CheckReport(Record, frozen=True, kw_only=True):
-    """The document of ``check``; ``fixed`` is what ``--fix`` has mended."""
+    """The document of ``check``; ``fixed`` is what ``--fix`` has mended.
+
+    ``level`` is from where on a finding counts as a failure; ``notebooks`` and ``files`` are how
+    many were looked at.
+    """
 
     findings: tuple[CheckFinding, ...]
     fixed: tuple[CheckFinding, ...] = ()
+    level: Level = "warn"
+    notebooks: int = 0
+    files: int = 0
 
 
 class Listing(Record, frozen=True, kw_only=True):

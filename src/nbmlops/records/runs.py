@@ -50,17 +50,22 @@ class Environment(Record, frozen=True, kw_only=True):
 
 
 class InboxFile(Record, frozen=True, kw_only=True):
-    """Bytes in the inbox, under their digest, with the place in the project that they belong at."""
+    """Bytes in the inbox, under their digest, and the path in the project that they belong at.
+
+    ``step`` is the step whose output they are, ``None`` for data.
+    """
 
     path: str
     digest: str
+    step: str | None = None
 
 
 class StepSpec(Record, frozen=True, kw_only=True):
     """One notebook of a run, as the runner is told it.
 
     ``after`` names the steps that must have succeeded before. ``key`` covers everything that the
-    step's result follows from. A ``cached`` step is not run: its outputs come with the inbox.
+    step's result follows from. A step with ``cached_from``, the run that it is taken over from, is
+    not run: its outputs come with the inbox.
     """
 
     name: str
@@ -71,7 +76,7 @@ class StepSpec(Record, frozen=True, kw_only=True):
     outputs: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     key: str = ""
-    cached: bool = False
+    cached_from: str | None = None
 
 
 class RunSpec(Record, frozen=True, kw_only=True):
@@ -136,6 +141,10 @@ def planned(step: StepSpec) -> StepRecord:
         cells_total=step.cells_total,
         parameters=step.parameters,
         after=step.after,
+        cached=step.cached_from is not None,
+        cached_from=step.cached_from,
+        status=Status.PENDING if step.cached_from is None else Status.SUCCEEDED,
+        cells_done=0 if step.cached_from is None else step.cells_total,
     )
 
 

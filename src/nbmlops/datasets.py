@@ -1,0 +1,167 @@
+"""Data that git does not hold: digested, kept as artifacts, placed at the same path in every job.
+
+``[data]`` of ``nbmlops.toml`` names files and folders of the project, or fsspec URLs with the path
+at which a job finds them. What a run read can be read again, whatever has become of the original.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nbmlops import digests, layout
+from nbmlops.errors import DataMissing, StorageFailed
+from nbmlops.project import DataSettings
+from nbmlops.records import DataRecord, InboxFile
+from nbmlops.workspace import Workspace
+
+_KNOWN = "data.json"
+# A file that was changed a moment ago may change again within the clock's grain.
+_SETTLED_S = 2.0
+
+
+class Gathered(msgspec.Struct, frozen=True, kw_only=True):
+    """The project's data as they are now: what is recorded, and what a job is given."""
+
+    data: tuple[DataRecord, ...] = ()
+    files: tuple[InboxFile, ...] = ()
+
+
+def gather(workspace: Workspace) -> Gathered:
+    """Digest all of ``[data]`` and keep it; a file that has not changed is not read again.
+
+    Raises
+    ------
+    DataMissing
+        When there is nothing at a path or a URL.
+    StorageFailed
+        When a URL cannot be read.
+    """
+    declared = workspace.settings.data_settings()
+    if not declared:
+        return Gathered()
+    known = _Known(workspace.home.root / _KNOWN)
+    data: list[DataRecord] = []
+    files: list[InboxFile] = []
+    for name, settings in declared.items():
+        if settings.url is None:
+            found = list(_local(workspace, name, settings, known))
+        else:
+            found = list(_remote(workspace, name, settings.path, settings.url, known))
+        files += [InboxFile(path=path, digest=digest) for path, digest in found]
+        if len(found) == 1 and found[0][0] == settings.path:
+            digest = found[0][1]
+        else:
+            within = len(settings.path) + 1
+            digest = digests.of_tree((path[within:], content) for path, content in found)
+        data.append(DataRecord(name=settings.path, digest=digest))
+    known.write()
+    return Gathered(data=tuple(data), files=tuple(files))
+
+
+def _local(
+    workspace: Workspace, name: str, settings: DataSettings, known: _Known
+) -> Iterator[tuple[str, str]]:
+    place = workspace.root / settings.path
+    if not place.exists():
+        raise DataMissing(
+            f"there is nothing at {settings.path}, which [data] names `{name}`",
+            f"Put the data there, or correct the line in {layout.SETTINGS_FILE}.",
+            data=name,
+        )
+    below = digests.files_below(place) if place.is_dir() else [("", place)]
+    for within, file in below:
+        path = f"{settings.path}/{within}" if within else settings.path
+        yield path, _kept(workspace, file, known)
+
+
+def _kept(workspace: Workspace, file: Path, known: _Known) -> str:
+    """Return the digest of a file whose bytes are kept now."""
+    about = file.stat()
+    mark = [about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino]
+    digest = known.get(str(file), mark)
+    if digest is None or not workspace.artifacts.has(digest):
+        workspace.say(f"keeping {file.name} ({about.st_size:,} bytes)")
+        digest = workspace.artifacts.put_file(file)
+        if time.time() - about.st_mtime > _SETTLED_S:
+            known.put(str(file), mark, digest)
+    return digest
+
+
+def _remote(
+    workspace: Workspace, name: str, path: str, url: str, known: _Known
+) -> Iterator[tuple[str, str]]:
+    import fsspec
+
+    try:
+        system, root = fsspec.core.url_to_fs(url)
+        if not system.exists(root):
+            raise DataMissing(
+                f"there is nothing at {url}, which [data] names `{name}`",
+                f"Correct the line in {layout.SETTINGS_FILE}.",
+                data=name,
+            )
+        whole = system.isfile(root)
+        sources = [root] if whole else sorted(system.find(root))
+        for source in sources:
+            within = "" if whole else f"/{source.removeprefix(root).lstrip('/')}"
+            yield f"{path}{within}", _fetched(workspace, system, source, known)
+    except (ImportError, ValueError) as error:
+        raise StorageFailed(
+            f"{url} cannot be read: {error}",
+            "Install what reads it, such as `pip install s3fs`, or correct the URL.",
+        ) from error
+    except OSError as error:
+        raise StorageFailed(
+            f"{url} cannot be read: {error}", "Check the network and the credentials."
+        ) from error
+
+
+def _fetched(workspace: Workspace, system: Any, source: str, known: _Known) -> str:
+    """Return the digest of a remote file whose bytes are kept now."""
+    mark = [str(system.ukey(source))]
+    digest = known.get(f"{system.protocol}:{source}", mark)
+    if digest is None or not workspace.artifacts.has(digest):
+        workspace.say(f"fetching {source}")
+        temporary = workspace.home.scratch / layout.new_id("data")
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            system.get_file(source, str(temporary))
+            digest = workspace.artifacts.put_file(temporary)
+        finally:
+            temporary.unlink(missing_ok=True)
+        known.put(f"{system.protocol}:{source}", mark, digest)
+    return digest
+
+
+class _Known:
+    """Digests that were taken before, with what a file looked like then; a mere cache."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._changed = False
+        try:
+            self._known = msgspec.json.decode(
+                path.read_bytes(), type=dict[str, tuple[list[Any], str]]
+            )
+        except (OSError, msgspec.DecodeError, msgspec.ValidationError):
+            self._known = {}
+
+    def get(self, name: str, mark: list[Any]) -> str | None:
+        """Return the digest of a file that still looks as it did."""
+        found = self._known.get(name)
+        return found[1] if found and found[0] == mark else None
+
+    def put(self, name: str, mark: list[Any], digest: str) -> None:
+        """Remember a digest."""
+        self._known[name] = (mark, digest)
+        self._changed = True
+
+    def write(self) -> None:
+        """Keep what was learned."""
+        if self._changed:
+            layout.write_file(self._path, msgspec.json.encode(self._known))

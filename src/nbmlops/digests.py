@@ -1,0 +1,48 @@
+"""Digests: SHA-256 of bytes, files and folders, the same on both sides of a job."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+
+def of_bytes(data: bytes) -> str:
+    """Return the SHA-256 of the bytes in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def of_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def of_tree(entries: Iterable[tuple[str, str]]) -> str:
+    """Return the digest of a folder from the relative names of its files and their digests.
+
+    >>> of_tree([("b", "1"), ("a", "2")]) == of_tree([("a", "2"), ("b", "1")])
+    True
+    """
+    digest = hashlib.sha256()
+    for name, content in sorted(entries):
+        digest.update(f"{name}\0{content}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def files_below(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the files of a folder with their relative names; links to folders are not followed."""
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(place, name)
+            if path.is_file():
+                yield path.relative_to(folder).as_posix(), path
+
+
+def of_path(path: Path) -> str:
+    """Return the digest of a file, or of a folder over all files below it."""
+    if path.is_dir():
+        return of_tree((name, of_file(file)) for name, file in files_below(path))
+    return of_file(path)

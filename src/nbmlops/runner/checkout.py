@@ -1,0 +1,55 @@
+"""The folder that a step runs in: the commit's files, the data, the outputs of earlier steps."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+from pathlib import Path
+
+from nbmlops import layout
+
+
+def unpack(archive: Path, work: Path) -> None:
+    """Lay out the files of a snapshot; links come last, so that nothing is written through one."""
+    work.mkdir(parents=True)
+    inside = work.resolve()
+    links: list[tuple[Path, str]] = []
+    with tarfile.open(archive) as source:
+        for member in source:
+            path = inside / member.name
+            if not path.parent.resolve().is_relative_to(inside) or ".." in path.parts:
+                raise ValueError(f"{member.name} leads out of the snapshot")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            content = source.extractfile(member) if member.isreg() else None
+            if content is not None:
+                with path.open("xb") as target:
+                    shutil.copyfileobj(content, target)
+                path.chmod(0o755 if member.mode & 0o100 else 0o644)
+            elif member.issym():
+                links.append((path, member.linkname))
+            else:
+                raise ValueError(f"{member.name} is neither a file nor a link")
+    for path, target in links:
+        path.symlink_to(target)
+
+
+def lay(content: Path, project: Path, path: str) -> None:
+    """Copy a file into the project's folder, over what the commit has there.
+
+    Raises
+    ------
+    ValueError
+        When the path leads out of the folder, by itself or through a link.
+    """
+    target = project / path
+    if target.is_symlink() or target.is_file():
+        target.unlink()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.parent.resolve().is_relative_to(project.resolve()):
+        raise ValueError(f"{path} leads out of the project")
+    shutil.copyfile(content, target)
+
+
+def content_of(inbox: Path, digest: str) -> Path:
+    """Return the file of the inbox that holds the bytes of that digest."""
+    return inbox / "files" / layout.checked_digest(digest)

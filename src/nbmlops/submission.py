@@ -1,0 +1,440 @@
+"""Submission: runs begin here, from a snapshot; once for each request, attempt by attempt."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nbmlops import (
+    collection,
+    datasets,
+    digests,
+    environment,
+    layout,
+    pipelines,
+    records,
+    runs,
+    snapshot,
+    stepcache,
+)
+from nbmlops.datasets import Gathered
+from nbmlops.errors import (
+    WrongUse,
+)
+from nbmlops.pipelines import Pipeline
+from nbmlops.records import (
+    CachedStep,
+    EarlierAttempt,
+    Environment,
+    InboxFile,
+    JobHandle,
+    JobSpec,
+    Record,
+    Resources,
+    RunRecord,
+    RunResult,
+    RunSpec,
+    Snapshot,
+    Status,
+    StepSpec,
+    replace,
+)
+from nbmlops.store import Kept
+from nbmlops.workspace import Workspace
+
+_REQUEST = "request"  # leads from what was asked for to the run that answers it
+
+
+class Basis(Record, frozen=True, kw_only=True):
+    """What runs start from, and runs of one sweep share: the code, the data, the environment.
+
+    ``source`` is an archive of the snapshot's files where one has been made already.
+    """
+
+    snapshot: Snapshot
+    environment: Environment
+    gathered: Gathered
+    source: str | None = None
+
+
+class Request(Record, frozen=True, kw_only=True):
+    """A run that is fit to start; ``content_key`` covers all that it follows from."""
+
+    pipeline: str
+    steps: tuple[StepSpec, ...]
+    parameters: dict[str, Any]
+    basis: Basis
+    resources: Resources
+    content_key: str
+    sweep: str | None = None
+    trial: int | None = None
+
+
+class _Answer(Record, frozen=True, kw_only=True):
+    """The run that answers a request."""
+
+    run_id: str
+
+
+def basis(workspace: Workspace, taken: Snapshot) -> Basis:
+    """Return the data and the environment that belong to a snapshot, as they are now."""
+    gathered = datasets.gather(workspace)
+    wanted = pipelines.environment_plan(workspace, taken.commit)
+    made = environment.ensure(wanted, workspace.cache, workspace.say)
+    return Basis(snapshot=taken, environment=made, gathered=gathered)
+
+
+def capture(workspace: Workspace) -> Snapshot:
+    """Capture the work tree as the commit that a run starts from."""
+    return snapshot.take(
+        workspace.repo,
+        workspace.home.scratch,
+        workspace.now(),
+        untracked_limit_mib=workspace.settings.project.untracked_limit_mib,
+    )
+
+
+def request(
+    workspace: Workspace, pipeline: Pipeline, given: dict[str, Any], on: Basis, launcher: str
+) -> Request:
+    """Return the run of a pipeline with these parameters, checked."""
+    steps, parameters = pipelines.steps(workspace, on.snapshot.commit, pipeline, given)
+    steps = stepcache.keyed(
+        workspace,
+        on.snapshot.commit,
+        steps,
+        pipeline.settings.steps,
+        on.environment.environment_id,
+        on.gathered.data,
+    )
+    covered = [pipeline.name, on.snapshot.tree, [step.key for step in steps], launcher]
+    return Request(
+        pipeline=pipeline.name,
+        steps=steps,
+        parameters=parameters,
+        basis=on,
+        resources=pipeline.settings.resources,
+        content_key=digests.of_bytes(msgspec.json.encode(covered)),
+    )
+
+
+def submit(
+    workspace: Workspace,
+    pipeline: Pipeline,
+    given: dict[str, Any],
+    *,
+    launcher: str = "local",
+    force: bool = False,
+) -> RunRecord:
+    """Start a run and return its record; it is durable, and goes on without us.
+
+    The same once more, of the same sources, data, parameters and environment: an unfinished run is
+    returned as it is, one that succeeded is returned with its steps shown as taken from the cache,
+    and one that did not succeed gets a new attempt. With ``force`` it is a new run whose steps all
+    run.
+
+    Raises
+    ------
+    NbmlopsError
+        When the work tree, a notebook, a parameter, the data or the environment is not fit to run;
+        nothing has been started then.
+    """
+    workspace.launcher(launcher).check()
+    taken = capture(workspace)
+    # Parameters are refused before data are read and environments made.
+    pipelines.steps(workspace, taken.commit, pipeline, given)
+    snapshot.hold(workspace.repo, taken)
+    asked = request(workspace, pipeline, given, basis(workspace, taken), launcher)
+    return start(workspace, asked, launcher=launcher, force=force)
+
+
+def start(
+    workspace: Workspace, asked: Request, *, launcher: str = "local", force: bool = False
+) -> RunRecord:
+    """Start what was asked for, or return the run that answers it already (see :func:`submit`)."""
+    key = asked.content_key[:32]
+    with workspace.exclusively(f"submit-{key[:16]}"):
+        pointer = workspace.store.get(_REQUEST, key, _Answer)
+        earlier = pointer and workspace.store.get(runs.KIND, pointer.record.run_id, RunRecord)
+        if earlier and (not force or _is_trial(earlier.record, asked)):
+            seen = runs.observe(workspace, earlier)
+            if not seen.status.is_final:
+                return seen
+            if seen.status is Status.SUCCEEDED:
+                return as_cached(seen)
+            return attempt_again(workspace, runs.find(workspace, seen.run_id))
+        record, spec = _planned(workspace, asked, launcher, force=force)
+        # The pointer first: without its record it leads nowhere, and is written anew.
+        workspace.store.swap(
+            _REQUEST,
+            key,
+            _Answer(run_id=record.run_id),
+            expected=pointer.revision if pointer else 0,
+            key=f"request:{record.run_id}",
+        )
+        return _begin(
+            workspace, record, spec, asked.resources, revision=0, source=asked.basis.source
+        )
+
+
+def _is_trial(run: RunRecord, asked: Request) -> bool:
+    """Return whether the run is that very trial, started by a process that was killed since."""
+    return asked.sweep is not None and (run.sweep, run.trial) == (asked.sweep, asked.trial)
+
+
+def as_cached(run: RunRecord) -> RunRecord:
+    """Return a run that succeeded as the answer to the same question once more."""
+    steps = tuple(
+        replace(step, cached=True, cached_from=step.cached_from or run.run_id) for step in run.steps
+    )
+    return replace(run, steps=steps)
+
+
+def _planned(
+    workspace: Workspace, asked: Request, launcher: str, *, force: bool
+) -> tuple[RunRecord, RunSpec]:
+    """Return the record and the job's description of a run that has not begun."""
+    now = workspace.now()
+    taken, made = asked.basis.snapshot, asked.basis.environment
+    run_id = layout.new_id(asked.pipeline, now.timestamp())
+    cached = {} if force else stepcache.find(workspace, asked.steps)
+    spec = RunSpec(
+        run_id=run_id,
+        pipeline=asked.pipeline,
+        project_dir=workspace.project_dir,
+        commit=taken.commit,
+        steps=_marked(asked.steps, cached),
+        python=made.python,
+        environment=made,
+        secrets=workspace.settings.project.secrets,
+        files=(*asked.basis.gathered.files, *_outputs(asked.steps, cached)),
+        data={name: entry.path for name, entry in workspace.settings.data_settings().items()},
+    )
+    record = RunRecord(
+        run_id=run_id,
+        pipeline=asked.pipeline,
+        status=Status.PENDING,
+        commit=taken.commit,
+        base_commit=taken.base_commit,
+        dirty=taken.dirty,
+        parameters=asked.parameters,
+        environment_id=made.environment_id,
+        launcher=launcher,
+        created_at=now,
+        data=asked.basis.gathered.data,
+        snapshot=taken.id,
+        author=workspace.repo.author(),
+        project_dir=workspace.project_dir,
+        content_key=asked.content_key,
+        handle=JobHandle(launcher=launcher, name=run_id),
+        sweep=asked.sweep,
+        trial=asked.trial,
+    )
+    return _with_cached(record, spec, cached), spec
+
+
+def _with_cached(record: RunRecord, spec: RunSpec, cached: dict[str, CachedStep]) -> RunRecord:
+    steps = tuple(
+        replace(cached[step.name].record, cached=True, cached_from=step.cached_from)
+        if step.cached_from
+        else records.planned(step)
+        for step in spec.steps
+    )
+    return collection.taken_over(replace(record, steps=steps), cached.values())
+
+
+def _marked(steps: Iterable[StepSpec], cached: dict[str, CachedStep]) -> tuple[StepSpec, ...]:
+    return tuple(
+        replace(step, cached_from=cached[step.name].run_id if step.name in cached else None)
+        for step in steps
+    )
+
+
+def _outputs(steps: Iterable[StepSpec], cached: dict[str, CachedStep]) -> tuple[InboxFile, ...]:
+    """Return the outputs of cached steps, which later steps find at the same path."""
+    return tuple(
+        InboxFile(path=artifact.name, digest=artifact.digest, step=step.name)
+        for step in steps
+        if step.name in cached
+        for artifact in cached[step.name].artifacts
+        if artifact.kind == "output"
+    )
+
+
+def _begin(
+    workspace: Workspace,
+    record: RunRecord,
+    spec: RunSpec,
+    resources: Resources,
+    *,
+    revision: int,
+    source: str | None = None,
+) -> RunRecord:
+    """Fill the job's inbox, keep the record, and launch the job."""
+    folders = collection.paths(workspace, record)
+    folders.inbox.mkdir(parents=True, exist_ok=True)  # a killed submission may have begun it
+    job = JobSpec(
+        name=collection.handle(record).name,
+        command=(sys.executable, "-m", "nbmlops.runner"),
+        inbox=folders.inbox.as_uri(),
+        outbox=folders.outbox.as_uri(),
+        secrets=spec.secrets,
+        resources=resources,
+    )
+    layout.write_file(folders.inbox / layout.SPEC_FILE, records.dump(spec))
+    layout.write_file(folders.inbox / layout.JOB_FILE, records.dump(job))
+    if all(step.cached_from for step in spec.steps):
+        return _all_cached(workspace, record, spec, revision)
+    _export(workspace, spec.commit, folders.inbox / layout.SOURCE_FILE, source)
+    for digest in {file.digest for file in spec.files}:
+        workspace.artifacts.copy_to(digest, folders.inbox / "files" / digest)
+    runs.keep(workspace, record, revision, f"submit:{record.run_id}:{record.attempts}")
+    workspace.launcher(record.launcher).launch(job)
+    return runs.observe(workspace, Kept(record, revision + 1, 0))
+
+
+def _export(workspace: Workspace, commit: str, target: Path, made: str | None) -> None:
+    """Put the archive of the commit's files into an inbox: a link to one that has been made."""
+    if made is not None and Path(made).is_file():
+        target.unlink(missing_ok=True)
+        try:
+            os.link(made, target)
+            return
+        except OSError:  # a file system without links
+            pass
+    snapshot.export(workspace.repo, commit, target)
+
+
+def _all_cached(workspace: Workspace, record: RunRecord, spec: RunSpec, revision: int) -> RunRecord:
+    """Return a run that was over before it began: each of its steps has run before."""
+    now = workspace.now()
+    found = [stepcache.get(workspace, step.key) for step in spec.steps]
+    result = RunResult(
+        run_id=record.run_id,
+        attempt="a1",
+        status=Status.SUCCEEDED,
+        started_at=now,
+        finished_at=now,
+        steps=record.steps,
+        models=tuple(model for step in found if step is not None for model in step.models),
+    )
+    ended = replace(record, status=Status.SUCCEEDED, started_at=now, finished_at=now, handle=None)
+    ended = collection.finished(workspace, ended, spec, result)
+    runs.keep(workspace, ended, revision, f"cached:{record.run_id}:{record.attempts}")
+    return ended
+
+
+def attempt_again(workspace: Workspace, kept: Kept[RunRecord]) -> RunRecord:
+    """Give a run that did not succeed a new attempt, from the same snapshot.
+
+    Steps that succeeded are taken from the cache.
+
+    Raises
+    ------
+    WrongUse
+        When what the run was asked to do is gone, or it has not ended.
+    """
+    record = kept.record
+    if not record.status.is_final:
+        raise WrongUse(f"{record.run_id} has not ended", f"See it: `nbmlops run {record.run_id}`.")
+    spec, resources = _asked_before(workspace, record)
+    cached = stepcache.find(workspace, spec.steps)
+    number = record.attempts + 1
+    again = replace(
+        record,
+        status=Status.PENDING,
+        attempts=number,
+        started_at=None,
+        finished_at=None,
+        metrics={},
+        artifacts=(),
+        cause=None,
+        record_digest=None,
+        handle=JobHandle(launcher=record.launcher, name=f"{record.run_id}-r{number}"),
+        earlier=(
+            *record.earlier,
+            EarlierAttempt(
+                attempt=record.attempts,
+                status=record.status,
+                cause=record.cause,
+                started_at=record.started_at,
+                finished_at=record.finished_at,
+                artifacts=record.artifacts,
+            ),
+        ),
+    )
+    spec = replace(
+        spec,
+        steps=_marked(spec.steps, cached),
+        files=(
+            *(file for file in spec.files if file.step is None),
+            *_outputs(spec.steps, cached),
+        ),
+    )
+    again = _with_cached(again, spec, cached)
+    return _begin(workspace, again, spec, resources, revision=kept.revision)
+
+
+def rerun(workspace: Workspace, run_id: str) -> RunRecord:
+    """Run a run again: a new attempt where it did not succeed, else a new run of all its steps.
+
+    Both start from the snapshot, the data, the parameters and the environment of that run.
+    """
+    with workspace.exclusively(f"rerun-{runs.find(workspace, run_id).record.run_id}"):
+        run = runs.get(workspace, run_id)
+        kept = runs.find(workspace, run.run_id)
+        if not run.status.is_final:
+            return run
+        if run.status is not Status.SUCCEEDED:
+            return attempt_again(workspace, kept)
+        spec, resources = _asked_before(workspace, run)
+        now = workspace.now()
+        again = layout.new_id(run.pipeline, now.timestamp())
+        spec = replace(
+            spec,
+            run_id=again,
+            steps=_marked(spec.steps, {}),
+            files=tuple(file for file in spec.files if file.step is None),
+        )
+        record = replace(
+            run,
+            run_id=again,
+            status=Status.PENDING,
+            created_at=now,
+            started_at=None,
+            finished_at=None,
+            attempts=1,
+            metrics={},
+            artifacts=(),
+            model_versions=(),
+            record_digest=None,
+            earlier=(),
+            sweep=None,
+            trial=None,
+            steps=tuple(records.planned(step) for step in spec.steps),
+            author=workspace.repo.author(),
+            handle=JobHandle(launcher=run.launcher, name=again),
+        )
+        return _begin(workspace, record, spec, resources, revision=0)
+
+
+def _asked_before(workspace: Workspace, record: RunRecord) -> tuple[RunSpec, Resources]:
+    """Return what a run was asked to do, with an environment that is there."""
+    try:
+        spec = collection.spec(workspace, record)
+        body = (collection.paths(workspace, record).inbox / layout.JOB_FILE).read_bytes()
+    except FileNotFoundError:
+        raise WrongUse(
+            f"what {record.run_id} was asked to do is not kept any more",
+            f"Start it anew: `nbmlops train {record.pipeline}`.",
+        ) from None
+    if not Path(spec.python).exists():
+        wanted = pipelines.environment_plan(workspace, spec.commit)
+        made = environment.ensure(wanted, workspace.cache, workspace.say)
+        spec = replace(spec, environment=made, python=made.python)
+    return spec, records.load(body, JobSpec).resources

@@ -1,0 +1,239 @@
+// @ts-check
+/**
+ * The live card of a run. Everything that comes from data becomes a text node, never markup.
+ *
+ * @typedef {{ name: string, notebook: string, state: string, mark: string, word: string,
+ *   told: string, done: number, total: number, share: number, since: string | null,
+ *   took: string }} Step
+ * @typedef {{ run_id: string, state: string, mark: string, now: string, ticking: boolean,
+ *   since: string, took: string, facts: string[], steps: Step[],
+ *   metrics: { name: string, value: string }[], note: string | null,
+ *   cause: { code: string, message: string, place: string, hint: string | null } | null,
+ *   models: string[], commands: { what: string, type: string }[], log: string[],
+ *   artifacts: { name: string, size: string, digest: string }[] }} Document
+ * @typedef {{ get(name: "document"): Document, on(event: string, listener: () => void): void,
+ *   off(event: string, listener: () => void): void }} Model
+ */
+
+/**
+ * Make an element with attributes and children; strings become text nodes.
+ *
+ * @param {string} tag
+ * @param {Record<string, string>} [attributes]
+ * @param {...(Node | string | null)} children
+ * @returns {HTMLElement}
+ */
+function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children.filter((child) => child !== null));
+  return made;
+}
+
+/** @param {number} seconds */
+function length(seconds) {
+  const whole = Math.max(0, Math.floor(seconds));
+  const two = (/** @type {number} */ value) => String(value).padStart(2, "0");
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`;
+  return `${Math.floor(whole / 3600)} h ${two(Math.floor((whole % 3600) / 60))} min`;
+}
+
+/**
+ * A time that has been told, or that runs on while the card is live.
+ *
+ * @param {string} took
+ * @param {string | null} since
+ */
+function clock(took, since) {
+  return element("span", since ? { class: "nbm-clock", "data-since": since } : { class: "nbm-clock" }, took);
+}
+
+/** @param {Document} shown */
+function head(shown) {
+  return [
+    element(
+      "p",
+      { class: "nbm-title", role: "heading", "aria-level": "3" },
+      element(
+        "span",
+        { class: "nbm-badge", "data-state": shown.state, role: "status" },
+        `${shown.mark} ${shown.state}`,
+      ),
+      element("strong", {}, shown.run_id),
+      clock(shown.took, shown.ticking ? shown.since : null),
+    ),
+    element("ul", { class: "nbm-facts" }, ...shown.facts.map((fact) => element("li", {}, fact))),
+  ];
+}
+
+/** @param {Step} step @param {boolean} ticking */
+function row(step, ticking) {
+  const filled = element("span");
+  filled.style.width = `${100 * step.share}%`;
+  return element(
+    "li",
+    { class: "nbm-step", "data-state": step.state },
+    element("span", { class: "nbm-mark", "aria-hidden": "true" }, step.mark),
+    element(
+      "span",
+      { class: "nbm-what", title: `${step.name} ${step.notebook}` },
+      element("strong", {}, step.name),
+      " ",
+      element("span", { class: "nbm-where" }, step.notebook),
+    ),
+    element(
+      "span",
+      {
+        class: "nbm-bar",
+        role: "progressbar",
+        "aria-label": `cells of ${step.name}`,
+        "aria-valuemin": "0",
+        "aria-valuemax": String(step.total),
+        "aria-valuenow": String(step.done),
+      },
+      filled,
+    ),
+    element("span", { class: "nbm-told", title: step.told }, `${step.word}, ${step.told}`),
+    clock(step.took, ticking ? step.since : null),
+  );
+}
+
+/** @param {Document["metrics"]} metrics */
+function figures(metrics) {
+  if (!metrics.length) return null;
+  const items = metrics.map(({ name, value }) =>
+    element("li", {}, element("span", {}, name), " ", element("strong", {}, value)),
+  );
+  return element("ul", { class: "nbm-metrics", "aria-label": "metrics" }, ...items);
+}
+
+/** @param {Document["cause"]} cause */
+function reason(cause) {
+  if (!cause) return null;
+  return element(
+    "div",
+    { class: "nbm-cause", role: "alert" },
+    element(
+      "p",
+      {},
+      element("strong", {}, cause.code),
+      " ",
+      element("span", { class: "nbm-where" }, cause.place),
+    ),
+    element("p", { class: "nbm-message" }, cause.message),
+    cause.hint ? element("p", {}, cause.hint) : null,
+  );
+}
+
+/** @param {Document["commands"]} commands */
+function next(commands) {
+  if (!commands.length) return null;
+  const items = commands.map(({ what, type }) =>
+    element("li", {}, element("span", {}, what), element("code", {}, type)),
+  );
+  return element("ul", { class: "nbm-commands" }, ...items);
+}
+
+/** @param {number} count @param {string} what */
+function counted(count, what) {
+  return `${count} ${what}${count === 1 ? "" : "s"}`;
+}
+
+/**
+ * @param {string} summary
+ * @param {{ open: boolean }} kept
+ * @param {HTMLElement} content
+ */
+function fold(summary, kept, content) {
+  const made = /** @type {HTMLDetailsElement} */ (
+    element("details", {}, element("summary", {}, summary), content)
+  );
+  made.open = kept.open;
+  made.addEventListener("toggle", () => {
+    kept.open = made.open;
+  });
+  return made;
+}
+
+/** @param {string[]} lines @param {{ open: boolean }} kept */
+function log(lines, kept) {
+  if (!lines.length) return null;
+  const box = element("pre", { class: "nbm-log", tabindex: "0" }, lines.join("\n"));
+  const made = fold(`Log, last ${counted(lines.length, "line")}`, kept, box);
+  const end = () => {
+    box.scrollTop = box.scrollHeight;
+  };
+  made.addEventListener("toggle", end);
+  requestAnimationFrame(end);
+  return made;
+}
+
+/** @param {Document["artifacts"]} artifacts @param {{ open: boolean }} kept */
+function files(artifacts, kept) {
+  if (!artifacts.length) return null;
+  const rows = artifacts.map(({ name, size, digest }) =>
+    element(
+      "tr",
+      {},
+      element("th", { scope: "row" }, name),
+      element("td", {}, size),
+      element("td", {}, element("code", {}, digest)),
+    ),
+  );
+  const table = element("table", { class: "nbm-table" }, element("tbody", {}, ...rows));
+  return fold(counted(artifacts.length, "artifact"), kept, table);
+}
+
+/** @param {{ model: Model, el: HTMLElement }} view */
+function render({ model, el }) {
+  const folds = { log: { open: false }, files: { open: false } };
+  // The kernel's clock and the browser's need not agree.
+  let ahead = 0;
+
+  function tick() {
+    for (const told of el.querySelectorAll("[data-since]")) {
+      const since = Date.parse(told.getAttribute("data-since") ?? "");
+      told.textContent = length((Date.now() - ahead - since) / 1000);
+    }
+  }
+
+  function draw() {
+    const shown = model.get("document");
+    ahead = Date.now() - Date.parse(shown.now);
+    const steps = shown.steps.map((step) => row(step, shown.ticking));
+    const parts = [
+      ...head(shown),
+      element("ol", { class: "nbm-steps" }, ...steps),
+      figures(shown.metrics),
+      reason(shown.cause),
+      shown.note ? element("p", { class: "nbm-note" }, shown.note) : null,
+      next(shown.commands),
+      log(shown.log, folds.log),
+      files(shown.artifacts, folds.files),
+    ];
+    const inside = el.contains(document.activeElement)
+      ? document.activeElement?.closest("details")?.querySelector("summary")?.textContent
+      : null;
+    el.replaceChildren(element("div", { class: "nbm nbm-run", "data-state": shown.state }, ...parts));
+    tick();
+    if (inside) refocus(inside);
+  }
+
+  /** @param {string} summary */
+  function refocus(summary) {
+    const word = summary.split(",")[0];
+    const again = [...el.querySelectorAll("summary")].find((made) => made.textContent?.startsWith(word));
+    again?.focus({ preventScroll: true });
+  }
+
+  draw();
+  model.on("change:document", draw);
+  const ticking = setInterval(tick, 1000);
+  return () => {
+    clearInterval(ticking);
+    model.off("change:document", draw);
+  };
+}
+
+export default { render };

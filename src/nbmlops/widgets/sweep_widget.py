@@ -1,0 +1,21 @@
+"""The live sweep widget; imported only where anywidget is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anywidget
+import traitlets
+
+from nbmlops.widgets.run_report import STATIC, styles
+
+
+class SweepWidget(anywidget.AnyWidget):
+    """Draws one sweep; ``document`` is what :mod:`~nbmlops.widgets.sweep_document` makes of it."""
+
+    _esm = STATIC / "sweep.js"
+    _css = styles("sweep")
+    document = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        super().__init__(document=document)
