@@ -5,7 +5,7 @@ import pytest
 
 from nbmlops import pipelines, runs, stepcache, submission
 from nbmlops import workspace as workspaces
-from nbmlops.errors import DataMissing, InvalidSettings
+from nbmlops.errors import DataMissing, InvalidSettings, RuleBroken
 from nbmlops.records import Status
 from sources import git, notebook_text
 
@@ -265,3 +265,28 @@ def test_each_run_has_a_page_of_each_notebook(folder, at):
     text = at(folder).artifacts.get(page.digest).decode()
     assert "hello from" in text
     assert page.media_type == "text/html"
+
+
+def test_a_secret_in_a_changed_file_stops_the_run_before_it_is_kept_papermill_416(folder, at):
+    (folder / "settings.py").write_text("KEY = 'AKIA" + "Q3EGRIZ7XN2LBJ4T'\n")
+    workspace = at(folder)
+    before = git(folder, "for-each-ref", "refs/nbmlops/snapshots")
+    with pytest.raises(RuleBroken, match=r"settings\.py") as refused:
+        submission.submit(workspace, pipelines.find(workspace, "train"), {})
+    assert "Q3EGRIZ7" not in str(refused.value)
+    assert git(folder, "for-each-ref", "refs/nbmlops/snapshots") == before
+    assert runs.page(workspace, limit=5, cursor=None)[0] == []
+    with (folder / "nbmlops.toml").open("a") as file:
+        file.write('\n[rules]\nsecret = "advise"\n')
+    assert run(at(folder)).status is Status.SUCCEEDED
+
+
+def test_a_rule_that_warns_is_said_and_the_run_goes_on(folder):
+    (folder / "train.ipynb").write_text(
+        notebook_text(("parameters", "depth: int = 3"), "depth = 4\nprint(depth)")
+    )
+    said = []
+    opened = workspaces.open_at(folder, say=said.append)
+    assert run(opened).status is Status.SUCCEEDED
+    opened.close()
+    assert any("depth" in line and "[parameters-overwritten]" in line for line in said), said

@@ -11,6 +11,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,6 +35,8 @@ from nbmlops.records import (
 )
 
 if TYPE_CHECKING:
+    from nbmlops.pipelines import Pipeline
+    from nbmlops.rules import Session
     from nbmlops.workspace import Workspace
 
 
@@ -47,7 +50,8 @@ class Context:
 
     ``start`` is the folder they stand in, ``notebook`` the notebook if they stand in one;
     ``say`` takes a line of progress, ``watch`` a run and ``watch_sweep`` a sweep each time somebody
-    has looked. ``bounds`` is the folder that a person who is not on their own terminal cannot leave.
+    has looked. ``executed`` is what the notebook's kernel has run, by the cell's id, with the time.
+    ``bounds`` is the folder that a person who is not on their own terminal cannot leave.
     """
 
     start: Path
@@ -56,6 +60,7 @@ class Context:
     say: Callable[[str], None] = _silent
     watch: Callable[[RunRecord], None] = _silent
     watch_sweep: Callable[[SweepRecord], None] = _silent
+    executed: Mapping[str, tuple[str, datetime]] = field(default_factory=dict)
     bounds: Path | None = None
     stdin: Callable[[], str] | None = None
     _open: Workspace | None = None
@@ -226,13 +231,34 @@ def train(
     if pipeline is None and context.notebook is not None:
         pipeline = str(context.notebook)
     found = pipelines.find(workspace, pipeline, start=context.start)
-    run = submission.submit(workspace, found, pipelines.assignments(param), force=force)
+    run = submission.submit(
+        workspace,
+        found,
+        pipelines.assignments(param),
+        force=force,
+        sessions=_sessions(context, found),
+    )
     if detach:
         return run
     run = _followed(context, run)
     if junit is not None:
         reports.write_junit(run, context.start / junit)
     return run
+
+
+def _sessions(context: Context, pipeline: Pipeline) -> dict[str, Session]:
+    """Return what the kernel has executed of the notebook that one stands in."""
+    from nbmlops.rules import Session
+
+    if context.notebook is None or not context.executed:
+        return {}
+    root = context.workspace().root
+    if not context.notebook.is_relative_to(root):
+        return {}
+    path = context.notebook.relative_to(root).as_posix()
+    saved_at = datetime.fromtimestamp(context.notebook.stat().st_mtime, UTC)
+    mine = any(step.notebook == path for step in pipeline.settings.steps)
+    return {path: Session(executed=context.executed, saved_at=saved_at)} if mine else {}
 
 
 def _followed(context: Context, run: RunRecord) -> RunRecord:
@@ -374,6 +400,7 @@ def sweep(
         direction="minimize" if minimize else None,
         seed=seed,
         force=force,
+        sessions=_sessions(context, found),
     )
     if detach:
         return record

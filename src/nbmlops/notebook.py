@@ -56,16 +56,16 @@ def parse(data: bytes, path: str) -> Notebook:
         When it is not JSON, not a notebook, of a format before 4, or not in Python.
     """
     document = _document(data, path)
-    metadata = document.get("metadata") or {}
-    kernelspec = metadata.get("kernelspec") or {}
-    language = (metadata.get("language_info") or {}).get("name") or kernelspec.get("language")
+    metadata = _table(document.get("metadata"))
+    kernelspec = _table(metadata.get("kernelspec"))
+    language = _table(metadata.get("language_info")).get("name") or kernelspec.get("language")
     cells = tuple(
         Cell(
             position=position,
-            cell_id=cell.get("id"),
+            cell_id=str(cell["id"]) if cell.get("id") is not None else None,
             kind=str(cell.get("cell_type", "")),
             source=_joined(cell.get("source", "")),
-            tags=tuple((cell.get("metadata") or {}).get("tags") or ()),
+            tags=tuple(map(str, cell["metadata"].get("tags") or ())),
         )
         for position, cell in enumerate(document["cells"], 1)
     )
@@ -86,13 +86,23 @@ def _document(data: bytes, path: str) -> dict[str, Any]:
             f"{path} has notebook format {document['nbformat']}, which is too old",
             f"Convert it: `jupyter nbconvert --to notebook --inplace {path}`.",
         )
-    if not all(isinstance(cell, dict) for cell in document["cells"]):
-        raise InvalidNotebook(f"{path} has a cell that is none", "Save it again in JupyterLab.")
+    for cell in document["cells"]:
+        if not isinstance(cell, dict):
+            raise InvalidNotebook(f"{path} has a cell that is none", "Save it again in JupyterLab.")
+        metadata = cell.setdefault("metadata", {})
+        if not isinstance(metadata, dict) or not isinstance(metadata.get("tags") or [], list):
+            raise InvalidNotebook(
+                f"{path} has a cell whose metadata are none", "Save it again in JupyterLab."
+            )
     return document
 
 
+def _table(found: Any) -> dict[str, Any]:
+    return found if isinstance(found, dict) else {}
+
+
 def _joined(source: Any) -> str:
-    return "".join(source) if isinstance(source, list) else str(source)
+    return "".join(map(str, source)) if isinstance(source, list) else str(source)
 
 
 def stripped(data: bytes, path: str) -> bytes:

@@ -220,7 +220,7 @@ def unfinished(workspace: Workspace) -> list[RunRecord]:
 
 
 def watch(
-    workspace: Workspace, run_id: str, *, every_s: float = 0.3, every_look: bool = False
+    workspace: Workspace, run_id: str, *, every_s: float = 0.1, every_look: bool = False
 ) -> Iterator[RunRecord]:
     """Yield the run each time that something changed, until it has ended.
 

@@ -167,8 +167,8 @@ def _refuse_untracked(repo: Repository, limit_mib: int) -> None:
         raise SnapshotRefused(
             f"untracked files above {limit_mib} MiB would become part of the commit:"
             f" {', '.join(large[:5])}",
-            f"Is it data? Add it to .gitignore (`echo '/{large[0]}' >> .gitignore`) and name it under"
-            " [data] in nbmlops.toml. Or commit it yourself, or raise `untracked_limit_mib` there.",
+            f"Is it data? Add it to .gitignore (`echo '/{large[0]}' >> .gitignore`) and name it"
+            " under [data] in nbmlops.toml. Or commit it, or raise `untracked_limit_mib` there.",
             files=large,
         )
     if odd:
@@ -238,6 +238,26 @@ def listing(repo: Repository, commit: str) -> dict[str, str]:
             meta, raw = entry.split(b"\t", 1)
             found[os.fsdecode(raw)] = meta.decode()
     return found
+
+
+def changed(repo: Repository, snapshot: Snapshot, limit_bytes: int) -> dict[str, bytes]:
+    """Return the files that the snapshot has and the commit below it has not, up to a size."""
+    if not snapshot.dirty:
+        return {}
+    base = snapshot.base_commit or repo.text("hash-object", "-t", "tree", "/dev/null")
+    listed = repo.run("diff-tree", "-r", "-z", "--no-renames", base, snapshot.tree).split(b"\0")
+    wanted: dict[str, str] = {}
+    for meta, raw in zip(listed[::2], listed[1::2], strict=False):
+        _, mode, _, blob_id, status = meta.decode().split(" ")
+        if status != "D" and mode in ("100644", "100755"):
+            wanted[os.fsdecode(raw)] = blob_id
+    stdin = "".join(f"{blob_id}\n" for blob_id in wanted.values()).encode()
+    sizes = repo.run("cat-file", "--batch-check=%(objectsize)", stdin=stdin).split()
+    return {
+        name: repo.run("cat-file", "blob", blob_id)
+        for (name, blob_id), size in zip(wanted.items(), sizes, strict=True)
+        if int(size) <= limit_bytes
+    }
 
 
 def exists(repo: Repository, commit: str) -> bool:

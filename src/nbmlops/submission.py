@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from nbmlops import (
     layout,
     pipelines,
     records,
+    rules,
     runs,
     snapshot,
     stepcache,
@@ -44,9 +45,11 @@ from nbmlops.records import (
     StepSpec,
     replace,
 )
+from nbmlops.rules import Session
 from nbmlops.store import Kept
 from nbmlops.workspace import Workspace
 
+_LOOKED_THROUGH_BYTES = 4 * 2**20
 _REQUEST = "request"  # leads from what was asked for to the run that answers it
 
 
@@ -130,13 +133,14 @@ def submit(
     *,
     launcher: str = "local",
     force: bool = False,
+    sessions: Mapping[str, Session] | None = None,
 ) -> RunRecord:
     """Start a run and return its record; it is durable, and goes on without us.
 
     The same once more, of the same sources, data, parameters and environment: an unfinished run is
     returned as it is, one that succeeded is returned with its steps shown as taken from the cache,
     and one that did not succeed gets a new attempt. With ``force`` it is a new run whose steps all
-    run.
+    run. ``sessions`` is what a kernel has executed of the notebooks, by their paths.
 
     Raises
     ------
@@ -148,9 +152,34 @@ def submit(
     taken = capture(workspace)
     # Parameters are refused before data are read and environments made.
     pipelines.steps(workspace, taken.commit, pipeline, given)
+    enforce(workspace, taken, pipeline, sessions)
     snapshot.hold(workspace.repo, taken)
     asked = request(workspace, pipeline, given, basis(workspace, taken), launcher)
     return start(workspace, asked, launcher=launcher, force=force)
+
+
+def enforce(
+    workspace: Workspace,
+    taken: Snapshot,
+    pipeline: Pipeline,
+    sessions: Mapping[str, Session] | None = None,
+) -> None:
+    """Hold what is about to run against the project's rules; say what they warn of.
+
+    Raises
+    ------
+    RuleBroken
+        When a rule that blocks is broken.
+    """
+    warnings = rules.enforce(
+        workspace,
+        [step.notebook for step in pipeline.settings.steps],
+        sessions=sessions,
+        changed=snapshot.changed(workspace.repo, taken, _LOOKED_THROUGH_BYTES),
+    )
+    for found in warnings:
+        where = found.path if found.cell is None else f"{found.path}, cell {found.cell}"
+        workspace.say(f"warning: {where}: {found.message} [{found.code}]")
 
 
 def start(

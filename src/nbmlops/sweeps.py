@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -48,6 +48,7 @@ from nbmlops.records import (
     Trial,
     replace,
 )
+from nbmlops.rules import Session
 from nbmlops.store import Kept
 from nbmlops.workspace import Workspace
 
@@ -82,6 +83,7 @@ def submit(
     seed: int | None = None,
     launcher: str = "local",
     force: bool = False,
+    sessions: Mapping[str, Session] | None = None,
 ) -> SweepRecord:
     """Start a sweep and return its record; it is durable, and goes on without us.
 
@@ -99,6 +101,7 @@ def submit(
     total = _total(space, how, trials)
     # Values at the space's ends are refused before anything is kept or made.
     pipelines.steps(workspace, taken.commit, pipeline, {**fixed, **_corner(space)})
+    submission.enforce(workspace, taken, pipeline, sessions)
     snapshot.hold(workspace.repo, taken)
     now = workspace.now()
     sweep_id = layout.new_id(f"sweep-{pipeline.name}"[:40], now.timestamp())

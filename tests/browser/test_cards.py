@@ -81,10 +81,9 @@ def test_a_run_card_is_live_while_its_cell_runs_and_lasts_when_the_notebook_is_r
     wait_until(lambda: clock.inner_text() != told, 10, lambda: f"the clock stands at {told}")
     assert card.locator(".nbm-log").is_visible()  # it was opened, and stays so
     screenshot("run-card-live")
-    execute(page, "apputils:change-theme", theme="JupyterLab Dark")
-    page.locator("body[data-jp-theme-light=false]").wait_for()
+    change_theme(page, "JupyterLab Dark")
     screenshot("run-card-live-dark")
-    execute(page, "apputils:change-theme", theme="JupyterLab Light")
+    change_theme(page, "JupyterLab Light")
 
     page.evaluate(WATCH_FRAMES)
     page.locator(f"{CARD}[data-state=succeeded]").wait_for(timeout=A_RUN_MS)
@@ -107,6 +106,14 @@ def test_a_run_card_is_live_while_its_cell_runs_and_lasts_when_the_notebook_is_r
     page.locator(f"{CARD}[data-state=succeeded]").get_by_text(run["run_id"]).first.wait_for()
     screenshot("run-card-reopened")
     assert page.evaluate("() => window.hacked === undefined")
+
+
+def change_theme(page: Any, name: str) -> None:
+    """Change the theme, and wait until Lab's splash, which covers the change, has gone."""
+    execute(page, "apputils:change-theme", theme=name)
+    page.locator(f"body[data-jp-theme-name='{name}']").wait_for(state="attached")
+    page.locator("#jupyterlab-splash").wait_for(state="detached")
+    page.locator(CARD).wait_for()
 
 
 def reopen(page: Any, name: str) -> None:

@@ -160,6 +160,7 @@ def enforce(
     notebooks: Iterable[str],
     *,
     sessions: Mapping[str, Session] | None = None,
+    changed: Mapping[str, bytes] | None = None,
 ) -> tuple[CheckFinding, ...]:
     """Hold the notebooks of a pipeline against the rules that warn or block, before they run.
 
@@ -174,6 +175,9 @@ def enforce(
         The notebooks' paths from the project's folder.
     sessions
         What a kernel has executed, by the notebook's path.
+    changed
+        The files that a snapshot will hold and no commit of the person's does, by their path from
+        the repository's top: they are looked through for secrets.
 
     Returns
     -------
@@ -200,7 +204,20 @@ def enforce(
         subject = checker.read(path, data, session=(sessions or {}).get(path), outputs=False)
         found.extend(checker.before_a_run(subject))
     tree = Tree(workspace.root, workspace.repo, paths)
-    rules = [rule for rule in TABLE if rule.at_start and checker.is_on(rule, "warn")]
+    others = {n: d for n, d in (changed or {}).items() if tree.path_of(n) not in paths}
+    tree = replace(
+        tree,
+        leaks=tuple(
+            (name, leak)
+            for name, data in others.items()
+            for leak in leaks.secrets_in(data, name, checker.secrets, outputs=False)
+        ),
+    )
+    rules = [
+        rule
+        for rule in TABLE
+        if (rule.at_start or rule.code in _SECRETS) and checker.is_on(rule, "warn")
+    ]
     found.extend(checker.in_project(tree, rules))
     found.sort(key=_place)
     blocking = [finding for finding in found if finding.level == "block"]

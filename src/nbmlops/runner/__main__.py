@@ -157,7 +157,7 @@ def _report(run: Attempt, step: StepSpec, executed: Path) -> None:
     run.add(step, f"{step.name}.ipynb", executed, "executed")
     page = executed.with_suffix(".html")
     try:
-        page.write_bytes(report.html(executed, f"{step.name} of {run.spec.run_id}"))
+        page.write_bytes(run.pages.html(executed, f"{step.name} of {run.spec.run_id}"))
         run.add(step, f"{step.name}.html", page, "report")
     except Exception as error:  # the run is what counts, and its notebook is kept
         run.console.write(f"nbmlops: no HTML report of {step.name}: {error}\n")
@@ -185,4 +185,8 @@ def _take_outputs(run: Attempt, step: StepSpec, project: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # The result is written; taking the libraries down one by one would only take time.
+    os._exit(exit_code)

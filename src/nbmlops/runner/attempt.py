@@ -26,6 +26,7 @@ from nbmlops.records import (
     utc_now,
 )
 from nbmlops.runner.console import Console, Redaction
+from nbmlops.runner.report import Pages
 
 _FILE_LIMIT_BYTES = 2 * 2**30
 _OWN_NAMES = {"log.txt", "environment.json"}
@@ -43,6 +44,7 @@ class Attempt:
         self.spec = spec
         self.redacted = Redaction(os.environ.get(name, "") for name in spec.secrets)
         console = Console(sys.stdout, outbox / layout.EVENTS_FILE, self.redacted)
+        self.pages = Pages()
         self.outbox = outbox
         self.attempt = attempt
         self.console = console

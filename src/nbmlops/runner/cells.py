@@ -14,7 +14,6 @@ from typing import Any
 
 from nbmlops import records
 from nbmlops.records import Cause, RunSpec, StepSpec
-from nbmlops.runner import report
 from nbmlops.runner.attempt import Attempt, StepFailed
 
 KERNEL = "nbmlops-project"
@@ -63,7 +62,7 @@ def execute(run: Attempt, step: StepSpec, notebook: Path, executed: Path) -> Non
             cls, nb_man: Any, kernel_name: str, **options: Any
         ) -> Any:
             _tell_cells(run, step, nb_man)
-            report.prepare()
+            run.pages.prepare()
             return super().execute_managed_notebook(nb_man, kernel_name, **options)
 
     papermill_engines.register("nbmlops", Engine)

@@ -3,20 +3,47 @@
 from __future__ import annotations
 
 import json
-import threading
-import warnings
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nbmlops.runner.console import Redaction
 
+if TYPE_CHECKING:
+    from nbconvert.exporters.html import HTMLExporter
 
-def prepare() -> None:
-    """Load what makes the page while the kernel starts, which leaves this process idle."""
 
-    def load() -> None:
-        import nbconvert.exporters.html  # noqa: F401  # pyright: ignore[reportUnusedImport]
+class Pages:
+    """Makes HTML pages of notebooks; what that takes is loaded once, and ahead of time."""
 
-    threading.Thread(target=load, daemon=True).start()
+    def __init__(self) -> None:
+        self._loaders = ThreadPoolExecutor(1)
+        self._loading: Future[HTMLExporter] | None = None
+
+    def prepare(self) -> Future[HTMLExporter]:
+        """Begin to load while the kernel starts, which leaves this process idle."""
+        if self._loading is None:
+            self._loading = self._loaders.submit(_loaded)
+        return self._loading
+
+    def html(self, executed: Path, title: str) -> bytes:
+        """Return an executed notebook as one HTML page, pictures included."""
+        import nbformat
+
+        exporter = self.prepare().result()
+        notebook = nbformat.read(executed, as_version=4)
+        body, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})
+        return body.encode()
+
+
+def _loaded() -> HTMLExporter:
+    import nbformat.v4
+    from nbconvert.exporters.html import HTMLExporter
+
+    exporter = HTMLExporter()
+    empty = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")])
+    exporter.from_notebook_node(empty)  # compiles the templates
+    return exporter
 
 
 def tidy(executed: Path, redacted: Redaction) -> None:
@@ -29,17 +56,3 @@ def tidy(executed: Path, redacted: Redaction) -> None:
     document["metadata"].pop("widgets", None)
     text = json.dumps(document, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
     executed.write_text(text, encoding="utf-8")
-
-
-def html(executed: Path, title: str) -> bytes:
-    """Return an executed notebook as one HTML page, pictures included."""
-    import nbformat
-    from nbconvert.exporters.html import HTMLExporter
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of nbformat and bleach, about themselves
-        notebook = nbformat.read(executed, as_version=4)
-        body, _ = HTMLExporter().from_notebook_node(
-            notebook, resources={"metadata": {"name": title}}
-        )
-    return body.encode()

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from nbmlops import records
 from nbmlops.errors import Conflict
-from nbmlops.store import tables, upgrade
+from nbmlops.store import statements, tables, upgrade
 from nbmlops.store.database import opened
 
 _PATIENCE_S = 30.0
@@ -26,7 +26,6 @@ _LONGEST_NAME = 200
 RecordT = TypeVar("RecordT", bound=msgspec.Struct)
 
 _heads, _revisions, _metrics = tables.heads, tables.revisions, tables.metrics
-_leases, _sequences = tables.leases, tables.sequences
 _KEPT = (_heads.c.body, _heads.c.revision, _heads.c.sequence)
 
 
@@ -78,14 +77,19 @@ class Store:
     def _of(self, table: sa.Table, kind: str) -> sa.ColumnElement[bool]:
         return sa.and_(table.c.project == self._project, table.c.kind == kind)
 
-    def _kept(self, query: sa.Select[*tuple[Any, ...]], form: type[RecordT]) -> list[Kept[RecordT]]:
-        rows = self._database.read(lambda connection: connection.execute(query).all())
+    def _kept(
+        self,
+        query: sa.Select[*tuple[Any, ...]],
+        form: type[RecordT],
+        where: Mapping[str, Any] | None = None,
+    ) -> list[Kept[RecordT]]:
+        rows = self._database.read(lambda connection: connection.execute(query, where).all())
         return [Kept(records.load(row.body, form), row.revision, row.sequence) for row in rows]
 
     def get(self, kind: str, record_id: str, form: type[RecordT]) -> Kept[RecordT] | None:
         """Return the newest revision of a record, or ``None``."""
-        query = sa.select(*_KEPT).where(self._of(_heads, kind), _heads.c.id == record_id)
-        return next(iter(self._kept(query, form)), None)
+        where = {"of_project": self._project, "of_kind": kind, "of_id": record_id}
+        return next(iter(self._kept(statements.get, form, where)), None)
 
     def find(self, kind: str, prefix: str, form: type[RecordT]) -> list[Kept[RecordT]]:
         """Return at most ten records whose id begins with ``prefix``."""
@@ -197,100 +201,64 @@ class Store:
         }
         numbers = _numbers(getattr(record, "metrics", {}) if metrics is None else metrics)
 
+        place = {"project": self._project, "kind": kind, "id": record_id}
+        here = {"of_project": self._project, "of_kind": kind, "of_id": record_id}
+
         def work(connection: sa.Connection) -> int:
-            again, current = self._stands(connection, kind, record_id, key)
-            if again is not None:
-                return again
-            if (current or 0) != expected:
+            row = connection.execute(statements.stands, {**here, "of_key": key}).one()
+            upgrade.refuse_newer(row.version_num, self.shown)
+            if row.again is not None:
+                return int(row.again)
+            if (row.current or 0) != expected:
                 raise Conflict(
                     f"{kind} {record_id} was changed by somebody else", "Look again, then retry."
                 )
-            place = {"project": self._project, "kind": kind, "id": record_id}
-            connection.execute(
-                _revisions.insert(),
-                {**place, "revision": expected + 1, "key": key, "body": values["body"]},
-            )
-            if current is None:
+            revision = {"revision": expected + 1, "key": key, "body": values["body"]}
+            connection.execute(statements.add_revision, {**place, **revision})
+            if row.current is None:
                 sequence = self._next_sequence(connection)
-                connection.execute(_heads.insert(), {**place, "sequence": sequence, **values})
+                connection.execute(statements.add_head, {**place, "sequence": sequence, **values})
             else:
-                sequence = self._move(connection, kind, record_id, values)
+                sequence = connection.execute(statements.move_head, {**here, **values}).scalar_one()
+                connection.execute(statements.drop_metrics, here)
             if numbers:
                 rows = [{**place, "sequence": sequence, **number} for number in numbers]
-                connection.execute(_metrics.insert(), rows)
+                connection.execute(statements.add_metrics, rows)
             return expected + 1
 
         return self._database.write(work)
 
-    def _stands(
-        self, connection: sa.Connection, kind: str, record_id: str, key: str
-    ) -> tuple[int | None, int | None]:
-        """Return the revision that the key made and the newest one, in one question."""
-        same = sa.and_(_revisions.c.project == self._project, _revisions.c.key == key)
-        here = sa.and_(self._of(_heads, kind), _heads.c.id == record_id)
-        row = connection.execute(
-            sa.select(
-                tables.version.c.version_num,
-                sa.select(_revisions.c.revision).where(same).scalar_subquery().label("again"),
-                sa.select(_heads.c.revision).where(here).scalar_subquery().label("current"),
-            )
-        ).one()
-        upgrade.refuse_newer(row.version_num, self.shown)
-        return row.again, row.current
-
     def _next_sequence(self, connection: sa.Connection) -> int:
         """Take the next place in the project's order; held until this transaction ends."""
-        here = _sequences.c.project == self._project
         taken = connection.execute(
-            _sequences.update().where(here).values(last=_sequences.c.last + 1)
-        )
-        if not taken.rowcount:
-            connection.execute(_sequences.insert(), {"project": self._project, "last": 1})
-        return int(connection.execute(sa.select(_sequences.c.last).where(here)).scalar_one())
-
-    def _move(
-        self, connection: sa.Connection, kind: str, record_id: str, values: dict[str, Any]
-    ) -> int:
-        here = sa.and_(self._of(_heads, kind), _heads.c.id == record_id)
-        connection.execute(_heads.update().where(here).values(values))
-        connection.execute(
-            _metrics.delete().where(self._of(_metrics, kind), _metrics.c.id == record_id)
-        )
-        return int(connection.execute(sa.select(_heads.c.sequence).where(here)).scalar_one())
+            statements.next_sequence, {"of_project": self._project}
+        ).scalar_one_or_none()
+        if taken is None:
+            connection.execute(statements.add_sequence, {"project": self._project, "last": 1})
+        return int(taken or 1)
 
     def lease(self, name: str, holder: str, now_s: float, length_s: float) -> bool:
         """Take or renew a lease; return whether ``holder`` has it now."""
-        here = sa.and_(_leases.c.project == self._project, _leases.c.name == name)
-        values = {"holder": holder, "until_s": now_s + length_s}
-        # A lease that reaches further ahead than any lease is long comes from a clock that was set
-        # back since.
-        free = sa.or_(
-            _leases.c.holder == holder,
-            _leases.c.until_s < now_s,
-            _leases.c.until_s > now_s + 10 * length_s,
-        )
+        until_s = now_s + length_s
+        asked = {"of_project": self._project, "of_name": name, "of_holder": holder}
+        times = {"now_s": now_s, "soon_s": now_s + 10 * length_s, "until_s": until_s}
+        fresh = {"project": self._project, "name": name, "holder": holder, "until_s": until_s}
 
         def work(connection: sa.Connection) -> bool:
-            upgrade.refuse_newer(
-                connection.scalar(sa.select(tables.version.c.version_num)), self.shown
-            )
-            if connection.execute(_leases.update().where(here, free).values(values)).rowcount:
+            upgrade.refuse_newer(connection.scalar(statements.migration), self.shown)
+            if connection.execute(statements.take_lease, {**asked, **times}).rowcount:
                 return True
-            if connection.scalar(sa.select(_leases.c.name).where(here)) is not None:
+            if connection.scalar(statements.lease, asked) is not None:
                 return False
-            connection.execute(_leases.insert(), {"project": self._project, "name": name, **values})
+            connection.execute(statements.add_lease, fresh)
             return True
 
         return self._database.write(work)
 
     def release(self, name: str, holder: str) -> None:
         """Give a lease back."""
-        here = sa.and_(_leases.c.project == self._project, _leases.c.name == name)
-        self._database.write(
-            lambda connection: connection.execute(
-                _leases.delete().where(here, _leases.c.holder == holder)
-            )
-        )
+        asked = {"of_project": self._project, "of_name": name, "of_holder": holder}
+        self._database.write(lambda connection: connection.execute(statements.release_lease, asked))
 
     def faults(self) -> list[str]:
         """Return what is wrong with the database and the records in it; an empty list is good."""

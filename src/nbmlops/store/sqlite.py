@@ -15,7 +15,7 @@ import random
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 import sqlalchemy as sa
 import sqlalchemy.event
@@ -26,6 +26,10 @@ from nbmlops.store.database import said, unavailable
 
 _LOCK_PATIENCE_S = 10.0
 _MIGRATION_PATIENCE_S = 120.0
+_PID_DIGITS = 12
+_FIRST_PAUSE_S = 0.004
+_SHORTEST_PAUSE_S = 0.0002
+_AGEING_S = 0.05
 _JOURNAL_BYTES = 1 << 20
 _HINT = "See that the disk has room and the folder is yours to write; then try again."
 
@@ -39,6 +43,7 @@ class SqliteFile:
         self.shown = str(path)
         self._path = path
         self._lock = path.with_suffix(".lock")
+        self._queue = path.with_suffix(".queue")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -53,26 +58,30 @@ class SqliteFile:
 
     @contextlib.contextmanager
     def _locked(self, patience_s: float) -> Generator[None, None, None]:
-        with self._lock.open("a+") as file:
-            began = time.monotonic()
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() - began > patience_s:
-                        file.seek(0)
-                        raise StoreUnavailable(
-                            f"process {file.read().strip() or '?'} has held the store's lock"
-                            f" for {patience_s:.0f} s",
-                            "If it hangs, end it, then try again.",
-                        ) from None
-                    time.sleep(_pause_s(time.monotonic() - began))
+        with _opened(self._lock) as lock:
+            with _opened(self._queue) as queue:
+                # Nobody overtakes those who wait: a writer of many records would win each race,
+                # because the others are asleep when it lets go.
+                if not (_taken(queue, fcntl.LOCK_EX) and _taken(lock, fcntl.LOCK_EX)):
+                    fcntl.flock(queue, fcntl.LOCK_SH)
+                    self._wait(lock, patience_s)
             with contextlib.suppress(OSError):  # a full disk cannot name the holder
-                file.truncate(0)
-                file.write(str(os.getpid()))
-                file.flush()
+                os.pwrite(lock.fileno(), f"{os.getpid():<{_PID_DIGITS}}".encode(), 0)
             yield
+
+    def _wait(self, lock: IO[bytes], patience_s: float) -> None:
+        began = time.monotonic()
+        while True:
+            waited_s = time.monotonic() - began
+            time.sleep(_pause_s(waited_s))
+            if _taken(lock, fcntl.LOCK_EX):
+                return
+            if waited_s > patience_s:
+                holder = os.pread(lock.fileno(), _PID_DIGITS, 0).decode().strip() or "?"
+                raise StoreUnavailable(
+                    f"process {holder} has held the store's lock for {patience_s:.0f} s",
+                    "If it hangs, end it, then try again.",
+                )
 
     def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Run ``work``, which changes nothing, and return what it returns."""
@@ -120,12 +129,26 @@ class SqliteFile:
         self._engine.dispose()
 
 
+def _opened(path: Path) -> IO[bytes]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    return os.fdopen(descriptor, "r+b", buffering=0)
+
+
+def _taken(file: IO[bytes], kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def _pause_s(waited_s: float) -> float:
     """Return how long to wait before the next try: who has waited long tries more often.
 
     Uneven, so that waiters do not keep step and lose the same race each time.
     """
-    return max(0.0003, 0.004 - waited_s / 50) * (0.5 + random.random())  # noqa: S311
+    pause_s = _FIRST_PAUSE_S / (1 + (waited_s / _AGEING_S) ** 2)
+    return max(_SHORTEST_PAUSE_S, pause_s) * (0.5 + random.random())  # noqa: S311
 
 
 def _configure(connection: sa.engine.interfaces.DBAPIConnection, _: object) -> None:

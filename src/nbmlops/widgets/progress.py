@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
-
-import msgspec
 
 from nbmlops.records import RunRecord, Status, SweepRecord
 from nbmlops.widgets import wording
@@ -87,7 +86,7 @@ def written(value: Any) -> str:
         return value
     if value is None or isinstance(value, bool):
         return str(value)
-    return msgspec.json.encode(value).decode()
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def shown(value: Any, limit: int = 40) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Any
 
@@ -56,7 +57,7 @@ def sweep_document(
         "metric": record.metric,
         "maximize": record.direction == "maximize",
         "columns": [*(axis.name for axis in axes if not axis.metric), *others],
-        "axes": [records.plain(axis) for axis in axes],
+        "axes": _json(axes),
         "trials": [_trial(t, axes, others, tones, record.best, now) for t in trials[:_LIMIT]],
         "left": f"… and {left:,} more trials" if left else None,
         "history": _history(record),
@@ -143,14 +144,17 @@ def _trial(
     for name in others:
         value = trial.metrics.get(name)
         cells.append(
-            {"text": progress.number(value) if name in trial.metrics else "", "sort": value}
+            {
+                "text": progress.number(value) if name in trial.metrics else "",
+                "sort": value if sweep_axes.is_number(value) else None,
+            }
         )
     return {
         "number": trial.number,
         "run_id": trial.run_id,
         "state": trial.status.value,
         "mark": progress.MARKS[trial.status.value],
-        "value": trial.value,
+        "value": trial.value if sweep_axes.is_number(trial.value) else None,
         "told": progress.number(trial.value) if trial.value is not None else "",
         "cells": cells,
         "points": points,
@@ -161,6 +165,10 @@ def _trial(
         "since": progress.instant(trial.started_at) if running else None,
         "label": _label(trial, [axis.name for axis in axes if not axis.metric]),
     }
+
+
+def _json(value: Any) -> Any:
+    return json.loads(json.dumps(records.plain(value)))
 
 
 def _label(trial: Trial, names: list[str]) -> str:
@@ -199,7 +207,7 @@ def _history(record: SweepRecord) -> dict[str, Any]:
                 f" best so far {progress.number(best)}",
             }
         )
-    return {"points": points, "ticks": records.plain(axis.ticks), "last": width + 1}
+    return {"points": points, "ticks": _json(axis.ticks), "last": width + 1}
 
 
 def _best(record: SweepRecord, best: Trial | None, prompt: str) -> dict[str, Any] | None:

@@ -141,26 +141,21 @@ function counted(count, what) {
 }
 
 /**
+ * @param {string} name
  * @param {string} summary
- * @param {{ open: boolean }} kept
+ * @param {Set<string>} open
  * @param {HTMLElement} content
  */
-function fold(summary, kept, content) {
-  const made = /** @type {HTMLDetailsElement} */ (
-    element("details", {}, element("summary", {}, summary), content)
-  );
-  made.open = kept.open;
-  made.addEventListener("toggle", () => {
-    kept.open = made.open;
-  });
-  return made;
+function fold(name, summary, open, content) {
+  const attributes = { "data-fold": name, ...(open.has(name) ? { open: "" } : {}) };
+  return element("details", attributes, element("summary", {}, summary), content);
 }
 
-/** @param {string[]} lines @param {{ open: boolean }} kept */
-function log(lines, kept) {
+/** @param {string[]} lines @param {Set<string>} open */
+function log(lines, open) {
   if (!lines.length) return null;
   const box = element("pre", { class: "nbm-log", tabindex: "0" }, lines.join("\n"));
-  const made = fold(`Log, last ${counted(lines.length, "line")}`, kept, box);
+  const made = fold("log", `Log, last ${counted(lines.length, "line")}`, open, box);
   const end = () => {
     box.scrollTop = box.scrollHeight;
   };
@@ -169,8 +164,8 @@ function log(lines, kept) {
   return made;
 }
 
-/** @param {Document["artifacts"]} artifacts @param {{ open: boolean }} kept */
-function files(artifacts, kept) {
+/** @param {Document["artifacts"]} artifacts @param {Set<string>} open */
+function files(artifacts, open) {
   if (!artifacts.length) return null;
   const rows = artifacts.map(({ name, size, digest }) =>
     element(
@@ -182,12 +177,11 @@ function files(artifacts, kept) {
     ),
   );
   const table = element("table", { class: "nbm-table" }, element("tbody", {}, ...rows));
-  return fold(counted(artifacts.length, "artifact"), kept, table);
+  return fold("files", counted(artifacts.length, "artifact"), open, table);
 }
 
 /** @param {{ model: Model, el: HTMLElement }} view */
 function render({ model, el }) {
-  const folds = { log: { open: false }, files: { open: false } };
   // The kernel's clock and the browser's need not agree.
   let ahead = 0;
 
@@ -200,6 +194,8 @@ function render({ model, el }) {
 
   function draw() {
     const shown = model.get("document");
+    const folds = [...el.querySelectorAll("details[open]")];
+    const open = new Set(folds.map((made) => made.getAttribute("data-fold") ?? ""));
     ahead = Date.now() - Date.parse(shown.now);
     const steps = shown.steps.map((step) => row(step, shown.ticking));
     const parts = [
@@ -209,22 +205,16 @@ function render({ model, el }) {
       reason(shown.cause),
       shown.note ? element("p", { class: "nbm-note" }, shown.note) : null,
       next(shown.commands),
-      log(shown.log, folds.log),
-      files(shown.artifacts, folds.files),
+      log(shown.log, open),
+      files(shown.artifacts, open),
     ];
-    const inside = el.contains(document.activeElement)
-      ? document.activeElement?.closest("details")?.querySelector("summary")?.textContent
+    const held = el.contains(document.activeElement)
+      ? document.activeElement?.closest("[data-fold]")?.getAttribute("data-fold")
       : null;
     el.replaceChildren(element("div", { class: "nbm nbm-run", "data-state": shown.state }, ...parts));
     tick();
-    if (inside) refocus(inside);
-  }
-
-  /** @param {string} summary */
-  function refocus(summary) {
-    const word = summary.split(",")[0];
-    const again = [...el.querySelectorAll("summary")].find((made) => made.textContent?.startsWith(word));
-    again?.focus({ preventScroll: true });
+    const again = held ? el.querySelector(`[data-fold="${held}"] summary`) : null;
+    /** @type {HTMLElement | null} */ (again)?.focus({ preventScroll: true });
   }
 
   draw();
