@@ -17,6 +17,9 @@ side panel. With `--json` a command writes one JSON document to standard output,
 Exit codes: 0 done; 1 the work failed; 2 wrong use or input; 3 `monitor`: alert; 4 `monitor`:
 unknown; 5 the outside is not there; 130 interrupted while watching (the run goes on).
 
+The words are completed by Tab: in a notebook at once, with the names of pipelines, parameters, runs
+and models; in a shell (bash, zsh, fish) after `nbmlops --install-completion`.
+
 This page is made from the docstrings: `python scripts/command_pages.py`.
 """
 

@@ -286,7 +286,7 @@ def test_a_rule_that_warns_is_said_and_the_run_goes_on(folder):
         notebook_text(("parameters", "depth: int = 3"), "depth = 4\nprint(depth)")
     )
     said = []
-    opened = workspaces.open_at(folder, say=said.append)
+    opened = workspaces.open_at(folder, warn=said.append)
     assert run(opened).status is Status.SUCCEEDED
     opened.close()
     assert any("depth" in line and "[parameters-overwritten]" in line for line in said), said

@@ -70,6 +70,7 @@ def _carry_out(words: Sequence[str], screen: Screen, *, as_json: bool) -> int:
         start=Path.cwd(),
         stdin=sys.stdin.read,
         say=screen.say,
+        warn=screen.warn,
         watch=screen.watch,
         watch_sweep=screen.watch_sweep,
     )

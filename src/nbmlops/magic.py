@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 import shlex
 from collections import deque
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbmlops import layout
 from nbmlops.errors import Detached, NbmlopsError
-from nbmlops.records import MonitorReport, RunRecord, SweepRecord
+from nbmlops.records import MonitorReport, RunRecord, SweepRecord, utc_now
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from nbmlops.commands import Context
 
 LAST = "_mlops"  # the variable that holds what the last %mlops answered, as a record
+
+
+_EXECUTED = "_nbmlops_executed"
 
 
 class WorkFailed(Exception):
@@ -38,18 +43,43 @@ class Stopped(WorkFailed):
 
 def register(ipython: InteractiveShell) -> None:
     """Give a notebook the ``%mlops`` and ``%%mlops`` magics, with completion."""
+    manager: Any = ipython
+    executed = _executed(manager)
 
     def mlops(line: str, cell: str | None = None) -> None:
-        run(ipython, line, cell)
+        run(ipython, line, cell, executed)
 
-    manager: Any = ipython
     manager.register_magic_function(mlops, magic_kind="line_cell", magic_name="mlops")
     matchers = ipython.Completer.custom_matchers
     if not any(getattr(matcher, "matcher_identifier", "") == "nbmlops" for matcher in matchers):
         matchers.append(_matcher())
 
 
-def run(ipython: InteractiveShell, line: str, cell: str | None = None) -> None:
+def _executed(ipython: Any) -> dict[str, tuple[str, datetime]]:
+    """Return what the kernel has run, by the cell's id, kept up to date from now on.
+
+    Held against the file, it tells of edits that were executed and are not saved.
+    """
+    kept: dict[str, tuple[str, datetime]] | None = vars(ipython).get(_EXECUTED)
+    if kept is not None:
+        return kept
+    executed: dict[str, tuple[str, datetime]] = {}
+    setattr(ipython, _EXECUTED, executed)
+
+    def note(info: Any) -> None:
+        if info.cell_id:
+            executed[str(info.cell_id)] = (str(info.raw_cell), utc_now())
+
+    ipython.events.register("pre_run_cell", note)
+    return executed
+
+
+def run(
+    ipython: InteractiveShell,
+    line: str,
+    cell: str | None = None,
+    executed: Mapping[str, tuple[str, datetime]] | None = None,
+) -> None:
     """Carry out a line; the body of a cell magic is more of it, or the data of ``call``."""
     from IPython.core.error import UsageError
 
@@ -58,7 +88,7 @@ def run(ipython: InteractiveShell, line: str, cell: str | None = None) -> None:
     words = _words(line, cell)
     from nbmlops.commands import Context
 
-    context = Context(start=Path.cwd(), notebook=current_notebook(ipython))
+    context = Context(start=Path.cwd(), notebook=current_notebook(ipython), executed=executed or {})
     try:
         _run(ipython, words, context)
     except Detached as error:
@@ -95,6 +125,7 @@ def _run(ipython: InteractiveShell, words: list[str], context: Context) -> None:
             parsed.show()
         return
     cards = _Cards(context)
+    context.warn = cards.warn
     if not as_json:
         context.say, context.watch, context.watch_sweep = cards.say, cards.watch, cards.watch_sweep
     try:
@@ -151,6 +182,7 @@ class _Cards:
         self._sweep = SweepCard(self._place)
         self._ended = ""
         self.say, self.watch_sweep = self._place.say, self._sweep.watch
+        self.warn = self._place.write
 
     def watch(self, run: RunRecord) -> None:
         """Show how far a run is."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
@@ -58,8 +58,26 @@ def parse(words: Sequence[str]) -> Parsed:
         raise WrongUse(text[:1].lower() + text[1:].rstrip("."), f"See: `{help_line}`.") from error
     command = rows.get(function)
     if command is None:
-        return Parsed(None, {}, show=lambda: function(*bound.args, **bound.kwargs))
+        return Parsed(None, {}, show=lambda: _help(function, bound))
     return Parsed(command, dict(bound.arguments))
+
+
+def _help(function: Callable[..., Any], bound: inspect.BoundArguments) -> None:
+    """Show a text about the program itself, or install the completion of its words."""
+    from cyclopts.completion.detect import ShellDetectionError
+
+    try:
+        function(*bound.args, **bound.kwargs)
+    except ShellDetectionError as error:
+        raise WrongUse(
+            "nobody tells which shell this is",
+            "Name it: `nbmlops --install-completion --shell bash` (or zsh, fish).",
+        ) from error
+
+
+def completion_script(shell: Literal["bash", "zsh", "fish"]) -> str:
+    """Return the script by which a shell completes commands and options."""
+    return _app()[0].generate_completion(shell=shell)
 
 
 def _app() -> tuple[App, dict[Any, Command]]:

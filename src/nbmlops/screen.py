@@ -45,6 +45,14 @@ class Screen:
         self._line = line
         self._show([line])
 
+    def warn(self, line: str) -> None:
+        """Show a line that stays, and is shown whoever reads the result."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+        sys.stderr.write(f"{render.printable(line)}\n")
+        sys.stderr.flush()
+
     def watch(self, run: RunRecord) -> None:
         """Show how far a run is."""
         before, self._run = self._run, run

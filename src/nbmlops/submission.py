@@ -179,7 +179,7 @@ def enforce(
     )
     for found in warnings:
         where = found.path if found.cell is None else f"{found.path}, cell {found.cell}"
-        workspace.say(f"warning: {where}: {found.message} [{found.code}]")
+        workspace.warn(f"warning: {where}: {found.message} [{found.code}]")
 
 
 def start(

@@ -41,6 +41,7 @@ class Workspace:
         environ: Mapping[str, str],
         now: Callable[[], datetime] = records.utc_now,
         say: Callable[[str], None] = _silent,
+        warn: Callable[[str], None] = _silent,
     ) -> None:
         self.root = root
         self.settings = settings
@@ -49,6 +50,7 @@ class Workspace:
         self.environ = environ
         self.now = now
         self.say = say
+        self.warn = warn
         self.artifacts = Artifacts(
             environ.get("NBMLOPS_ARTIFACTS_URL") or settings.artifacts.url or home.artifacts,
             options=settings.artifacts.options,
@@ -146,6 +148,7 @@ def open_at(
     *,
     environ: Mapping[str, str] | None = None,
     say: Callable[[str], None] = _silent,
+    warn: Callable[[str], None] = _silent,
 ) -> Workspace:
     """Open the project at or above ``start``.
 
@@ -172,4 +175,4 @@ def open_at(
         )
     home = layout.home_of(repo.common_dir, environ)
     _claim(home, repo)
-    return Workspace(root, settings, repo, home, environ=environ, say=say)
+    return Workspace(root, settings, repo, home, environ=environ, say=say, warn=warn)

@@ -200,22 +200,20 @@ class Remote:
 
     def _place(self) -> tuple[Any, str]:
         if self._opened is None:
-            import fsspec
-
             options: dict[str, Any] = {**self._options, "use_listings_cache": False}
             if self._protocol in _S3:
                 # We try again ourselves, within a deadline.
                 config = {"retries": {"total_max_attempts": 1}, "connect_timeout": 5}
                 options["config_kwargs"] = {**config, **options.get("config_kwargs", {})}
             try:
+                import fsspec
+
                 fs, root = fsspec.url_to_fs(self._url, **options)
             except ImportError as error:
-                extra = "'nbmlops[s3]'" if self._protocol in _S3 else "the package it names"
+                s3 = self._protocol in _S3
                 raise MissingExtra(
                     f"{self.shown} needs a package: {self._redacted(error)}",
-                    f"Type `pip install {extra}`."
-                    if self._protocol in _S3
-                    else f"Install {extra}.",
+                    "Type `pip install 'nbmlops[s3]'`." if s3 else "Install what it names.",
                 ) from error
             except (ValueError, TypeError) as error:
                 raise InvalidSettings(

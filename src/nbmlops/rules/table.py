@@ -43,7 +43,7 @@ TABLE: tuple[Rule, ...] = (
         in_notebook=forms.duplicate_ids,
         mend=mending.renew_ids,
     ),
-    Rule("unsaved-edits", "warn", "executed edits are not saved", in_notebook=sessions.look),
+    Rule("unsaved-edits", "block", "executed edits are not saved", in_notebook=sessions.look),
     Rule(
         "parameters-missing",
         "advise",

@@ -63,7 +63,7 @@ class SqliteFile:
                 # Nobody overtakes those who wait: a writer of many records would win each race,
                 # because the others are asleep when it lets go.
                 if not (_taken(queue, fcntl.LOCK_EX) and _taken(lock, fcntl.LOCK_EX)):
-                    fcntl.flock(queue, fcntl.LOCK_SH)
+                    _taken(queue, fcntl.LOCK_SH)
                     self._wait(lock, patience_s)
             with contextlib.suppress(OSError):  # a full disk cannot name the holder
                 os.pwrite(lock.fileno(), f"{os.getpid():<{_PID_DIGITS}}".encode(), 0)
