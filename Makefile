@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SOURCES := pyproject.toml labextension/package.json labextension/package-lock.json \
   $(wildcard labextension/src/*.ts labextension/src/*/*.ts labextension/src/*.tsx labextension/src/*/*.tsx labextension/style/* labextension/schema/*)
 
-.PHONY: demo test test-fast test-system golden clean
+.PHONY: demo test test-fast test-system bench golden clean
 
 demo: $(DEMO_VENV)/installed
 	$(DEMO_VENV)/bin/python scripts/demo.py
@@ -35,6 +35,10 @@ $(DEMO_VENV)/installed: $(SOURCES) $(shell find src -name '*.py' -o -name '*.js'
 	$(DEMO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv
 	$(DEMO_VENV)/bin/uv pip install --quiet --python $(DEMO_VENV)/bin/python --reinstall-package nbmlops '.[lab]'
 	touch $@
+
+# Ratios against peers and floors; nothing is timed in the tests.
+bench: $(VENV)/installed
+	for script in benchmarks/*_against_*.py; do $(VENV)/bin/python $$script || exit 1; done
 
 golden: $(VENV)/installed
 	$(VENV)/bin/python -m pytest tests --renew-golden -q

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import os
+import time
 from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
@@ -61,7 +62,13 @@ async def by_http(fetch, name, method="GET", **arguments):
     arguments = {"path": "tiny", **arguments}
     try:
         if method == "GET":
-            answer = await fetch("nbmlops", "api", name, params=arguments)
+            # A list is one argument several times.
+            params = [
+                (key, item)
+                for key, value in arguments.items()
+                for item in (value if isinstance(value, list) else [value])
+            ]
+            answer = await fetch("nbmlops", "api", name, params=params)
         else:
             answer = await fetch("nbmlops", "api", name, method="POST", body=json.dumps(arguments))
     except HTTPClientError as error:
@@ -69,51 +76,137 @@ async def by_http(fetch, name, method="GET", **arguments):
     return json.loads(answer.body), answer.code
 
 
+# What each command is asked through every door. `{first}` and `{second}` are runs, `{sweep}` is a
+# sweep; a command that is in none of these tables fails a test.
+READS = {
+    "project": ([], {}),
+    "runs": (["--pipeline", "train"], {"pipeline": "train"}),
+    "run": (["{first}"], {"run_id": "{first}"}),
+    "logs": (["{first}"], {"run_id": "{first}"}),
+    "compare": (["{first}", "{second}"], {"run_ids": ["{first}", "{second}"]}),
+    "models": ([], {}),
+    "deployments": ([], {}),
+    "trace": (["run/{first}"], {"reference": "run/{first}"}),
+    "doctor": ([], {}),
+}
+CHANGES = {
+    # Each time the same once more; for `ci`, the file is there, just so.
+    "check": (["--level", "block"], {"level": "block"}),
+    "ci": (["github"], {"kind": "github"}),
+    "cancel": (["{first}"], {"run_id": "{first}"}),
+}
+WORK = {
+    "train": (["-p", "depth=4", "--force"], {"param": ["depth=4"], "force": True}),
+    "rerun": (["{first}"], {"run_id": "{first}"}),
+    "sweep": (
+        ["-p", "depth=7,8", "--seed", "3", "--force"],
+        {"param": ["depth=7,8"], "seed": 3, "force": True},
+    ),
+}
+MISTAKES = [
+    (["run", "nope"], {"run_id": "nope"}, "GET", "unknown-run", 404, 2),
+    (["trace", "x"], {"reference": "x"}, "GET", "unknown-reference", 404, 2),
+    (["trace", "call/zz"], {"reference": "call/zz"}, "GET", "unknown-call", 404, 2),
+    (["monitor", "none"], {"endpoint": "none"}, "GET", "unknown-endpoint", 404, 2),
+    (["monitor", "../x"], {"endpoint": "../x"}, "GET", "invalid-name", 400, 2),
+    (["deploy", "none"], {"model": "none"}, "POST", "unknown-model", 404, 2),
+    (["undeploy", "none"], {"endpoint": "none"}, "POST", "unknown-endpoint", 404, 2),
+    (
+        ["call", "none", "[]"],
+        {"endpoint": "none", "data": "[]"},
+        "POST",
+        "unknown-endpoint",
+        404,
+        2,
+    ),
+    (["cancel", "none"], {"run_id": "none"}, "POST", "unknown-run", 404, 2),
+    (["rerun", "none"], {"run_id": "none"}, "POST", "unknown-run", 404, 2),
+    (["compare", "none", "no"], {"run_ids": ["none", "no"]}, "GET", "unknown-run", 404, 2),
+    (["compare", "none"], {"run_ids": "none"}, "GET", "unknown-run", 404, 2),
+    (["check", "no.ipynb"], {"files": ["no.ipynb"]}, "POST", "wrong-use", 400, 2),
+    (["init", "."], {"folder": "."}, "POST", "project-exists", 409, 2),
+    (["train", "nope"], {"pipeline": "nope"}, "POST", "unknown-pipeline", 404, 2),
+    (["train", "-p", "deph=1"], {"param": ["deph=1"]}, "POST", "unknown-parameter", 400, 2),
+    (["sweep", "-p", "depth=1"], {"param": ["depth=1"]}, "POST", "invalid-parameter", 400, 2),
+]
+
+
+def test_every_command_is_asked_through_every_door():
+    asked = {*READS, *CHANGES, *WORK, *(words[0] for words, *_ in MISTAKES)}
+    assert asked == {row.name for row in commands.TABLE}
+
+
+def named(case, **names):
+    """Return a case's words and arguments with the names put in."""
+    words, arguments = case
+
+    def put(value):
+        if isinstance(value, list):
+            return [put(item) for item in value]
+        return value.format(**names) if isinstance(value, str) else value
+
+    return put(words), {name: put(value) for name, value in arguments.items()}
+
+
 @pytest.mark.slow
 async def test_reads_are_the_same_through_every_door(jp_fetch, shell):
-    run, code = await asyncio.to_thread(by_cli, ["train", "-p", "depth=5"])
+    first, code = await asyncio.to_thread(by_cli, ["train", "-p", "depth=5"])
     assert code == 0
-    for words, name, arguments in (
-        (["runs"], "runs", {}),
-        (["run", run["run_id"]], "run", {"run_id": run["run_id"]}),
-        (["logs", run["run_id"]], "logs", {"run_id": run["run_id"]}),
-        (["models"], "models", {}),
-        (["deployments"], "deployments", {}),
-        (["trace", f"run/{run['run_id']}"], "trace", {"reference": f"run/{run['run_id']}"}),
-        (["doctor"], "doctor", {}),
-    ):
-        typed, code = by_cli(words)
+    second, code = await asyncio.to_thread(by_cli, ["train", "-p", "depth=6"])
+    assert code == 0
+    by_cli(["ci", "github"])
+    for name, case in {**READS, **CHANGES}.items():
+        words, arguments = named(case, first=first["run_id"], second=second["run_id"])
+        typed, code = by_cli([name, *words])
         assert code == 0, typed
-        asked, status = await by_http(jp_fetch, name, **arguments)
+        method = "GET" if name in READS else "POST"
+        asked, status = await by_http(jp_fetch, name, method, **arguments)
+        assert status == 200, asked
+        if name == "project":  # a server tells places as its contents API names them
+            assert asked.pop("path") == "tiny"
+            assert typed.pop("path").endswith("/tiny")
+        assert asked == typed, name
+        if name not in ("logs", "project"):  # the magic prints lines as they are
+            assert by_magic(shell, [name, *words]) == typed
+
+
+# What differs from one piece of work to the next that was asked for in the same words.
+OWN = {"run_id", "sweep_id", "created_at", "started_at", "finished_at", "snapshot", "record_digest"}
+OWN |= {"handle", "sweep", "digest", "bytes", "model_versions"}
+
+
+def alike(document):
+    """Return a document without what no two of them share."""
+    if isinstance(document, dict):
+        return {name: alike(value) for name, value in document.items() if name not in OWN}
+    return [alike(item) for item in document] if isinstance(document, list) else document
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WORK)
+async def test_work_is_the_same_through_every_door(jp_fetch, shell, name):
+    run, _ = await asyncio.to_thread(by_cli, ["train"])
+    words, arguments = named(WORK[name], first=run["run_id"])
+    typed, code = await asyncio.to_thread(by_cli, [name, *words])
+    assert (code, typed["status"]) == (0, "succeeded")
+    told = await asyncio.to_thread(by_magic, shell, [name, *words])
+    assert set(told) == set(typed)
+    assert alike(told) == alike(typed)
+    asked, status = await by_http(jp_fetch, name, "POST", **arguments)
+    assert (status, set(asked)) == (200, set(typed))
+    made = asked.get("run_id") or asked["sweep_id"]
+    deadline = time.monotonic() + 120
+    while asked["status"] in ("pending", "running") and time.monotonic() < deadline:
+        await asyncio.sleep(0.2)
+        asked, status = await by_http(jp_fetch, "run", run_id=made)
         assert status == 200
-        assert asked == typed, words
-        if name != "logs":  # the magic prints lines as they are
-            assert by_magic(shell, words) == typed
+    assert alike(asked) == alike(typed)
+    if name == "sweep":
+        assert [trial["value"] for trial in typed["trials"]] == [0.7, 0.8]
+        assert typed["best"] == 2
 
 
-@pytest.mark.parametrize(
-    ("words", "arguments", "method", "code", "status", "exit_code"),
-    [
-        (["run", "nope"], {"run_id": "nope"}, "GET", "unknown-run", 404, 2),
-        (["trace", "x"], {"reference": "x"}, "GET", "unknown-reference", 404, 2),
-        (["trace", "call/zz"], {"reference": "call/zz"}, "GET", "unknown-call", 404, 2),
-        (["monitor", "none"], {"endpoint": "none"}, "GET", "unknown-endpoint", 404, 2),
-        (["monitor", "../x"], {"endpoint": "../x"}, "GET", "invalid-name", 400, 2),
-        (["deploy", "none"], {"model": "none"}, "POST", "unknown-model", 404, 2),
-        (["undeploy", "none"], {"endpoint": "none"}, "POST", "unknown-endpoint", 404, 2),
-        (["cancel", "none"], {"run_id": "none"}, "POST", "unknown-run", 404, 2),
-        (["init", "."], {"folder": "."}, "POST", "project-exists", 409, 2),
-        (["train", "nope"], {"pipeline": "nope"}, "POST", "unknown-pipeline", 404, 2),
-        (
-            ["train", "-p", "deph=1"],
-            {"param": ["deph=1"]},
-            "POST",
-            "unknown-parameter",
-            400,
-            2,
-        ),
-    ],
-)
+@pytest.mark.parametrize(("words", "arguments", "method", "code", "status", "exit_code"), MISTAKES)
 async def test_mistakes_are_the_same_through_every_door(
     jp_fetch, shell, words, arguments, method, code, status, exit_code
 ):

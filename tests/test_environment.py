@@ -19,7 +19,10 @@ def test_without_a_lock_the_current_interpreter_serves_with_its_packages(tmp_pat
 def test_the_id_covers_the_lock():
     first = environment.plan({"requirements.txt": b"six==1.17.0\n"})
     assert first == environment.plan({"requirements.txt": b"six==1.17.0\n"})
-    assert first.environment_id != environment.plan({"requirements.txt": b"six==1.16.0\n"}).environment_id
+    assert (
+        first.environment_id
+        != environment.plan({"requirements.txt": b"six==1.16.0\n"}).environment_id
+    )
     assert "skops" not in first.requirements
     assert "skops" in environment.plan({"requirements.txt": b"scikit-learn==1.5\n"}).requirements
 
@@ -61,5 +64,7 @@ def test_two_versions_of_a_library_live_side_by_side_with_the_kit(tmp_path):
 @pytest.mark.slow
 def test_a_lock_that_cannot_be_installed_is_refused_in_the_installers_words(tmp_path):
     with pytest.raises(EnvironmentFailed, match="six"):
-        environment.ensure(environment.plan({"requirements.txt": b"six==1.16.0\nsix==1.17.0\n"}), tmp_path, print)
+        environment.ensure(
+            environment.plan({"requirements.txt": b"six==1.16.0\nsix==1.17.0\n"}), tmp_path, print
+        )
     assert not list((tmp_path / "environments").glob("e-*/"))

@@ -80,8 +80,8 @@ def test_a_sweep_is_a_line_for_each_trial_and_a_table_at_the_end(shell, capsys):
     printed = capsys.readouterr().out
     record = shell.user_ns["_mlops"]
     assert (record.status, len(record.trials), record.best) == ("succeeded", 2, 2)
-    assert "best: accuracy=0.4 by trial 2" in printed
-    assert "run it: %mlops train train -p depth=4" in printed
+    assert "best: accuracy=0.4 by trial 2: depth=4" in printed
+    assert f"run it again: %mlops rerun {record.trials[1].run_id}" in printed
     assert "2 of 2 trials done" in printed
 
 
@@ -90,9 +90,9 @@ def test_completion_knows_the_notebook_one_stands_in(shell, folder, monkeypatch)
     monkeypatch.setenv("JPY_SESSION_NAME", str(folder / "other.ipynb"))
 
     def completed(line):
-        return [c.text for c in shell.Completer.completions(line, len(line))]
+        with pytest.warns(Warning, match="provisional"):
+            return [c.text for c in shell.Completer.completions(line, len(line))]
 
-    with pytest.warns(Warning, match="provisional"):
-        assert completed("%mlops train -p max_d") == ["max_depth="]
-        assert completed("%mlops train oth") == ["other.ipynb"]
-        assert completed("%%mlops dep") == ["deploy", "deployments"]
+    assert completed("%mlops train -p max_d") == ["max_depth="]
+    assert completed("%mlops train oth") == ["other.ipynb"]
+    assert completed("%%mlops dep") == ["deploy", "deployments"]

@@ -1,6 +1,10 @@
 import os
+import shutil
+import subprocess
 import tarfile
+import time
 from datetime import UTC, datetime
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -227,3 +231,88 @@ def test_files_of_any_name_and_content_come_back_byte_for_byte(folder, tmp_path,
         found = snapshot.read(repo, taken.commit, f"sub/{name}")
         assert found is not None
         assert found[1] == content
+
+
+NAMES = ["a", "b.py", "c d.txt", "[x]*.ipynb", "deep/er/f", "deep/g", "ünï", "-o", ":(top)z"]
+
+
+def mutate(folder, random):  # noqa: C901
+    """Do to a work tree what people and programs do to one."""
+    path = folder / random.choice(NAMES)
+    what = random.choice(["write", "write", "remove", "folder", "link", "mode", "stage", "intend"])
+    if what == "remove" or (what in ("folder", "link", "write") and random.random() < 0.5):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    for above in path.relative_to(folder).parents:
+        if (folder / above).is_symlink() or (folder / above).is_file():
+            (folder / above).unlink()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_symlink() and what == "write":
+        path.unlink()
+    if what == "write" and not path.is_dir():
+        path.write_text(f"{random.random()}\n")
+    elif what == "folder" and not os.path.lexists(path):
+        path.mkdir()
+        (path / "inside").write_text("x")
+    elif what == "link" and not os.path.lexists(path):
+        path.symlink_to("elsewhere")
+    elif what == "mode" and path.is_file() and not path.is_symlink():
+        path.chmod(random.choice([0o755, 0o644]))
+    elif what == "stage" and os.path.lexists(path):
+        git(folder, "--literal-pathspecs", "add", "--all", "--", str(path.relative_to(folder)))
+    elif what == "intend" and path.is_file():
+        git(folder, "--literal-pathspecs", "add", "-N", "--", str(path.relative_to(folder)))
+
+
+def test_whatever_was_done_to_a_work_tree_the_snapshot_is_what_add_all_would_take(tmp_path):
+    seed = int(os.environ.get("NBMLOPS_TEST_SEED", time.time_ns() % 2**32))
+    print("seed", seed)
+    random = Random(seed)
+    folder = tmp_path / "work"
+    folder.mkdir()
+    git(folder, "init", "--quiet")
+    for number in range(40):
+        for _ in range(random.randint(1, 8)):
+            mutate(folder, random)
+        own = folder / ".git" / "index"
+        before = own.read_bytes() if own.exists() else None
+        taken = take(folder, tmp_path)
+        assert (own.read_bytes() if own.exists() else None) == before, number
+        index = tmp_path / "oracle"
+        index.unlink(missing_ok=True)
+        if (folder / ".git" / "index").exists():
+            shutil.copy2(folder / ".git" / "index", index)
+        environ = {**os.environ, "GIT_INDEX_FILE": str(index)}
+        subprocess.run(["git", "add", "--all"], cwd=folder, env=environ, check=True)
+        oracle = subprocess.run(
+            ["git", "write-tree"], cwd=folder, env=environ, check=True, capture_output=True
+        )
+        assert taken.tree == oracle.stdout.decode().strip(), number
+        if random.random() < 0.3:
+            git(folder, "add", "--all")
+            git(folder, "commit", "--quiet", "--allow-empty", "-m", str(number))
+
+
+def test_a_notebook_that_was_stripped_before_is_not_read_again_and_a_lost_one_is(folder, tmp_path):
+    (folder / "out.ipynb").write_text(notebook_text("1", outputs=True))
+    first = take(folder, tmp_path)
+    repo = repo_of(folder)
+    blob, data = snapshot.read(repo, first.commit, "out.ipynb")
+    assert b"secret" not in data
+    asked = []
+    run = type(repo).run
+
+    def noted(self, *words, **options):
+        asked.append(words)
+        return run(self, *words, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(repo), "run", noted)
+        assert take(folder, tmp_path).tree == first.tree
+    assert ("hash-object", "-w", "--stdin") not in asked
+    # What was made for the first snapshot may have been collected as garbage since.
+    (folder / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
+    assert take(folder, tmp_path).tree == first.tree
+    assert snapshot.read(repo, first.commit, "out.ipynb") is not None

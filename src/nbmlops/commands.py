@@ -94,6 +94,18 @@ class InitAnswer(records.Record, frozen=True, kw_only=True):
     created: tuple[str, ...]
 
 
+class CiAnswer(records.Record, frozen=True, kw_only=True):
+    """The document of ``ci``: ``path`` is below the repository's top.
+
+    ``written`` is false where the file was there already, just so.
+    """
+
+    kind: Literal["github", "gitlab"]
+    path: str
+    written: bool
+    pipelines: tuple[str, ...]
+
+
 class NotebookAnswer(records.Record, frozen=True, kw_only=True):
     """What a run of the notebook that one stands in would run."""
 
@@ -181,6 +193,40 @@ def check(
         fix=fix,
         level=level,
         say=context.say,
+    )
+
+
+def ci(
+    context: Context, kind: Literal["github", "gitlab"], *, force: bool = False
+) -> CiAnswer:
+    """Write a workflow for continuous integration: rules, tests, a run of each pipeline.
+
+    The file goes where the service looks for it in the repository. Its jobs hold the project
+    against the rules (`check --level block`), run its tests (the folder `tests`, by pytest, with
+    the project's own packages) and train each pipeline, and keep the executed notebooks as HTML
+    and the JUnit report. Started by hand, it takes a pipeline and parameters.
+
+    Parameters
+    ----------
+    kind
+        The service: github or gitlab.
+    force
+        Write over another file that is there.
+    """
+    from nbmlops import layout, workflows
+
+    workspace = context.workspace()
+    target = workflows.target(workspace, kind)
+    if context.bounds is not None and not target.resolve().is_relative_to(context.bounds):
+        raise WrongUse(
+            f"{layout.WORKFLOW_FILES[kind]} leads out of {context.bounds}",
+            f"Write it from a terminal: `nbmlops ci {kind}`.",
+        )
+    return CiAnswer(
+        kind=kind,
+        path=layout.WORKFLOW_FILES[kind],
+        written=workflows.write(workspace, kind, force=force),
+        pipelines=tuple(workspace.settings.pipelines),
     )
 
 
@@ -694,6 +740,7 @@ TABLE: tuple[Command, ...] = (
     Command(init, "Project", reads=False),
     Command(project, "Project"),
     Command(check, "Project", reads=False, exit_code=_check_exit),
+    Command(ci, "Project", reads=False),
     Command(doctor, "Project", exit_code=_health_exit),
     Command(
         train,

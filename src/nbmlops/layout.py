@@ -19,6 +19,9 @@ from nbmlops.errors import InvalidName
 
 SETTINGS_FILE = "nbmlops.toml"
 
+# What a service of continuous integration reads, from the top of a repository.
+WORKFLOW_FILES = {"github": ".github/workflows/nbmlops.yml", "gitlab": ".gitlab-ci.yml"}
+
 SNAPSHOT_REFS = "refs/nbmlops/snapshots"
 LEDGER_REF = "refs/nbmlops/ledger"
 

@@ -92,7 +92,8 @@ def run(
     try:
         _run(ipython, words, context)
     except Detached as error:
-        raise Stopped(error.message) from None
+        # The card says how to go on; with --json there is none.
+        raise Stopped(str(error) if "--json" in words else error.message) from None
     except NbmlopsError as error:
         if error.exit_code == 1:
             raise WorkFailed(str(error)) from None

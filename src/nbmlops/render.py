@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from nbmlops import records
-from nbmlops.commands import InitAnswer, ProjectAnswer
+from nbmlops.commands import CiAnswer, InitAnswer, ProjectAnswer
 from nbmlops.records import (
     CallAnswer,
     CellChange,
@@ -336,7 +336,7 @@ def _sweep(record: SweepRecord) -> Iterable[Block]:
     if told["took"]:
         pairs.append(("took", told["took"]))
     if best := told["best"]:
-        pairs.append(("best", f"{told['metric']}={best['value']} by trial {best['number']}"))
+        pairs.append(("best", f"{best['value']} by trial {best['number']}: {best['given']}"))
     yield Fields(tuple(pairs))
     if told["trials"]:
         yield Table(
@@ -488,6 +488,12 @@ def _init(answer: InitAnswer) -> Iterable[Block]:
     yield Line(f"Next: cd {answer.path} && nbmlops train {name}")
 
 
+def _ci(answer: CiAnswer) -> Iterable[Block]:
+    yield Title(f"{answer.path} {'is written' if answer.written else 'is as it should be'}")
+    yield Line(f"It checks, tests, and runs: {', '.join(answer.pipelines)}")
+    yield Line(f"Commit it: git add {answer.path}")
+
+
 def _project(answer: ProjectAnswer) -> Iterable[Block]:
     yield Fields(
         (
@@ -509,6 +515,7 @@ _VIEWS: tuple[tuple[type, Any], ...] = (
     (CheckReport, _check),
     (Health, _health),
     (InitAnswer, _init),
+    (CiAnswer, _ci),
     (ProjectAnswer, _project),
 )
 

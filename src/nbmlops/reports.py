@@ -12,11 +12,13 @@ from nbmlops.records import RunRecord, Status, StepRecord
 def junit(run: RunRecord) -> bytes:
     """Return the run as JUnit XML: a suite for the run, a case for each step.
 
-    A step that failed is a ``failure`` with the cause; one that never ran is ``skipped``; a run
-    that ended outside of its steps is an ``error`` of its own case.
+    A step that failed is a ``failure`` with the cause; one that never ran is ``skipped``; one that
+    was taken from the cache says so in its ``system-out``; a run that ended outside of its steps is
+    an ``error`` of its own case. The form is that of the schema junit-10 of Jenkins' xUnit plugin,
+    the strictest of those in use.
     """
     cases = [_case(run, step) for step in run.steps]
-    inside = any(step.status is Status.FAILED for step in run.steps)
+    inside = any(step.status.is_final and step.status is not Status.SUCCEEDED for step in run.steps)
     if run.cause is not None and not inside:
         case = ET.Element("testcase", classname=run.pipeline, name="run", time="0")
         ET.SubElement(case, "error", type=run.cause.code, message=_clean(run.cause.message))
@@ -45,23 +47,30 @@ def junit(run: RunRecord) -> bytes:
 
 def _case(run: RunRecord, step: StepRecord) -> ET.Element:
     case = ET.Element(
-        "testcase",
-        classname=run.pipeline,
-        name=step.name,
-        file=step.notebook,
-        time=f"{_seconds(step):.3f}",
+        "testcase", classname=run.pipeline, name=step.name, time=f"{_seconds(step):.3f}"
     )
     if step.status is Status.PENDING:
         ET.SubElement(case, "skipped", message="a step before it did not succeed")
     elif step.status is not Status.SUCCEEDED:
-        cause = run.cause
-        message = cause.message if cause else step.status.value
-        failure = ET.SubElement(
-            case, "failure", type=cause.code if cause else "failed", message=_clean(message)
-        )
-        where = f"{step.notebook}, cell {cause.cell}" if cause and cause.cell else step.notebook
-        failure.text = _clean(f"{message}\n{where}\n{cause.hint if cause and cause.hint else ''}")
+        _add_failure(case, run, step)
+    told = f"{step.notebook}: {step.cells_done} of {step.cells_total} cells"
+    if step.cached:
+        told += f"; not run again: taken from {step.cached_from}"
+    ET.SubElement(case, "system-out").text = _clean(told)
     return case
+
+
+def _add_failure(case: ET.Element, run: RunRecord, step: StepRecord) -> None:
+    """Say why a step failed; where several did, the run's cause is of one of them."""
+    cause = run.cause
+    if cause is not None and cause.notebook not in (None, step.notebook):
+        cause = None
+    message = cause.message if cause else step.status.value
+    failure = ET.SubElement(
+        case, "failure", type=cause.code if cause else "failed", message=_clean(message)
+    )
+    where = f"{step.notebook}, cell {cause.cell}" if cause and cause.cell else step.notebook
+    failure.text = _clean(f"{message}\n{where}\n{cause.hint if cause and cause.hint else ''}")
 
 
 def _seconds(timed: RunRecord | StepRecord) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import msgspec
 from jupyter_server.auth.decorator import authorized
@@ -99,7 +99,9 @@ class CommandHandler(APIHandler):
         if method == "GET":
             # JupyterLab's own requests may carry a bare time, so that no cache answers them.
             names = [name for name in self.request.arguments if not name.isdigit()]
-            return {name: self.get_query_argument(name) for name in names if name != "token"}
+            # One that comes several times is a list; a list of one is made where one is wanted.
+            given = {name: self.get_query_arguments(name) for name in names if name != "token"}
+            return {name: all_ if len(all_) > 1 else all_[0] for name, all_ in given.items()}
         body: Any = self.get_json_body() or {}
         if not isinstance(body, dict):
             raise WrongUse("the body is no JSON object", "Send {option: value}.")
@@ -161,6 +163,8 @@ def converted(command: Command, arguments: dict[str, Any]) -> dict[str, Any]:
     form = msgspec.defstruct(command.name, fields, forbid_unknown_fields=True, kw_only=True)
     if any(parameter.name == "detach" for parameter in command.parameters):
         arguments = {**arguments, "detach": True}
+    if command.reads:
+        arguments = {**arguments, **_lists(command, arguments)}
     try:
         made = msgspec.convert(arguments, form, strict=False)
     except msgspec.ValidationError as error:
@@ -169,6 +173,16 @@ def converted(command: Command, arguments: dict[str, Any]) -> dict[str, Any]:
             f"{command.name}: {error}", f"It takes: {names or 'nothing'}.", command=command.name
         ) from error
     return {field[0]: getattr(made, field[0]) for field in fields}
+
+
+def _lists(command: Command, arguments: dict[str, Any]) -> dict[str, list[Any]]:
+    """Return the arguments of a query that are lists of one."""
+    many = {p.name for p in command.parameters if get_origin(p.annotation) is tuple}
+    return {
+        name: [value]
+        for name, value in arguments.items()
+        if name in many and not isinstance(value, list)
+    }
 
 
 def routes() -> list[tuple[str, str]]:

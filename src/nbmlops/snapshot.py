@@ -13,13 +13,21 @@ import shutil
 import stat
 import tarfile
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+
+import msgspec
 
 from nbmlops import layout, notebook, repository
 from nbmlops.errors import GitFailed, InvalidNotebook, SnapshotRefused
 from nbmlops.records import Snapshot
 from nbmlops.repository import Repository
+
+_STRIPPED_FILE = "notebooks.json"
+# How entries of `ls-files -v --stage` begin that are files or links, and that git looks at.
+_PLAIN = (b"H 100", b"H 120")
 
 
 def take(
@@ -31,90 +39,179 @@ def take(
 ) -> Snapshot:
     """Capture the work tree as a commit that no ref holds yet (see :func:`hold`).
 
+    The work tree is gone through once: git names what differs from the index, and only that is
+    written into the private copy.
+
     Raises
     ------
     SnapshotRefused
-        When a merge is in progress, or an untracked file is larger than the limit, unreadable, or
-        neither a file nor a link; the message names the files.
+        When a merge is in progress, a repository is inside this one, or an untracked file is
+        larger than the limit, unreadable, or neither a file nor a link; the message names the
+        files.
     """
     scratch.mkdir(parents=True, exist_ok=True)
-    _refuse_unmerged(repo)
-    _refuse_untracked(repo, untracked_limit_mib)
     index = scratch / f"index-{os.getpid()}-{layout.new_id('s')}"
     try:
         own = repo.git_dir / "index"
         if own.exists():
             shutil.copy2(own, index)
         environment = {"GIT_INDEX_FILE": str(index)}
-        _look_at_all(repo, environment)
-        repo.run("add", "--all", "--", ":/", environment=environment)
-        _refuse_repositories_inside(repo, environment)
-        _strip_notebooks(repo, environment)
+        with ThreadPoolExecutor(3) as at_once:
+            head = at_once.submit(_head, repo)
+            differing = at_once.submit(_differing, repo, environment)
+            untracked = at_once.submit(_untracked, repo, environment)
+            known = _Index.of(repo, environment)
+        known.refuse(repo)
+        if known.look_at_all(repo, environment):
+            changed, gone = _differing(repo, environment)
+        else:
+            changed, gone = differing.result()
+        _refuse_untracked(repo, untracked.result(), untracked_limit_mib)
+        there = [*changed, *untracked.result()]
+        _write(repo, environment, there, gone)
+        known.forget(gone)
+        _strip_notebooks(repo, environment, known, there, scratch.parent / _STRIPPED_FILE)
         tree = repo.text("write-tree", environment=environment)
     finally:
         index.unlink(missing_ok=True)
         index.with_name(index.name + ".lock").unlink(missing_ok=True)
-    base = repo.resolve("HEAD^{commit}")
-    dirty = base is None or repo.resolve("HEAD^{tree}") != tree
-    return _commit(repo, tree, base, dirty, now)
+    return _commit(repo, tree, head.result(), now)
 
 
-def _look_at_all(repo: Repository, environment: dict[str, str]) -> None:
-    """Take back, in the private index, the user's leave not to look at some files."""
-    assumed: list[bytes] = []
-    skipped: list[bytes] = []
-    for entry in repo.run("ls-files", "-v", "-z", "--", ":/", environment=environment).split(b"\0"):
-        flag, raw = entry[:1], entry[2:]
-        if flag in (b"h", b"s"):
-            assumed.append(raw)
-        if flag in (b"S", b"s") and os.path.lexists(repo.top / os.fsdecode(raw)):
-            skipped.append(raw)
-    for option, names in (("--no-assume-unchanged", assumed), ("--no-skip-worktree", skipped)):
-        if names:
-            listed = b"".join(name + b"\0" for name in names)
-            repo.run("update-index", option, "-z", "--stdin", stdin=listed, environment=environment)
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """What of the index needs a closer look; of its other entries nothing is kept."""
 
+    unmerged: tuple[str, ...]
+    assumed: tuple[bytes, ...]
+    skipped: tuple[bytes, ...]
+    repositories: tuple[str, ...]
+    notebooks: dict[bytes, tuple[str, str]]  # name -> mode, blob
 
-def _refuse_repositories_inside(repo: Repository, environment: dict[str, str]) -> None:
-    inside: list[str] = []
-    listed = repo.run("ls-files", "--stage", "-z", "--", ":/", environment=environment)
-    for entry in listed.split(b"\0"):
-        if entry.startswith(b"160000 "):
-            name = os.fsdecode(entry.split(b"\t", 1)[1])
-            folder = repo.top / name
-            if folder.is_dir() and any(folder.iterdir()):
-                inside.append(name)
-    if inside:
-        raise SnapshotRefused(
-            f"repositories inside this one are not part of a commit: {', '.join(inside[:5])}",
-            f"Copy what you need of it into this one, or ignore it: `echo '/{inside[0]}/' >>"
-            " .gitignore`.",
-            files=inside,
+    @classmethod
+    def of(cls, repo: Repository, environment: dict[str, str]) -> _Index:
+        """Read the index; a flag in front of each entry says how git looks at it."""
+        listed = repo.run("ls-files", "-v", "--stage", "-z", "--", ":/", environment=environment)
+        unmerged: set[str] = set()
+        assumed: list[bytes] = []
+        skipped: list[bytes] = []
+        repositories: list[str] = []
+        entries = listed.split(b"\0")[:-1]
+        for entry in [entry for entry in entries if not entry.startswith(_PLAIN)]:
+            flag, (meta, name) = entry[:1], entry.split(b"\t", 1)
+            if flag == b"M":
+                unmerged.add(os.fsdecode(name))
+            if flag in (b"h", b"s"):
+                assumed.append(name)
+            if flag in (b"S", b"s"):
+                skipped.append(name)
+            if meta[2:8] == b"160000":
+                repositories.append(os.fsdecode(name))
+        notebooks: dict[bytes, tuple[str, str]] = {}
+        for entry in [entry for entry in entries if entry.endswith(b".ipynb")]:
+            meta, name = entry.split(b"\t", 1)
+            _, mode, blob_id, _ = meta.decode().split(" ")
+            notebooks[name] = mode, blob_id
+        return cls(
+            tuple(sorted(unmerged)), tuple(assumed), tuple(skipped), tuple(repositories), notebooks
         )
 
+    def refuse(self, repo: Repository) -> None:
+        """Refuse what a commit cannot hold."""
+        if self.unmerged:
+            raise SnapshotRefused(
+                f"a merge is in progress; unmerged: {', '.join(self.unmerged[:10])}",
+                "Finish it (`git status` shows how), or give it up: `git merge --abort`.",
+                files=list(self.unmerged),
+            )
+        inside = [
+            name
+            for name in self.repositories
+            if (folder := repo.top / name).is_dir() and any(folder.iterdir())
+        ]
+        if inside:
+            raise _repositories_inside(inside)
 
-def _commit(repo: Repository, tree: str, base: str | None, dirty: bool, now: datetime) -> Snapshot:
-    try:
-        branch = repo.text("symbolic-ref", "--quiet", "--short", "HEAD")
-    except GitFailed:
-        branch = None
-    snapshot_id = layout.new_id("s", now.timestamp())
+    def forget(self, names: list[bytes]) -> None:
+        """Forget notebooks that are gone."""
+        for name in names:
+            self.notebooks.pop(name, None)
+
+    def look_at_all(self, repo: Repository, environment: dict[str, str]) -> bool:
+        """Take back, in the private index, the user's leave not to look at some files.
+
+        Returns whether there were any.
+        """
+        there = [name for name in self.skipped if os.path.lexists(repo.top / os.fsdecode(name))]
+        for option, names in (
+            ("--no-assume-unchanged", self.assumed),
+            ("--no-skip-worktree", there),
+        ):
+            if names:
+                listed = b"".join(name + b"\0" for name in names)
+                repo.run(
+                    *("update-index", option, "-z", "--stdin"),
+                    stdin=listed,
+                    environment=environment,
+                )
+        return bool(self.assumed or there)
+
+
+def _repositories_inside(names: list[str]) -> SnapshotRefused:
+    return SnapshotRefused(
+        f"repositories inside this one are not part of a commit: {', '.join(names[:5])}",
+        f"Copy what you need of it into this one, or ignore it: `echo '/{names[0]}/' >>"
+        " .gitignore`.",
+        files=names,
+    )
+
+
+def _differing(repo: Repository, environment: dict[str, str]) -> tuple[list[bytes], list[bytes]]:
+    """Return the files that differ from the index, and those that are gone.
+
+    A file whose place a folder or a link to a folder has taken is gone too.
+    """
+    listed = repo.run("diff-files", "--name-status", "-z", environment=environment).split(b"\0")
+    pairs = list(zip(listed[::2], listed[1::2], strict=False))
+    return (
+        [name for status, name in pairs if status != b"D"],
+        [name for status, name in pairs if status == b"D"],
+    )
+
+
+def _untracked(repo: Repository, environment: dict[str, str]) -> list[bytes]:
+    """Return the files that are neither in the index nor ignored."""
+    listed = repo.run(
+        *("ls-files", "--others", "--exclude-standard", "-z", "--", ":/"), environment=environment
+    )
+    return listed.split(b"\0")[:-1]
+
+
+def _write(
+    repo: Repository, environment: dict[str, str], there: list[bytes], gone: list[bytes]
+) -> None:
+    """Write the files as they are into the private index, and take out those that are gone."""
+    for options, names in ((("--force-remove",), gone), (("--add", "--replace"), there)):
+        if names:
+            repo.run(
+                *("update-index", *options, "-z", "--stdin"),
+                stdin=b"".join(name + b"\0" for name in names),
+                environment=environment,
+            )
+
+
+def _commit(
+    repo: Repository, tree: str, head: tuple[str | None, str | None, str | None], now: datetime
+) -> Snapshot:
+    base, base_tree, branch = head
+    dirty = base is None or base_tree != tree
     commit = base
     if dirty or base is None:
         parents = ("-p", base) if base else ()
-        commit = (
-            repo.run(
-                "commit-tree",
-                tree,
-                *parents,
-                stdin=f"nbmlops snapshot of {branch or 'a detached HEAD'}\n".encode(),
-                environment=repo.identity(),
-            )
-            .decode()
-            .strip()
-        )
+        message = f"nbmlops snapshot of {branch or 'a detached HEAD'}\n".encode()
+        commit = repo.commit_tree(tree, *parents, message=message)
     return Snapshot(
-        id=snapshot_id,
+        id=layout.new_id("s", now.timestamp()),
         commit=str(commit),
         tree=tree,
         base_commit=base,
@@ -122,6 +219,20 @@ def _commit(repo: Repository, tree: str, base: str | None, dirty: bool, now: dat
         branch=branch,
         created_at=now,
     )
+
+
+def _head(repo: Repository) -> tuple[str | None, str | None, str | None]:
+    """Return HEAD's commit and tree (``None`` on an unborn branch), and the branch's name."""
+    asked = ("HEAD^{commit}", "HEAD^{tree}", "--symbolic-full-name", "HEAD")
+    try:
+        commit, tree, name = repo.text("rev-parse", *asked).split("\n")
+    except GitFailed:
+        try:
+            return None, None, repo.text("symbolic-ref", "--quiet", "--short", "HEAD")
+        except GitFailed:
+            return None, None, None
+    branch = name.removeprefix("refs/heads/") if name.startswith("refs/heads/") else None
+    return commit, tree, branch
 
 
 def hold(repo: Repository, snapshot: Snapshot) -> None:
@@ -136,29 +247,21 @@ def is_held(repo: Repository, snapshot_id: str, commit: str) -> bool:
     return repo.resolve(f"{ref}^{{commit}}") == commit
 
 
-def _refuse_unmerged(repo: Repository) -> None:
-    unmerged = repo.run("ls-files", "--unmerged", "-z").split(b"\0")
-    names = sorted({line.split(b"\t", 1)[1].decode(errors="replace") for line in unmerged if line})
-    if names:
-        raise SnapshotRefused(
-            f"a merge is in progress; unmerged: {', '.join(names[:10])}",
-            "Finish it (`git status` shows how), or give it up: `git merge --abort`.",
-            files=names,
-        )
-
-
-def _refuse_untracked(repo: Repository, limit_mib: int) -> None:
-    listed = repo.run("ls-files", "--others", "--exclude-standard", "-z", "--", ":/")
+def _refuse_untracked(repo: Repository, untracked: list[bytes], limit_mib: int) -> None:
+    names = [os.fsdecode(name) for name in untracked]
     large: list[str] = []
     odd: list[str] = []
-    for name in (os.fsdecode(raw) for raw in listed.split(b"\0") if raw):
+    inside = [name.rstrip("/") for name in names if name.endswith("/")]
+    if inside:
+        raise _repositories_inside(inside)
+    for name in names:
         path = repo.top / name
         try:
             found = path.lstat()
         except OSError:
             continue
-        if stat.S_ISDIR(found.st_mode) or stat.S_ISLNK(found.st_mode):
-            continue  # a repository inside: git records its commit; a link: its target's name
+        if stat.S_ISLNK(found.st_mode):
+            continue  # its target's name is what is kept
         if not stat.S_ISREG(found.st_mode) or not os.access(path, os.R_OK):
             odd.append(name)
         elif found.st_size > limit_mib * 2**20:
@@ -179,28 +282,83 @@ def _refuse_untracked(repo: Repository, limit_mib: int) -> None:
         )
 
 
-def _strip_notebooks(repo: Repository, environment: dict[str, str]) -> None:
-    listed = repo.run("ls-files", "--stage", "-z", "--", ":/*.ipynb", environment=environment)
-    changed: list[bytes] = []
-    for entry in listed.split(b"\0"):
-        if not entry:
-            continue
-        meta, raw = entry.split(b"\t", 1)
-        mode, blob, _ = meta.decode().split(" ")
-        if mode not in ("100644", "100755"):
-            continue
-        data = repo.run("cat-file", "blob", blob)
-        try:
-            clean = notebook.stripped(data, os.fsdecode(raw))
-        except InvalidNotebook:
-            continue  # it is kept as it is; a step that uses it is refused where it is read
-        if clean != data:
-            new = repo.run("hash-object", "-w", "--stdin", stdin=clean).decode().strip()
-            changed.append(f"{mode} {new}\t".encode() + raw + b"\0")
+def _strip_notebooks(
+    repo: Repository,
+    environment: dict[str, str],
+    known: _Index,
+    changes: list[bytes],
+    memory: Path,
+) -> None:
+    """Replace the notebooks of the private index by what they are without outputs.
+
+    A notebook that was stripped before is known by its blob, and not read again.
+    """
+    notebooks = dict(known.notebooks)
+    changed = [name for name in changes if name.endswith(b".ipynb")]
+    for name in changed:
+        notebooks.pop(name, None)
     if changed:
-        repo.run(
-            "update-index", "-z", "--index-info", stdin=b"".join(changed), environment=environment
+        # Names as they are, without the meaning that git gives to stars and brackets in them.
+        listed = repo.run(
+            *("--literal-pathspecs", "ls-files", "--stage", "-z", "--full-name", "--"),
+            *(os.fsdecode(name) for name in changed),
+            environment=environment,
         )
+        for entry in listed.split(b"\0"):
+            if entry:
+                meta, name = entry.split(b"\t", 1)
+                mode, blob_id, _ = meta.decode().split(" ")
+                notebooks[name] = mode, blob_id
+    stripped = _stripped_blobs(repo, notebooks, memory)
+    lines = [
+        f"{mode} {stripped[blob_id]}\t".encode() + name + b"\0"
+        for name, (mode, blob_id) in notebooks.items()
+        if stripped.get(blob_id, blob_id) != blob_id
+    ]
+    if lines:
+        repo.run(
+            "update-index", "-z", "--index-info", stdin=b"".join(lines), environment=environment
+        )
+
+
+def _stripped_blobs(
+    repo: Repository, notebooks: dict[bytes, tuple[str, str]], memory: Path
+) -> dict[str, str]:
+    """Return for the blob of each notebook the blob without outputs; its own where it is clean."""
+    wanted = {
+        blob_id: name for name, (mode, blob_id) in notebooks.items() if mode in ("100644", "100755")
+    }
+    try:
+        known = msgspec.json.decode(memory.read_bytes(), type=dict[str, str])
+    except (OSError, msgspec.DecodeError, msgspec.ValidationError):
+        known = {}
+    known = {old: new for old, new in known.items() if old in wanted}
+    lost = _absent(repo, {new for old, new in known.items() if old != new})
+    known = {old: new for old, new in known.items() if new not in lost}
+    missing = [blob_id for blob_id in wanted if blob_id not in known]
+    for blob_id in missing:
+        data = repo.run("cat-file", "blob", blob_id)
+        try:
+            clean = notebook.stripped(data, os.fsdecode(wanted[blob_id]))
+        except InvalidNotebook:
+            clean = data  # kept as it is; a step that uses it is refused where it is read
+        known[blob_id] = (
+            blob_id
+            if clean == data
+            else repo.run("hash-object", "-w", "--stdin", stdin=clean).decode().strip()
+        )
+    if missing:
+        layout.write_file(memory, msgspec.json.encode(known))
+    return known
+
+
+def _absent(repo: Repository, blob_ids: set[str]) -> set[str]:
+    """Return those of the blobs that the repository has lost."""
+    if not blob_ids:
+        return set()
+    stdin = "".join(f"{blob_id}\n" for blob_id in sorted(blob_ids)).encode()
+    told = repo.run("cat-file", "--batch-check", stdin=stdin).decode()
+    return {line.split(" ")[0] for line in told.splitlines() if line.endswith(" missing")}
 
 
 def read(repo: Repository, commit: str, path: str) -> tuple[str, bytes] | None:
@@ -326,6 +484,17 @@ def _files(repo: Repository, commit: str) -> Iterator[tuple[str, str, bytes]]:
 def repository_at(folder: Path) -> Repository | None:
     """Return the repository that a folder stands in."""
     return repository.find(folder)
+
+
+def default_branch(repo: Repository) -> str:
+    """Return the branch that others start from: the remote's, else the one that one stands on."""
+    for words in (("refs/remotes/origin/HEAD",), ("HEAD",)):
+        try:
+            found = repo.text("symbolic-ref", "--quiet", "--short", *words)
+        except GitFailed:  # no remote, or a detached HEAD
+            continue
+        return found.removeprefix("origin/")
+    return "main"
 
 
 def head(repo: Repository) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 
 import pytest
 from run_samples import NOW, SPACE, hostile_sweep, sweep, trial, wide_space
@@ -89,24 +88,19 @@ def test_tones_run_from_the_worst_to_the_best():
     assert (valued[0], valued[-1]) == (TONES - 1, 0)
 
 
-def test_the_best_comes_with_the_command_that_runs_it_again():
+def test_equal_values_have_one_tone():
+    trials = tuple(replace(trial(number), value=0.5) for number in (1, 2, 3))
+    assert {one["tone"] for one in shown(sweep(trials=trials, best=1))["trials"]} == {TONES - 1}
+
+
+def test_the_best_comes_with_its_parameters_and_the_command_that_runs_it_again():
     best = shown(sweep(), prompt="nbmlops")["best"]
-    words = shlex.split(best["command"])
-    assert words[:3] == ["nbmlops", "train", "train"]
-    assert set(words[4::2]) == {
-        "test_size=0.2",
-        "max_depth=2",
-        "solver=newton-cholesky",
-        "n_estimators=85",
-        words[8],
-    }
-    assert words[8].startswith("learning_rate=0.1")
-
-
-def test_values_that_a_shell_would_read_are_quoted():
-    values = {"text": "it's $HOME; rm *", "flag": True, "none": None, "many": [1, "a b"]}
-    words = shlex.split(" ".join(progress.assigned(values)))
-    assert words[1::2] == ["text=it's $HOME; rm *", "flag=True", "none=None", 'many=[1,"a b"]']
+    assert (best["number"], best["value"]) == (6, "0.93")
+    assert best["given"] == (
+        "max_depth=2, learning_rate=0.1, solver=newton-cholesky, n_estimators=85"
+    )
+    assert best["command"] == "nbmlops rerun train-20261120-093006-aaaa"
+    assert shown(sweep(0, 2, 20))["best"] is None
 
 
 def test_counts_and_history_follow_the_trials():
@@ -144,8 +138,8 @@ def test_one_line_tells_how_far_a_sweep_is_and_a_new_one_when_a_trial_ends():
 
 def test_the_text_has_the_best_its_command_and_a_row_for_each_trial():
     told = text(shown(sweep()))
-    assert "best: accuracy=0.93 by trial 6" in told
-    assert "run it: %mlops train train -p test_size=0.2" in told
+    assert "best: accuracy=0.93 by trial 6: max_depth=2" in told
+    assert "run it again: %mlops rerun train-20261120-093006-aaaa" in told
     assert "  6 ★    0.93" in told
     assert "✕ failed" in told
     assert "%mlops cancel sweep-train-20261120-093000-k3q9" in told

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -108,14 +106,6 @@ def squeezed(name: str, limit: int) -> str:
         return name
     tail = max(1, limit // 2 - 2)
     return f"{name[: max(1, limit - tail - 1)]}…{name[-tail:]}"
-
-
-def assigned(values: Mapping[str, Any]) -> list[str]:
-    """Return parameters as the words that set them, quoted for a shell and for the magic."""
-    words: list[str] = []
-    for name, value in values.items():
-        words += ["-p", shlex.quote(f"{name}={written(value)}")]
-    return words
 
 
 def commit(sha: str, *, dirty: bool) -> str:

@@ -61,7 +61,7 @@ def sweep_document(
         "trials": [_trial(t, axes, others, tones, record.best, now) for t in trials[:_LIMIT]],
         "left": f"… and {left:,} more trials" if left else None,
         "history": _history(record),
-        "best": _best(record, best, prompt),
+        "best": _best(best, prompt),
         "note": note if detached and not final else None,
         "cause": cause_of(record.cause),
         "commands": []
@@ -112,9 +112,13 @@ def _tones(trials: list[Trial]) -> dict[int, int]:
     """Return a shade for each trial with a value, by rank: equal steps whatever the spread."""
     valued = [trial for trial in trials if sweep_axes.is_number(trial.value)]
     last = max(1, len(valued) - 1)
-    return {
-        trial.number: round((TONES - 1) * (1 - index / last)) for index, trial in enumerate(valued)
-    }
+    tones: dict[int, int] = {}
+    rank, before = 0, None
+    for index, trial in enumerate(valued):
+        rank = rank if trial.value == before else index  # equal values have one shade
+        before = trial.value
+        tones[trial.number] = round((TONES - 1) * (1 - rank / last))
+    return tones
 
 
 def _trial(
@@ -210,14 +214,15 @@ def _history(record: SweepRecord) -> dict[str, Any]:
     return {"points": points, "ticks": _json(axis.ticks), "last": width + 1}
 
 
-def _best(record: SweepRecord, best: Trial | None, prompt: str) -> dict[str, Any] | None:
+def _best(best: Trial | None, prompt: str) -> dict[str, Any] | None:
+    """Return the best trial so far, and the command that runs it again from its own snapshot."""
     if best is None or best.value is None:
         return None
-    values = {**record.fixed, **best.parameters}
-    command = " ".join([prompt, "train", record.pipeline, *progress.assigned(values)])
+    given = ", ".join(f"{name}={progress.shown(value)}" for name, value in best.parameters.items())
     return {
         "number": best.number,
         "value": progress.number(best.value),
+        "given": given,
         "run_id": best.run_id,
-        "command": command,
+        "command": f"{prompt} rerun {best.run_id}",
     }

@@ -31,7 +31,8 @@ def png(document: Mapping[str, Any]) -> bytes:
     figure.text(0.03, 0.93, wording.clipped(title, 110), fontsize=11, color=_INK, parse_math=False)
     if document["best"]:
         best = document["best"]
-        told = f"best {document['metric']}={best['value']}: {best['command']}"
+        value = f"{document['metric'] or 'value'}={best['value']}"
+        told = f"best {value} by trial {best['number']}: {best['given']}"
         shown = wording.clipped(told, 130)
         figure.text(0.03, 0.86, shown, fontsize=8.5, color=_BEST, parse_math=False)
     _draw(figure.add_axes((0.07, 0.06, 0.88, 0.66)), document)

@@ -32,8 +32,9 @@ def _lines(document: Mapping[str, Any]) -> Iterable[str]:
     yield f"  {document['counts']['told']}"
     best = document["best"]
     if best:
-        yield f"  best: {document['metric']}={best['value']} by trial {best['number']}"
-        yield f"  run it: {best['command']}"
+        value = f"{document['metric'] or 'value'}={best['value']}"
+        yield f"  best: {value} by trial {best['number']}: {best['given']}"
+        yield f"  run it again: {best['command']}"
     cause = document["cause"]
     if cause:
         yield f"  {cause['code']}: {' '.join(cause['message'].split())}"
@@ -118,7 +119,8 @@ def _html_best(document: Mapping[str, Any]) -> str:
         return ""
     return (
         f'<div class="nbm-best"><p>★ best {_safe(document["metric"] or "value")} '
-        f"<strong>{_safe(best['value'])}</strong> by trial {best['number']}</p>"
+        f"<strong>{_safe(best['value'])}</strong> by trial {best['number']}: "
+        f"{_safe(best['given'])}</p>"
         f"<p>Run it again <code>{_safe(best['command'])}</code></p></div>"
     )
 

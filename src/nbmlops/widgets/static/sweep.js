@@ -16,7 +16,7 @@
  *   counts: { done: number, total: number, told: string }, axes: Axis[], trials: Trial[],
  *   left: string | null,
  *   history: { points: Point[], ticks: Tick[], last: number },
- *   best: { number: number, value: string, command: string } | null, note: string | null,
+ *   best: { number: number, value: string, given: string, command: string } | null, note: string | null,
  *   cause: { code: string, message: string, place: string, hint: string | null } | null,
  *   commands: { what: string, type: string }[] }} Document
  * @typedef {{ get(name: "document"): Document, on(event: string, listener: () => void): void,
@@ -149,7 +149,7 @@ function best(shown) {
       {},
       `★ best ${shown.metric ?? "value"} `,
       element("strong", {}, shown.best.value),
-      ` by trial ${shown.best.number}`,
+      ` by trial ${shown.best.number}: ${shown.best.given}`,
     ),
     element("p", {}, "Run it again ", element("code", {}, shown.best.command)),
   );

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,11 +42,15 @@ def slow_notebook(seconds: float) -> str:
         [
             f"import time\nimport nbmlops as mlops\nmlops.log_metrics(**{{{HOSTILE!r}: 0.25}})",
             f"print({HOSTILE!r})",
-            "for epoch in range(100):\n"
-            "    print(f'epoch {epoch}', flush=True)\n"
-            f"    time.sleep({seconds / 100})",
+            f"for epoch in range(100):\n    print('epoch', epoch)\n    time.sleep({seconds / 100})",
         ]
     )
+
+
+def frames_seen(page: Any) -> dict[str, Any]:
+    """Stop looking at the frames, and return what was seen in them."""
+    page.evaluate("() => { window.frames_stop = true; }")
+    return page.evaluate("() => window.frames_seen")
 
 
 def put(lab: Lab, seconds: float) -> None:
@@ -89,8 +92,7 @@ def test_a_run_card_is_live_while_its_cell_runs_and_lasts_when_the_notebook_is_r
     page.locator(f"{CARD}[data-state=succeeded]").wait_for(timeout=A_RUN_MS)
     until(page, FINISHED, 30)
     until(page, DRAWN_BY_HTML, 30)
-    page.evaluate("() => { window.frames_stop = true; }")
-    frames = page.evaluate("() => window.frames_seen")
+    frames = frames_seen(page)
     assert frames["count"] > 0
     assert frames["loading"] == 0, frames
     assert frames["lowest"] > 60, frames
@@ -108,12 +110,65 @@ def test_a_run_card_is_live_while_its_cell_runs_and_lasts_when_the_notebook_is_r
     assert page.evaluate("() => window.hacked === undefined")
 
 
-def change_theme(page: Any, name: str) -> None:
+def test_a_sweep_is_live_while_its_cell_runs_and_can_be_explored_when_it_has_ended(
+    lab: Lab, page: Any, screenshot: Callable[[str], None]
+) -> None:
+    source = [
+        "depth: int = 3\nrate: float = 0.1\nsolver: str = 'a'",
+        "import nbmlops as mlops\nimport time\ntime.sleep(1)\n"
+        "mlops.log_metrics(**{'accuracy': depth / 10 + rate, HOSTILE: 1.0})".replace(
+            "HOSTILE", repr(HOSTILE)
+        ),
+    ]
+    made = json.loads(notebook(source))
+    made["cells"][0]["metadata"]["tags"] = ["parameters"]
+    (lab.project / "notebooks" / "trial.ipynb").write_text(json.dumps(made))
+    line = (
+        "%mlops sweep notebooks/trial.ipynb -p depth=2,4,8 -p rate=0.001,0.1"
+        f' -p "solver=a,{HOSTILE}" --metric accuracy --parallel 2'
+    )
+    run_all(page, lab, "search", ["%load_ext nbmlops", line])
+    widget = page.locator(".jp-OutputArea-output .nbm-sweep")
+    widget.locator("tbody tr[data-trial='4']").wait_for(timeout=A_RUN_MS)
+    assert widget.get_attribute("data-state") == "running"
+    widget.locator(".nbm-line").nth(1).wait_for()
+    screenshot("sweep-live")
+    page.evaluate(WATCH_FRAMES)
+    page.locator(".nbm-sweep[data-state=succeeded]").wait_for(timeout=A_RUN_MS)
+    until(page, FINISHED, 30)
+
+    widget = page.locator(".jp-OutputArea-output .nbm-sweep")
+    widget.locator(".nbm-line").nth(11).wait_for()  # drawn anew, and live
+    frames = frames_seen(page)
+    assert (frames["loading"], frames["lowest"] > 60) == (0, True), frames
+    best = widget.locator("tbody tr").first
+    best.focus()
+    assert widget.locator(".nbm-line.nbm-over").get_attribute("data-tone") == "best"
+    screenshot("sweep-ended")
+    hit = widget.locator("[data-axis='0']")
+    hit.focus()
+    page.keyboard.press("ArrowUp")
+    assert widget.locator("tbody tr:visible").count() == 4
+    screenshot("sweep-brushed")
+    change_theme(page, "JupyterLab Dark", ".nbm-sweep")
+    screenshot("sweep-dark")
+    assert page.evaluate("() => window.hacked === undefined")
+
+    [output] = saved(lab, page, "search")
+    assert set(output["data"]) == {"text/plain", "text/html", "image/png", LIVE}
+    assert "12 of 12 trials done" in "".join(output["data"]["text/plain"])
+    command = widget.locator(".nbm-best code").inner_text()
+    assert command.startswith("%mlops rerun trial-")
+    best_run = lab.nbmlops("run", command.split()[-1])
+    assert (best_run["parameters"]["depth"], best_run["parameters"]["rate"]) == (8, 0.1)
+
+
+def change_theme(page: Any, name: str, shown: str = CARD) -> None:
     """Change the theme, and wait until Lab's splash, which covers the change, has gone."""
     execute(page, "apputils:change-theme", theme=name)
     page.locator(f"body[data-jp-theme-name='{name}']").wait_for(state="attached")
     page.locator("#jupyterlab-splash").wait_for(state="detached")
-    page.locator(CARD).wait_for()
+    page.locator(shown).wait_for()
 
 
 def reopen(page: Any, name: str) -> None:
