@@ -65,7 +65,7 @@ def main() -> int:
         check("format", str(BIN / "ruff"), "format", "--check", "."),
         check("floors", str(BIN / "lint-imports")),
         check("types", str(BIN / "basedpyright"), "--warnings"),
-        check("docs/commands.md", sys.executable, "scripts/command_pages.py", "--check"),
+        check("pages of commands", sys.executable, "scripts/command_pages.py", "--check"),
         check("TypeScript records", sys.executable, "scripts/typescript_types.py", "--check"),
     ]
     arguments = ["tests", "-q"]

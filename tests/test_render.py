@@ -14,6 +14,7 @@ from nbmlops.records import (
     NotebookDifference,
     RunRecord,
     Status,
+    StepRecord,
 )
 
 BEGAN = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
@@ -136,3 +137,17 @@ def test_hostile_names_values_and_cells_stay_text():
     blocks = render.view(found)
     assert "<script" not in render.html(blocks)
     assert "\x1b" not in render.text(blocks, 200)
+
+
+def test_a_step_from_the_cache_says_so_and_from_where():
+    cached = StepRecord(
+        name="data",
+        notebook="data.ipynb",
+        notebook_blob="b",
+        status=Status.SUCCEEDED,
+        cached=True,
+        cached_from="train-0",
+    )
+    shown = render.text(render.view(a_run("train-1", steps=(cached,))))
+    assert "cached" in shown
+    assert "from train-0" in shown

@@ -485,7 +485,7 @@ def run(context: Context, run_id: str, *, save: Path | None = None) -> RunRecord
         if save is not None:
             raise WrongUse(
                 f"{run_id} is a sweep; its trials have artifacts",
-                f"Name a trial: `nbmlops runs --sweep {run_id}`.",
+                f"Name a trial; they are listed by `nbmlops run {run_id}`.",
             )
         return sweeps.get(workspace, run_id)
     found = verbs.get(workspace, run_id)

@@ -35,6 +35,7 @@ from nbmlops.widgets import progress
 
 _MARKS = {
     "succeeded": "✓",
+    "cached": "↺",
     "failed": "✗",
     "lost": "✗",
     "cancelled": "-",
@@ -217,10 +218,12 @@ def _run(run: RunRecord) -> Iterable[Block]:
             tuple(
                 (
                     step.name,
-                    _marked(step.status.value),
+                    _marked("cached" if step.cached else step.status.value),
                     f"{step.cells_done}/{step.cells_total}",
                     step.notebook,
-                    _length(step.started_at, step.finished_at),
+                    f"from {step.cached_from}"
+                    if step.cached
+                    else _length(step.started_at, step.finished_at),
                 )
                 for step in run.steps
             ),
