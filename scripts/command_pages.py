@@ -54,7 +54,7 @@ EXAMPLES = {
     "nbmlops sweep train -p max_depth=2,4,8 -p n_estimators=50..400 --search bayes --trials 20"
     " --parallel 2",
     "runs": "nbmlops runs\nnbmlops runs --best accuracy --pipeline train --limit 5",
-    "run": "nbmlops run RUN\nnbmlops run RUN --save out",
+    "run": "nbmlops run RUN\nnbmlops run RUN --save ../out",
     "logs": "nbmlops logs RUN --follow",
     "compare": "nbmlops compare RUN OTHER",
     "cancel": "nbmlops cancel RUN",

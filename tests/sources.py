@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from pathlib import Path
 def git(folder: Path, *words: str) -> str:
     """Run git and return what it prints, without stripping anything but the last newline."""
     output = subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True).stdout
-    return output.decode().removesuffix("\n")
+    return os.fsdecode(output).removesuffix("\n")
 
 
 def notebook_text(*cells: str | tuple[str, str], outputs: bool = False) -> str:

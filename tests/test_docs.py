@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import msgspec
@@ -91,6 +92,21 @@ def test_every_page_can_be_reached_and_every_link_leads_somewhere():
             assert place.exists(), (page, target)
             linked.add(place)
     assert set(PAGES) - linked <= {TOP / "README.md", DOCS / "README.md"}
+
+
+def test_the_table_of_floors_names_every_module_in_the_linter_s_order():
+    text = (DOCS / "architecture.md").read_text().split("| floor |")[1].split("\n\n")[0]
+    rows = [re.findall(r"`(\w+)/?`", row.split("|")[2]) for row in text.splitlines()[2:]]
+    floors = tomllib.loads((TOP / "pyproject.toml").read_text())["tool"]["importlinter"]
+    place = {
+        name: number
+        for number, layer in enumerate(floors["contracts"][0]["layers"])
+        for name in re.findall(r"\w+", layer)
+        if not name.startswith("_")
+    }
+    assert sorted(name for row in rows for name in row) == sorted(place)
+    highest = [min(place[name] for name in row) for row in rows]
+    assert highest == sorted(highest)
 
 
 def typed_in(text):
@@ -184,5 +200,5 @@ def test_getting_started_works_as_typed(tmp_path):
     assert "cached" in said["train"][1]
     assert "2 runs compared" in said["compare"][0]
     assert "4 of 4 trials" in said["sweep"][0]
-    assert (folder / "out" / "train.html").exists()
+    assert (folder.parent / "out" / "train.html").exists()
     assert (folder / ".gitlab-ci.yml").exists()

@@ -232,8 +232,11 @@ async def test_every_route_wants_authentication_and_its_own_method(jp_fetch, jp_
         for rule in getattr(group.target, "rules", [])
         if "nbmlops" in rule.matcher.regex.pattern
     ]
-    assert {rule.target for rule in live} == {server_extension.CommandHandler}
-    assert len(live) == 1
+    assert {rule.target for rule in live} == {
+        server_extension.CommandHandler,
+        server_extension.ArtifactHandler,
+    }
+    assert len(live) == 2
     for method, route in server_extension.routes():
         parts = route.split("/")
         with pytest.raises(HTTPClientError) as caught:
@@ -321,6 +324,18 @@ def test_commands_and_options_are_completed(shell):
     assert completed("%mlops dep") == {"deploy", "deployments"}
     assert completed("%mlops train --d") == {"--detach"}
     assert completed("%mlops train --j") >= {"--json", "--junit"}
+
+
+@pytest.mark.slow
+def test_the_same_once_more_is_told_as_cached(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    typed, _ = by_cli(["train"])
+    assert [step["cached"] for step in typed["steps"]] == [False]
+    # The report is written after the snapshot is taken.
+    again, code = by_cli(["train", "--junit", "report.xml"])
+    assert (code, again["run_id"]) == (0, typed["run_id"])
+    assert [step["cached_from"] for step in again["steps"]] == [typed["run_id"]]
+    assert f"taken from {typed['run_id']}" in (folder / "report.xml").read_text()
 
 
 @pytest.mark.slow

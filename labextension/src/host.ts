@@ -4,7 +4,7 @@ import type { IDefaultFileBrowser } from '@jupyterlab/filebrowser';
 import { NotebookPanel, type INotebookTracker } from '@jupyterlab/notebook';
 
 import { joinPath } from './format';
-import type { InitAnswer } from './records';
+import type { CheckFinding, InitAnswer } from './records';
 import { RequestFailed } from './request';
 import type { Place } from './state';
 
@@ -64,8 +64,8 @@ export class Host {
     if (isDirty(context)) {
       throw new RequestFailed(
         'unsaved-notebook',
-        `${context.path} could not be saved, so it was not run.`,
-        'Save it, then press Run again.'
+        `${context.path} could not be saved, so nothing was done with it.`,
+        'Save it, then try again.'
       );
     }
   }
@@ -95,6 +95,35 @@ export class Host {
       content.activeCellIndex = index;
       await content.scrollToItem(index, 'center');
     }
+  }
+
+  /**
+   * Take notebooks from disk anew where they are open and have no unsaved edits.
+   *
+   * Returns the paths of those that have.
+   */
+  async reload(paths: readonly string[]): Promise<readonly string[]> {
+    const open = this._tracker.filter(({ context }) => paths.includes(this._local(context.path)));
+    const left = open.filter(({ context }) => isDirty(context));
+    await Promise.all(
+      open.filter(({ context }) => !isDirty(context)).map(({ context }) => context.revert())
+    );
+    return left.map(({ context }) => this._local(context.path));
+  }
+
+  /** Ask before files are changed: what is taken out of them does not come back. */
+  async confirmFix(findings: readonly CheckFinding[]): Promise<boolean> {
+    const files = [...new Set(findings.map(({ path }) => path))];
+    const named = files.slice(0, 5).join(', ');
+    const { button } = await showDialog({
+      title: `Fix ${findings.length} finding${findings.length === 1 ? '' : 's'}?`,
+      body:
+        `Outputs, doubled cell ids and old formats are mended in ${named}` +
+        `${files.length > 5 ? ` and ${files.length - 5} more` : ''}.` +
+        ' Outputs that are taken out come back only when the cells are run again.',
+      buttons: [Dialog.cancelButton(), Dialog.warnButton({ label: 'Fix' })]
+    });
+    return button.accept;
   }
 
   async confirmUndeploy(endpoint: string): Promise<boolean> {

@@ -1,6 +1,8 @@
 import { LabIcon } from '@jupyterlab/ui-components';
 import React from 'react';
 
+import type { Status } from './records';
+
 /** The panel's icon: a notebook with a pipeline on its page. */
 export const pipelineIcon = new LabIcon({
   name: 'nbmlops:pipeline',
@@ -15,8 +17,26 @@ export const pipelineIcon = new LabIcon({
 </svg>`
 });
 
+/** A page that has been filled in: an executed notebook. */
+export const reportIcon = new LabIcon({
+  name: 'nbmlops:report',
+  svgstr: `<svg xmlns="http://www.w3.org/2000/svg" width="16" viewBox="0 0 24 24">
+  <path class="jp-icon3 jp-icon-selectable" fill="#616161" d="M14 2H6a2 2 0 0 0-2 2v16a2 2 0 0 0 2 2h12a2 2 0 0 0 2-2V8zm4 18H6V4h7v5h5zM8 12h8v1.6H8zm0 3.4h8V17H8z"/>
+</svg>`
+});
+
 /** How something stands: the shape tells it without its colour. */
-export type Tone = 'good' | 'bad' | 'warning' | 'active' | 'quiet';
+export type Tone = 'good' | 'bad' | 'warning' | 'active' | 'quiet' | 'cached';
+
+/** How a status looks. */
+export const TONES: Readonly<Record<Status, Tone>> = {
+  pending: 'active',
+  running: 'active',
+  succeeded: 'good',
+  failed: 'bad',
+  cancelled: 'quiet',
+  lost: 'warning'
+};
 
 /** A mark for how something stands; the text next to it says the same. */
 export function Mark({ tone }: { readonly tone: Tone }): React.JSX.Element {
@@ -59,6 +79,12 @@ const SHAPES: Readonly<Record<Tone, React.JSX.Element>> = {
     <g {...STROKE}>
       <circle cx="8" cy="8" r="6.6" opacity="0.25" />
       <path d="M8 1.4a6.6 6.6 0 0 1 6.6 6.6" className="jp-nbmlops-spinner" />
+    </g>
+  ),
+  cached: (
+    <g {...STROKE}>
+      <path d="M3.2 4.6A6 6 0 1 1 2 8.4" />
+      <path d="M2.6 1.6v3.6h3.6" />
     </g>
   ),
   quiet: (

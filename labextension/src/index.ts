@@ -13,6 +13,8 @@ import { actionsOf } from './controller';
 import { Host } from './host';
 import { PanelModel } from './model';
 import { NbmlopsPanel } from './panel';
+import { showStaticForms } from './staleviews';
+import { Tabs } from './tabs';
 
 /** The side panel with runs, models and deployments, and the commands that go with it. */
 const panel: JupyterFrontEndPlugin<void> = {
@@ -29,8 +31,9 @@ const panel: JupyterFrontEndPlugin<void> = {
     restorer: ILayoutRestorer | null
   ): void => {
     const host = new Host(app, tracker, browser);
-    const model = new PanelModel(new Api(app.serviceManager.serverSettings));
-    const actions = actionsOf(model, host);
+    const api = new Api(app.serviceManager.serverSettings);
+    const model = new PanelModel(api);
+    const actions = actionsOf(model, host, new Tabs(app.shell, api));
     const widget = new NbmlopsPanel(model, actions);
     const unfollow = host.follow(
       () => {
@@ -47,4 +50,15 @@ const panel: JupyterFrontEndPlugin<void> = {
   }
 };
 
-export default panel;
+/** What our widgets leave behind is seen where their kernel is gone. */
+const staticForms: JupyterFrontEndPlugin<void> = {
+  id: 'nbmlops:static-forms',
+  description: 'Shows the static form of nbmlops widgets whose kernel is gone.',
+  autoStart: true,
+  requires: [INotebookTracker],
+  activate: (_: JupyterFrontEnd, tracker: INotebookTracker): void => {
+    showStaticForms(tracker);
+  }
+};
+
+export default [panel, staticForms];

@@ -2,13 +2,13 @@ import { Poll } from '@lumino/polling';
 import { Signal, type ISignal } from '@lumino/signaling';
 
 import type { Api } from './api';
-import type { ModelItem } from './documents';
 import { folderOf } from './format';
+import { type Outcome, type Problem, problemOf, settled } from './outcome';
 import { type Question, questionsOf } from './questions';
-import type { InitAnswer, ProjectAnswer } from './records';
-import { RequestFailed } from './request';
+import type { ProjectAnswer } from './records';
 import {
   excluding,
+  flipped,
   including,
   initialState,
   isLively,
@@ -16,7 +16,6 @@ import {
   omitting,
   type PanelState,
   type Place,
-  type Problem,
   type SectionName
 } from './state';
 
@@ -77,7 +76,7 @@ export class PanelModel {
       }
       return;
     }
-    this._set({ place, loaded: false, parameters: {}, problems: {} });
+    this._set({ place, loaded: false, parameters: {}, sweepOptions: {}, problems: {} });
     this.refresh();
   }
 
@@ -100,9 +99,17 @@ export class PanelModel {
   }
 
   toggle(key: string): void {
-    const { opened } = this._state;
-    this._set({ opened: opened.has(key) ? excluding(opened, key) : including(opened, key) });
+    this._set({ opened: flipped(this._state.opened, key) });
     this.refresh();
+  }
+
+  /** Choose a run to be compared, or no longer. */
+  select(runId: string): void {
+    this._set({ selected: flipped(this._state.selected, runId) });
+  }
+
+  clearSelection(): void {
+    this._set({ selected: new Set() });
   }
 
   setParameter(name: string, value: string): void {
@@ -116,63 +123,24 @@ export class PanelModel {
     this._set({ problems: omitting(this._state.problems, key) });
   }
 
-  /**
-   * Run the open notebook, or a pipeline by name.
-   *
-   * `prepare` saves the notebook; when it rejects, nothing is run.
-   */
-  async run(pipeline: string | null, prepare: () => Promise<void>): Promise<void> {
-    const { path } = this._state.place;
-    await this._act(keys.run, async () => {
-      await prepare();
-      const given = pipeline === null ? this._state.parameters : {};
-      const assignments = Object.entries(given).map(([name, value]) => `${name}=${value}`);
-      const run = await this._api.train(path, pipeline, assignments);
-      const others = this._state.runs.filter(other => other.run_id !== run.run_id);
-      this._set({
-        runs: [run, ...others],
-        opened: including(this._state.opened, keys.section('runs'))
-      });
-    });
+  setSweepOption(name: string, value: string): void {
+    this._set({ sweepOptions: { ...this._state.sweepOptions, [name]: value } });
   }
 
-  async cancel(runId: string): Promise<void> {
-    const { path } = this._state.place;
-    await this._act(keys.cancelOf(runId), () => this._api.cancel(path, runId));
-  }
-
-  async deploy(item: ModelItem): Promise<void> {
-    const { path } = this._state.place;
-    const name = `${item.model}:${item.version}`;
-    await this._act(keys.deployOf(name), async () => {
-      this.refresh(); // the deployment is listed while it starts
-      await this._api.deploy(path, name);
-      this._set({ opened: including(this._state.opened, keys.section('deployments')) });
-    });
-  }
-
-  async undeploy(endpoint: string): Promise<void> {
-    const { path } = this._state.place;
-    await this._act(keys.undeployOf(endpoint), () => this._api.undeploy(path, endpoint));
-  }
-
-  /** Write the example project into the file browser's folder. */
-  async init(name: string, done: (made: InitAnswer) => Promise<void>): Promise<void> {
-    const { folder } = this._state.place;
-    await this._act(keys.init, async () => {
-      await done(await this._api.init(folder, name));
-    });
+  /** Show what has just become known. */
+  take(change: (state: PanelState) => Partial<PanelState>): void {
+    this._set(change(this._state));
   }
 
   /** Do something once at a time, and keep what went wrong under its key. */
-  private async _act(key: string, work: () => Promise<unknown>): Promise<void> {
+  async act(key: string, work: (api: Api, path: string) => Promise<unknown>): Promise<void> {
     if (this._state.busy.has(key)) {
       return;
     }
     const { busy, problems } = this._state;
     this._set({ busy: including(busy, key), problems: omitting(problems, key) });
     try {
-      await work();
+      await work(this._api, this._state.place.path);
     } catch (reason) {
       this._set({ problems: { ...this._state.problems, [key]: problemOf(reason) } });
     } finally {
@@ -233,7 +201,8 @@ export class PanelModel {
     project: ProjectAnswer,
     isStale: () => boolean
   ): Promise<void> {
-    const [runs, models, deployments] = await Promise.all([
+    const [sweeps, runs, models, deployments] = await Promise.all([
+      settled(this._api.sweeps(path)),
       settled(this._api.runs(path)),
       settled(this._api.models(path)),
       settled(this._api.deployments(path))
@@ -246,6 +215,9 @@ export class PanelModel {
       const key = keys.section(name as SectionName);
       problems = problem ? { ...problems, [key]: problem } : omitting(problems, key);
     }
+    if (sweeps.problem && !runs.problem) {
+      problems = { ...problems, [keys.section('runs')]: sweeps.problem };
+    }
     if (project.path !== this._state.project?.path) {
       this._asked.clear();
       this._set({ ...NOTHING, opened: new Set([...this._state.opened].filter(keys.isLasting)) });
@@ -254,6 +226,7 @@ export class PanelModel {
       loaded: true,
       project,
       runs: runs.value?.items ?? this._state.runs,
+      sweeps: sweeps.value?.items ?? this._state.sweeps,
       models: models.value?.items ?? this._state.models,
       deployments: deployments.value?.items ?? this._state.deployments,
       problems
@@ -312,6 +285,9 @@ export class PanelModel {
 const NOTHING = {
   project: null,
   runs: [],
+  sweeps: [],
+  check: null,
+  selected: new Set<string>(),
   models: [],
   deployments: [],
   details: {},
@@ -319,23 +295,3 @@ const NOTHING = {
   reports: {},
   traces: {}
 };
-
-type Outcome<T> =
-  | { readonly value: T; readonly problem?: undefined }
-  | { readonly value?: undefined; readonly problem: Problem };
-
-async function settled<T>(answer: Promise<T>): Promise<Outcome<T>> {
-  try {
-    return { value: await answer };
-  } catch (reason) {
-    return { problem: problemOf(reason) };
-  }
-}
-
-function problemOf(reason: unknown): Problem {
-  if (reason instanceof RequestFailed) {
-    return { code: reason.code, message: reason.message, hint: reason.hint };
-  }
-  const message = reason instanceof Error ? reason.message : String(reason);
-  return { code: 'unexpected', message, hint: "The browser's console may say more." };
-}

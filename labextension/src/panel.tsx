@@ -5,6 +5,7 @@ import React from 'react';
 import type { Actions } from './actions';
 import { pipelineIcon } from './icons';
 import type { PanelModel } from './model';
+import { Check } from './sections/check';
 import { Deployments } from './sections/deployments';
 import { NoProject } from './sections/empty';
 import { Header } from './sections/header';
@@ -72,7 +73,7 @@ export function PanelView(props: {
       <ProblemNote problem={problem} />
       {!state.loaded && !state.project && <p className="jp-nbmlops-empty">Looking…</p>}
       {state.project &&
-        SECTIONS.map(({ name, title, View, count }) => (
+        SECTIONS.filter(({ isShown }) => isShown(state)).map(({ name, title, View, count }) => (
           <Section
             key={name}
             name={name}
@@ -95,15 +96,39 @@ interface SectionEntry {
   readonly title: string;
   readonly View: typeof Runs;
   readonly count: (state: PanelState) => number;
+  readonly isShown: (state: PanelState) => boolean;
 }
 
+const always = (): boolean => true;
+
 const SECTIONS: readonly SectionEntry[] = [
-  { name: 'runs', title: 'Runs', View: Runs, count: state => state.runs.length },
-  { name: 'models', title: 'Models', View: Models, count: state => state.models.length },
+  {
+    name: 'check',
+    title: 'Check',
+    View: Check,
+    count: state => state.check?.findings.length ?? 0,
+    isShown: ({ check, busy, problems }) =>
+      check !== null || busy.has(keys.check) || keys.check in problems
+  },
+  {
+    name: 'runs',
+    title: 'Runs',
+    View: Runs,
+    count: state => state.runs.length,
+    isShown: always
+  },
+  {
+    name: 'models',
+    title: 'Models',
+    View: Models,
+    count: state => state.models.length,
+    isShown: always
+  },
   {
     name: 'deployments',
     title: 'Deployments',
     View: Deployments,
-    count: state => state.deployments.length
+    count: state => state.deployments.length,
+    isShown: always
   }
 ];

@@ -1,4 +1,5 @@
 import type { Api } from './api';
+import type { Status } from './records';
 import { isUnfinished, keys, type PanelState } from './state';
 
 /** Something to ask the server about what is unfolded or unfinished. */
@@ -21,10 +22,9 @@ const REPORT_MS = 10000;
 /** What there is to ask in a state: steps, logs, reports, traces. */
 export function questionsOf(state: PanelState): readonly Question[] {
   return [
-    ...state.runs.flatMap(({ run_id: id, status }) => {
-      const isFinal = !isUnfinished(status);
-      const steps = !isFinal || state.opened.has(keys.runOf(id)) ? [stepsOf(id, isFinal)] : [];
-      return state.opened.has(keys.logsOf(id)) ? [...steps, linesOf(id, isFinal)] : steps;
+    ...runsAsked(state).flatMap(run => {
+      const steps = stepsOf(run);
+      return state.opened.has(keys.logsOf(run.id)) ? [steps, linesOf(run)] : [steps];
     }),
     ...state.deployments
       .filter(({ endpoint, status }) => {
@@ -38,10 +38,36 @@ export function questionsOf(state: PanelState): readonly Question[] {
   ];
 }
 
-function stepsOf(runId: string, isFinal: boolean): Question {
+/** A run to ask about; how it ended, and at which attempt, if it has ended. */
+interface AskedRun {
+  readonly id: string;
+  readonly ending: string | null;
+}
+
+/** The runs whose steps are shown: what is unfolded, and what goes on by itself. */
+function runsAsked(state: PanelState): readonly AskedRun[] {
+  const found = new Map<string, AskedRun>();
+  const add = (id: string, status: Status, attempts: number): void => {
+    found.set(id, { id, ending: isUnfinished(status) ? null : `${status}/${attempts}` });
+  };
+  for (const { run_id: id, status } of state.sweeps.flatMap(sweep => sweep.trials)) {
+    if (id !== null && state.opened.has(keys.runOf(id))) {
+      add(id, status, 1);
+    }
+  }
+  for (const { run_id: id, status, attempts, sweep } of state.runs) {
+    const goesOn = isUnfinished(status) && sweep === null;
+    if (goesOn || state.opened.has(keys.runOf(id))) {
+      add(id, status, attempts);
+    }
+  }
+  return [...found.values()];
+}
+
+function stepsOf({ id: runId, ending }: AskedRun): Question {
   return {
     key: keys.runOf(runId),
-    ...pace(keys.runOf(runId), isFinal),
+    ...pace(keys.runOf(runId), ending),
     ask: async (api, path) => {
       const run = await api.run(path, runId);
       return ({ details }) => ({ details: { ...details, [runId]: run } });
@@ -49,10 +75,10 @@ function stepsOf(runId: string, isFinal: boolean): Question {
   };
 }
 
-function linesOf(runId: string, isFinal: boolean): Question {
+function linesOf({ id: runId, ending }: AskedRun): Question {
   return {
     key: keys.logsOf(runId),
-    ...pace(keys.logsOf(runId), isFinal),
+    ...pace(keys.logsOf(runId), ending),
     ask: async (api, path) => {
       const { items } = await api.logs(path, runId);
       return ({ logs }) => ({ logs: { ...logs, [runId]: items } });
@@ -84,7 +110,7 @@ function traceOf(reference: string): Question {
   };
 }
 
-/** Ask at every look while something goes on, and once more when it has ended. */
-function pace(key: string, isFinal: boolean): Pick<Question, 'id' | 'everyMs'> {
-  return isFinal ? { id: `${key}/final`, everyMs: Infinity } : { id: key, everyMs: 0 };
+/** Ask at every look while something goes on, and once more for each way that it has ended. */
+function pace(key: string, ending: string | null): Pick<Question, 'id' | 'everyMs'> {
+  return ending === null ? { id: key, everyMs: 0 } : { id: `${key}/${ending}`, everyMs: Infinity };
 }

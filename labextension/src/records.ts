@@ -238,7 +238,7 @@ export interface Environment {
   readonly packages: Readonly<Record<string, string>>;
 }
 
-/** What became of a notebook from the first run to another one. */
+/** What became of a notebook from the first run to another one, or to ``now``. */
 export interface NotebookDifference {
   readonly step: string;
   readonly notebook: string;

@@ -4,6 +4,10 @@ import type { PartialJSONObject } from '@lumino/coreutils';
 
 /** Where the server extension answers, below the server's base URL. */
 const API = 'nbmlops/api';
+const ARTIFACT = 'nbmlops/artifact';
+
+/** Query arguments; one with several values is sent several times. */
+export type Query = Readonly<Record<string, string | number | boolean | readonly string[]>>;
 
 /** A request that did not give what was asked: what happened, and what to do next. */
 export class RequestFailed extends Error {
@@ -18,26 +22,47 @@ export class RequestFailed extends Error {
 }
 
 /**
- * Ask the server extension for one command's document.
+ * Ask the server extension for the document of a command that reads.
  *
- * Reads are GET with query arguments, writes are POST with a JSON body; every failure, of the
- * command or of the way to it, rejects with a `RequestFailed`.
+ * Every failure, of the command or of the way to it, rejects with a `RequestFailed`.
  */
-export async function request<T>(
+export async function read<T>(
   settings: ServerConnection.ISettings,
-  method: 'GET' | 'POST',
   command: string,
-  args: PartialJSONObject
+  query: Query
 ): Promise<T> {
-  const url = URLExt.join(settings.baseUrl, API, command);
+  return documentOf(await ask(settings, `${URLExt.join(API, command)}${queryOf(query)}`, 'GET'));
+}
+
+/** Have the server extension do a command that changes something, and take its document. */
+export async function change<T>(
+  settings: ServerConnection.ISettings,
+  command: string,
+  body: PartialJSONObject
+): Promise<T> {
+  return documentOf(await ask(settings, URLExt.join(API, command), 'POST', JSON.stringify(body)));
+}
+
+/** Ask the server extension for the bytes of a file that a run left. */
+export async function file(settings: ServerConnection.ISettings, query: Query): Promise<Blob> {
+  const response = await ask(settings, `${ARTIFACT}${queryOf(query)}`, 'GET');
+  if (!response.ok) {
+    throw failureOf(response, await parse(response));
+  }
+  return response.blob();
+}
+
+async function ask(
+  settings: ServerConnection.ISettings,
+  address: string,
+  method: 'GET' | 'POST',
+  body?: string
+): Promise<Response> {
+  const url = `${settings.baseUrl}${address}`;
   // Lab's own way past caches is a nameless query argument, which the commands would refuse.
-  const cache = 'no-cache';
-  let response: Response;
+  const init = body === undefined ? { method, cache: 'no-cache' as const } : { method, body };
   try {
-    response =
-      method === 'GET'
-        ? await ServerConnection.makeRequest(url + queryOf(args), { method, cache }, settings)
-        : await ServerConnection.makeRequest(url, { method, body: JSON.stringify(args) }, settings);
+    return await ServerConnection.makeRequest(url, init, settings);
   } catch {
     throw new RequestFailed(
       'server-unreachable',
@@ -45,15 +70,21 @@ export async function request<T>(
       'Check that it is still running; the panel tries again by itself.'
     );
   }
-  const document = await parse(response);
-  if (!response.ok || document === undefined) {
-    throw failureOf(response, document);
-  }
-  return document as T;
 }
 
-function queryOf(args: PartialJSONObject): string {
-  return URLExt.objectToQueryString(args);
+async function documentOf<T>(response: Response): Promise<T> {
+  const found = await parse(response);
+  if (!response.ok || found === undefined) {
+    throw failureOf(response, found);
+  }
+  return found as T;
+}
+
+function queryOf(query: Query): string {
+  const pairs = Object.entries(query).flatMap(([name, value]) =>
+    (typeof value === 'object' ? value : [value]).map(one => [name, String(one)])
+  );
+  return `?${new URLSearchParams(pairs).toString()}`;
 }
 
 async function parse(response: Response): Promise<unknown> {

@@ -1,10 +1,13 @@
 import type { ModelItem, RunSummary } from './documents';
+import type { Problem } from './outcome';
 import type {
+  CheckReport,
   DeploymentRecord,
   MonitorReport,
   ProjectAnswer,
   RunRecord,
   Status,
+  SweepRecord,
   Trace
 } from './records';
 
@@ -18,13 +21,6 @@ export interface Place {
   readonly notebook: string | null;
 }
 
-/** What went wrong, and what to do about it. */
-export interface Problem {
-  readonly code: string;
-  readonly message: string;
-  readonly hint: string;
-}
-
 /** All that the panel shows; never changed in place. */
 export interface PanelState {
   readonly place: Place;
@@ -32,6 +28,9 @@ export interface PanelState {
   readonly loaded: boolean;
   readonly project: ProjectAnswer | null;
   readonly runs: readonly RunSummary[];
+  readonly sweeps: readonly SweepRecord[];
+  /** What the last look at the rules found; `null` before it. */
+  readonly check: CheckReport | null;
   readonly models: readonly ModelItem[];
   readonly deployments: readonly DeploymentRecord[];
   /** Runs with their steps, by run id. */
@@ -44,6 +43,10 @@ export interface PanelState {
   readonly traces: Readonly<Record<string, Trace>>;
   /** What people typed into the parameter form, by name. */
   readonly parameters: Readonly<Record<string, string>>;
+  /** What people typed about a sweep, by the option's name. */
+  readonly sweepOptions: Readonly<Record<string, string>>;
+  /** The ids of runs that are chosen to be compared. */
+  readonly selected: ReadonlySet<string>;
   /** Keys of what is unfolded. */
   readonly opened: ReadonlySet<string>;
   /** Keys of actions under way. */
@@ -61,23 +64,30 @@ export const keys = {
   run: 'run',
   notebook: 'notebook',
   form: 'form',
+  sweep: 'sweep',
+  sweepForm: 'sweep-form',
+  check: 'check',
   allRuns: 'all-runs',
   section: (name: SectionName): string => `section/${name}`,
   runOf: (runId: string): string => `run/${runId}`,
   logsOf: (runId: string): string => `logs/${runId}`,
   cancelOf: (runId: string): string => `cancel/${runId}`,
+  rerunOf: (runId: string): string => `rerun/${runId}`,
+  artifactsOf: (runId: string): string => `artifacts/${runId}`,
+  sweepOf: (sweepId: string): string => `sweep/${sweepId}`,
+  trialsOf: (sweepId: string): string => `trials/${sweepId}`,
   modelOf: (name: string): string => `model/${name}`,
   deployOf: (name: string): string => `deploy/${name}`,
   undeployOf: (endpoint: string): string => `undeploy/${endpoint}`,
   monitorOf: (endpoint: string): string => `monitor/${endpoint}`,
   traceOf: (reference: string): string => `trace/${reference}`,
   /** Whether a key means the same in every project. */
-  isLasting: (key: string): boolean => key.startsWith('section/') || key === 'form',
+  isLasting: (key: string): boolean => key.startsWith('section/') || key === keys.form,
   /** The reference that a trace's key is of; `null` for any other key. */
   tracedBy: (key: string): string | null => (key.startsWith('trace/') ? key.slice(6) : null)
 };
 
-export type SectionName = 'runs' | 'models' | 'deployments';
+export type SectionName = 'check' | 'runs' | 'models' | 'deployments';
 
 export function initialState(now: number): PanelState {
   return {
@@ -85,6 +95,8 @@ export function initialState(now: number): PanelState {
     loaded: false,
     project: null,
     runs: [],
+    sweeps: [],
+    check: null,
     models: [],
     deployments: [],
     details: {},
@@ -92,7 +104,9 @@ export function initialState(now: number): PanelState {
     reports: {},
     traces: {},
     parameters: {},
-    opened: new Set([keys.section('runs'), keys.section('models'), keys.section('deployments')]),
+    sweepOptions: {},
+    selected: new Set(),
+    opened: new Set((['check', 'runs', 'models', 'deployments'] as const).map(keys.section)),
     busy: new Set(),
     problems: {},
     now
@@ -108,6 +122,7 @@ export function isLively(state: PanelState): boolean {
   return (
     state.busy.size > 0 ||
     state.runs.some(run => isUnfinished(run.status)) ||
+    state.sweeps.some(sweep => isUnfinished(sweep.status)) ||
     state.deployments.some(deployment => deployment.status === 'starting')
   );
 }
@@ -120,6 +135,11 @@ export function excluding<T>(set: ReadonlySet<T>, value: T): ReadonlySet<T> {
   const smaller = new Set(set);
   smaller.delete(value);
   return smaller;
+}
+
+/** The set with the value if it lacks it, without it if it has it. */
+export function flipped<T>(set: ReadonlySet<T>, value: T): ReadonlySet<T> {
+  return set.has(value) ? excluding(set, value) : including(set, value);
 }
 
 /** The record without one key. */

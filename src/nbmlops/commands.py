@@ -196,9 +196,7 @@ def check(
     )
 
 
-def ci(
-    context: Context, kind: Literal["github", "gitlab"], *, force: bool = False
-) -> CiAnswer:
+def ci(context: Context, kind: Literal["github", "gitlab"], *, force: bool = False) -> CiAnswer:
     """Write a workflow for continuous integration: rules, tests, a run of each pipeline.
 
     The file goes where the service looks for it in the repository. Its jobs hold the project
@@ -314,6 +312,8 @@ def _sessions(context: Context, pipeline: Pipeline) -> dict[str, Session]:
 def _followed(context: Context, run: RunRecord) -> RunRecord:
     from nbmlops import runs
 
+    if run.status.is_final:  # it was done before, and its steps say so: the store's do not
+        return run
     try:
         for seen in runs.watch(context.workspace(), run.run_id, every_look=True):
             context.watch(seen)
@@ -337,8 +337,9 @@ def runs(
     lowest: str | None = None,
     status: str | None = None,
     pipeline: str | None = None,
+    sweeps: bool = False,
 ) -> Listing:
-    """List the runs, newest first, or the best by a metric.
+    """List the runs, newest first, or the best by a metric; or the sweeps.
 
     Parameters
     ----------
@@ -354,9 +355,13 @@ def runs(
         Only those that are `succeeded`, `failed`, `running`, and so on.
     pipeline
         Only those of this pipeline.
+    sweeps
+        List the sweeps instead, newest first, each with its trials.
     """
     from nbmlops import runs as verbs
 
+    if sweeps:
+        return _sweeps(context, limit, cursor, best or lowest, status, pipeline)
     shown, following = verbs.page(
         context.workspace(),
         limit=max(1, min(limit, 1000)),
@@ -367,6 +372,36 @@ def runs(
         pipeline=pipeline,
     )
     items = tuple(records.replace(run, steps=()) for run in shown)
+    return Listing(items=items, next=following or None)
+
+
+def _sweeps(
+    context: Context,
+    limit: int,
+    cursor: str | None,
+    metric: str | None,
+    status: str | None,
+    pipeline: str | None,
+) -> Listing:
+    from nbmlops import runs as verbs
+    from nbmlops import sweeps
+
+    if metric:
+        raise WrongUse(
+            "sweeps are not ordered by a metric", "Leave --best and --lowest out; a sweep has one."
+        )
+    shown, following = sweeps.page(
+        context.workspace(),
+        limit=max(1, min(limit, 1000)),
+        cursor=cursor,
+        status=None if status is None else verbs.parse_status(status),
+        pipeline=pipeline,
+    )
+    # A list says which environment it was; `run SWEEP` says what is in it.
+    items = tuple(
+        records.replace(one, environment=records.replace(one.environment, packages={}))
+        for one in shown
+    )
     return Listing(items=items, next=following or None)
 
 
@@ -494,17 +529,19 @@ def run(context: Context, run_id: str, *, save: Path | None = None) -> RunRecord
     return found
 
 
-def compare(context: Context, run_ids: tuple[str, ...]) -> Comparison:
+def compare(context: Context, run_ids: tuple[str, ...], *, now: bool = False) -> Comparison:
     """Hold runs side by side: parameters, metrics, data, packages, and the cells that differ.
 
     Parameters
     ----------
     run_ids
         The ids of two runs or more, or the beginnings of them.
+    now
+        Also show what has changed in the saved notebooks since the first of them; one is enough.
     """
     from nbmlops import comparisons
 
-    return comparisons.compare(context.workspace(), run_ids)
+    return comparisons.compare(context.workspace(), run_ids, now=now)
 
 
 def logs(

@@ -22,10 +22,14 @@ from nbmlops.records import (
 from nbmlops.workspace import Workspace
 
 _LIMIT = 20
+# What stands for a run's id where the notebooks of the work tree are meant; no run has it.
+NOW = "now"
 
 
-def compare(workspace: Workspace, run_ids: Sequence[str]) -> Comparison:
+def compare(workspace: Workspace, run_ids: Sequence[str], *, now: bool = False) -> Comparison:
     """Hold runs against each other; notebooks against those of the first run.
+
+    With ``now`` also the notebooks of the work tree, as they are saved; one run is enough then.
 
     Raises
     ------
@@ -33,13 +37,17 @@ def compare(workspace: Workspace, run_ids: Sequence[str]) -> Comparison:
         When fewer than two runs are named, or more than 20.
     UnknownRun
         When there is no such run.
+    InvalidNotebook
+        When one of the work tree cannot be read as it is now.
     """
     found = [runs.get(workspace, run_id) for run_id in dict.fromkeys(run_ids)]
-    if not 2 <= len(found) <= _LIMIT:
+    if not (1 if now else 2) <= len(found) <= _LIMIT:
         raise WrongUse(
             f"{len(found)} runs cannot be compared",
-            f"Name 2 to {_LIMIT}: `nbmlops compare RUN RUN`. See them: `nbmlops runs`.",
+            f"Name 2 to {_LIMIT}: `nbmlops compare RUN RUN`. See them: `nbmlops runs`."
+            " One run and the notebooks as they are now: `nbmlops compare RUN --now`.",
         )
+    changed = [change for other in found[1:] for change in _notebooks(workspace, found[0], other)]
     packages = [_packages(workspace, run) for run in found]
     differing = tuple(item for item in _differences(packages) if item.differs)
     return Comparison(
@@ -48,9 +56,7 @@ def compare(workspace: Workspace, run_ids: Sequence[str]) -> Comparison:
         metrics=_differences([run.metrics for run in found]),
         data=_differences([{item.name: item.digest for item in run.data} for run in found]),
         packages=differing,
-        notebooks=tuple(
-            change for other in found[1:] for change in _notebooks(workspace, found[0], other)
-        ),
+        notebooks=(*changed, *(_since(workspace, found[0]) if now else ())),
     )
 
 
@@ -91,6 +97,20 @@ def _notebooks(
         yield NotebookDifference(
             step=step.name, notebook=step.notebook, run_id=other.run_id, changes=tuple(changes)
         )
+
+
+def _since(workspace: Workspace, run: RunRecord) -> Iterator[NotebookDifference]:
+    """Yield how the notebooks of the work tree differ from those that a run was made of."""
+    for step in run.steps:
+        path = workspace.root / step.notebook
+        before = _cells(workspace, step.notebook_blob, step.notebook)
+        # One that is half-way through being saved is said to be so, not to have lost its cells.
+        after = notebook.parse(path.read_bytes(), step.notebook).cells if path.is_file() else ()
+        changes = tuple(cell_changes(before, after))
+        if changes:
+            yield NotebookDifference(
+                step=step.name, notebook=step.notebook, run_id=NOW, changes=changes
+            )
 
 
 def _cells(workspace: Workspace, blob_id: str, path: str) -> tuple[Cell, ...]:

@@ -73,6 +73,12 @@ def _local(
             f"Put the data there, or correct the line in {layout.SETTINGS_FILE}.",
             data=name,
         )
+    if not (place.is_file() or place.is_dir()):  # a pipe would be waited for without an end
+        raise DataMissing(
+            f"{settings.path}, which [data] names `{name}`, is neither a file nor a folder",
+            f"Write what it gives into a file, and name that in {layout.SETTINGS_FILE}.",
+            data=name,
+        )
     below = digests.files_below(place) if place.is_dir() else [("", place)]
     for within, file in below:
         path = f"{settings.path}/{within}" if within else settings.path

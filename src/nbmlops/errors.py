@@ -19,10 +19,10 @@ class NbmlopsError(Exception):
     exit_code: ClassVar[int] = 2
 
     def __init__(self, message: str, hint: str = "", **context: Any) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
-        self.context = context
+        self.message = _whole(message)
+        self.hint = _whole(hint)
+        self.context = {name: _whole(value) for name, value in context.items()}
+        super().__init__(self.message)
 
     def document(self) -> dict[str, Any]:
         """Return the error as the JSON document that every door answers with."""
@@ -37,6 +37,15 @@ class NbmlopsError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+def _whole(value: Any) -> Any:
+    """Return text in which half characters, as of a name that is no UTF-8, are escapes."""
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    return value.encode("utf-8", "backslashreplace").decode()
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -101,7 +101,7 @@ def _ended(workspace: Workspace) -> Iterator[Finding]:
     """Find runs that stay unfinished although nothing carries them."""
     for run in runs.unfinished(workspace):
         age_s = (workspace.now() - run.created_at).total_seconds()
-        if run.status.value == "pending" and age_s > _LEASE_S:
+        if run.status.value == "pending" and abs(age_s) > _LEASE_S:
             yield Finding(
                 code="run-stuck",
                 message=f"{run.run_id} has been pending for {age_s:.0f} s",

@@ -164,7 +164,7 @@ def versions(workspace: Workspace, model: str | None = None) -> list[ModelVersio
             nearest(model, known) if known else "Train one: `nbmlops train`.",
             model=model,
         )
-    return sorted(found, key=lambda version: (version.created_at, version.version), reverse=True)
+    return found  # as the store counts them: a clock that was set back has no say
 
 
 def find(workspace: Workspace, reference: str) -> ModelVersion:

@@ -75,7 +75,7 @@ def parse(data: bytes, path: str) -> Notebook:
 def _document(data: bytes, path: str) -> dict[str, Any]:
     try:
         document = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidNotebook(
             f"{path} is not a notebook: {error}", "Open it in JupyterLab and save it again."
         ) from error
@@ -294,8 +294,8 @@ def coerced(parameter: Parameter, value: Any) -> Any:
         try:
             converted = msgspec.convert(candidate, kind, strict=True)
             msgspec.json.decode(msgspec.json.encode(converted))
-        except (msgspec.ValidationError, TypeError, msgspec.MsgspecError):
-            continue
+        except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError):
+            continue  # ValueError: half a character, such as of a name that is no UTF-8
         if _is_finite(converted):
             return converted
     raise InvalidParameter(
@@ -314,7 +314,9 @@ def _readings(text: str) -> list[Any]:
         readings.append(words[text.lower()])
     try:
         readings.append(msgspec.json.decode(text))
-    except msgspec.DecodeError:
+    except RecursionError:
+        return [text]
+    except (msgspec.DecodeError, ValueError):
         with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
             readings.append(ast.literal_eval(text))
     return [text, *readings]

@@ -264,7 +264,7 @@ def in_order(
 def checked_relative(file: str, path: Path) -> str:
     """Return a path that stays inside the project's folder, or refuse it."""
     parts = Path(file).parts
-    if not file or Path(file).is_absolute() or ".." in parts or "\0" in file:
+    if not parts or Path(file).is_absolute() or {"..", ".git"} & {*parts} or "\0" in file:
         raise InvalidSettings(
             f"{path}: `{file}` is not a path inside the project",
             "Write it relative to the project's folder, without `..`.",

@@ -125,6 +125,8 @@ def _listing(listing: Listing) -> tuple[Block, ...]:
         return (Line("Nothing here yet."),)
     if isinstance(items[0], RunRecord):
         table = _runs_table(items)
+    elif isinstance(items[0], SweepRecord):
+        table = _sweeps_table(items)
     elif isinstance(items[0], ModelVersion):
         table = _models_table(items)
     elif isinstance(items[0], DeploymentRecord):
@@ -149,6 +151,29 @@ def _runs_table(items: Sequence[RunRecord]) -> Table:
                 ", ".join(run.model_versions),
             )
             for run in items
+        ),
+    )
+
+
+def _sweeps_table(items: Sequence[SweepRecord]) -> Table:
+    def best(record: SweepRecord) -> str:
+        trial = next((one for one in record.trials if one.number == record.best), None)
+        if trial is None or trial.value is None:
+            return ""
+        return f"{record.metric}={trial.value:.6g}  {_pairs(trial.parameters)}"
+
+    return Table(
+        ("sweep", "status", "trials", "best", "commit", "started"),
+        tuple(
+            (
+                item.sweep_id,
+                _marked(item.status.value),
+                f"{sum(one.status.is_final for one in item.trials)}/{item.trials_total}",
+                best(item),
+                _commit(item.commit, item.dirty),
+                _time(item.created_at),
+            )
+            for item in items
         ),
     )
 
@@ -361,7 +386,7 @@ def _sweep(record: SweepRecord) -> Iterable[Block]:
 
 def _comparison(found: Comparison) -> Iterable[Block]:
     names = tuple(run.run_id for run in found.runs)
-    yield Title(f"{len(names)} runs compared; ≠ marks what differs")
+    yield Title(f"{_counted(len(names), 'run')} compared; ≠ marks what differs")
     yield Table(
         ("", "", *names),
         tuple(

@@ -31,16 +31,21 @@ _SAFE = (
 
 _PLACES = ("--show-toplevel", "--git-dir", "--git-common-dir")
 
-# What `git rev-parse --local-env-vars` lists, but for the identity.
+# What `git rev-parse --local-env-vars` lists, but for the identity; and what gives the paths that
+# we name another meaning.
 _LOCAL_VARIABLES = (
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_COMMON_DIR",
     "GIT_DIR",
+    "GIT_GLOB_PATHSPECS",
     "GIT_GRAFT_FILE",
+    "GIT_ICASE_PATHSPECS",
     "GIT_IMPLICIT_WORK_TREE",
     "GIT_INDEX_FILE",
     "GIT_INTERNAL_SUPER_PREFIX",
+    "GIT_LITERAL_PATHSPECS",
     "GIT_NAMESPACE",
+    "GIT_NOGLOB_PATHSPECS",
     "GIT_NO_REPLACE_OBJECTS",
     "GIT_OBJECT_DIRECTORY",
     "GIT_PREFIX",
@@ -52,12 +57,15 @@ _LOCAL_VARIABLES = (
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """A git repository: the work tree's top folder and the git folder that work trees share."""
+    """A git repository: the work tree's top folder and the git folder that work trees share.
+
+    ``settings`` are held against the repository's own configuration in every call.
+    """
 
     top: Path
     git_dir: Path
     common_dir: Path
-    options: tuple[str, ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()
 
     def run(
         self,
@@ -72,8 +80,8 @@ class Repository:
         GitFailed
             With git's own words, when it exits with an error.
         """
-        words = (*self.options, *arguments)
-        return _run(self.top, words, stdin=stdin, environment=environment)
+        told = {**_settings(self.settings), **(environment or {})}
+        return _run(self.top, arguments, stdin=stdin, environment=told)
 
     def text(self, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
         """Run git and return its output as text without the last newline."""
@@ -167,25 +175,34 @@ def _run(
 
 def _verb(arguments: tuple[str, ...]) -> str:
     """Return git's command, behind the options."""
-    words = list(arguments)
-    while words[:1] == ["-c"]:
-        words = words[2:]
-    return words[0]
+    return next(word for word in arguments if not word.startswith("-"))
 
 
-def _no_filters(folder: Path) -> tuple[str, ...]:
-    """Return the options under which git runs no filter program that a repository configures."""
+def _settings(settings: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """Return the variables by which git is told settings; a name may hold any character there."""
+    if not settings:
+        return {}
+    given = os.environ.get("GIT_CONFIG_COUNT", "")
+    first = int(given) if given.isdigit() else 0
+    told = {"GIT_CONFIG_COUNT": str(first + len(settings))}
+    for number, (key, value) in enumerate(settings, first):
+        told |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    return told
+
+
+def _no_filters(folder: Path) -> tuple[tuple[str, str], ...]:
+    """Return the settings under which git runs no filter program that a repository configures."""
     asked = ("config", "-z", "--name-only", "--get-regexp", r"^filter\..*")
     try:
         listed = _run(folder, asked)
     except GitFailed:  # git's way to say that there are none
         return ()
-    names = {raw.decode().removeprefix("filter.").rpartition(".")[0] for raw in listed.split(b"\0")}
-    options: list[str] = []
-    for name in sorted(names - {""}):
-        for key, value in (("clean", ""), ("smudge", ""), ("process", ""), ("required", "false")):
-            options += ["-c", f"filter.{name}.{key}={value}"]
-    return tuple(options)
+    names = {os.fsdecode(raw)[len("filter.") :].rpartition(".")[0] for raw in listed.split(b"\0")}
+    return tuple(
+        (f"filter.{name}.{key}", value)
+        for name in sorted(names - {""})
+        for key, value in (("clean", ""), ("smudge", ""), ("process", ""), ("required", "false"))
+    )
 
 
 def find(start: Path) -> Repository | None:

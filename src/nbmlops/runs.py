@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import time
 from collections.abc import Iterator
@@ -16,12 +17,17 @@ from nbmlops.errors import (
     Conflict,
     GitFailed,
     LauncherUnavailable,
+    NoGit,
+    StorageFailed,
+    StoreTooNew,
     StoreUnavailable,
+    UnknownReference,
     UnknownRun,
     WrongUse,
     nearest,
 )
 from nbmlops.records import (
+    ArtifactRecord,
     Cause,
     JobSpec,
     RunRecord,
@@ -36,15 +42,20 @@ from nbmlops.workspace import Workspace
 KIND = "run"
 _UNFINISHED = (Status.PENDING.value, Status.RUNNING.value)
 _LAUNCH_PATIENCE_S = 10.0
+_OUTSIDE = (StoreUnavailable, StoreTooNew, LauncherUnavailable, GitFailed, NoGit)
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 # --- watching -----------------------------------------------------------------------------------
 
 
-def observe(workspace: Workspace, kept: Kept[RunRecord]) -> RunRecord:
+def observe(
+    workspace: Workspace, kept: Kept[RunRecord], *, patience_s: float = _LAUNCH_PATIENCE_S
+) -> RunRecord:
     """Return the run as it is now, and keep what has become final or begun.
 
-    Progress by cell is read from the job's events and is not kept; a status is.
+    Progress by cell is read from the job's events and is not kept; a status is. A job that nobody
+    has launched after ``patience_s`` seconds is launched: its submitter was killed.
     """
     record = kept.record
     if record.status.is_final or record.handle is None:
@@ -53,7 +64,7 @@ def observe(workspace: Workspace, kept: Kept[RunRecord]) -> RunRecord:
     status = launcher.poll([record.handle])[record.handle]
     unknown = status.cause is not None and status.cause.code == "job-unknown"
     if unknown or status.status is Status.PENDING:
-        return _relaunched(workspace, record, known=not unknown)
+        return _relaunched(workspace, record, patience_s, known=not unknown)
     attempt = status.attempts[-1] if status.attempts else None
     result = (
         collection.result_of(workspace, record, attempt)
@@ -82,12 +93,24 @@ def _advanced(
         keep(workspace, begun, kept.revision, f"begin:{seen.run_id}:{seen.attempts}")
     except Conflict:
         return get(workspace, seen.run_id)
-    except (StoreUnavailable, LauncherUnavailable, GitFailed, OSError):
-        raise  # the outside is not there: the next look collects
     except Exception as error:
+        if _is_outside(error, collection.paths(workspace, seen).root):
+            raise  # the next look collects
         # Whatever a job has left behind ends that job alone, and breaks no list of runs.
         return _refused(workspace, seen, error, kept.revision)
     return seen
+
+
+def _is_outside(error: Exception, job: Path) -> bool:
+    """Return whether the outside failed (store, disk, git, launcher), not what the job has left."""
+    if isinstance(error, _OUTSIDE):
+        return True
+    refused = error.__cause__ if isinstance(error, StorageFailed) else error
+    if not isinstance(refused, OSError):
+        return isinstance(error, StorageFailed)
+    # A job can take its own folders away, or leave in them what cannot be read.
+    own = isinstance(refused.filename, str) and Path(refused.filename).is_relative_to(job)
+    return not own or refused.errno in _DISK
 
 
 def _refused(workspace: Workspace, seen: RunRecord, error: Exception, revision: int) -> RunRecord:
@@ -109,12 +132,14 @@ def _refused(workspace: Workspace, seen: RunRecord, error: Exception, revision: 
     return refused
 
 
-def _relaunched(workspace: Workspace, record: RunRecord, *, known: bool) -> RunRecord:
+def _relaunched(
+    workspace: Workspace, record: RunRecord, patience_s: float, *, known: bool
+) -> RunRecord:
     """Launch a run whose submitter died before it could; the name makes it one job."""
     inbox = collection.paths(workspace, record).inbox
     if record.status is Status.PENDING and (inbox / layout.JOB_FILE).exists():
         age_s = (workspace.now() - record.created_at).total_seconds()
-        if age_s > _LAUNCH_PATIENCE_S:
+        if abs(age_s) >= patience_s:  # below zero where the clock was set back
             job = records.load((inbox / layout.JOB_FILE).read_bytes(), JobSpec)
             workspace.launcher(record.launcher).launch(job)
         return record
@@ -183,12 +208,8 @@ def page(
     WrongUse
         When the cursor or the status has no meaning, or what is asked contradicts itself.
     """
-    before = int(cursor) if cursor and re.fullmatch("[0-9]{1,18}", cursor) else None
-    if cursor and before is None:
-        raise WrongUse(f"`{cursor[:40]}` is no cursor", "Take `next` of the page before.")
-    if status is not None and status not in {one.value for one in Status}:
-        raise WrongUse(f"`{status[:40]}` is no status", nearest(status, [s.value for s in Status]))
-    wanted = None if status is None else (status,)
+    before = parse_cursor(cursor)
+    wanted = None if status is None else (parse_status(status).value,)
     if status is not None or best or lowest:
         unfinished(workspace)  # what has just ended must be found by how it ended
     if not best and not lowest:
@@ -211,6 +232,35 @@ def page(
         pipeline=pipeline,
     )
     return [observe(workspace, item) for item in kept], ""
+
+
+def parse_cursor(cursor: str | None) -> int | None:
+    """Return the sequence that a cursor stands for; of none, ``None``.
+
+    Raises
+    ------
+    WrongUse
+        When the cursor has no meaning.
+    """
+    if not cursor:
+        return None
+    if not re.fullmatch("[0-9]{1,18}", cursor):
+        raise WrongUse(f"`{cursor[:40]}` is no cursor", "Take `next` of the page before.")
+    return int(cursor)
+
+
+def parse_status(status: str) -> Status:
+    """Return the status of that name.
+
+    Raises
+    ------
+    WrongUse
+        When there is none.
+    """
+    known = [one.value for one in Status]
+    if status not in known:
+        raise WrongUse(f"`{status[:40]}` is no status", nearest(status, known))
+    return Status(status)
 
 
 def unfinished(workspace: Workspace) -> list[RunRecord]:
@@ -256,6 +306,27 @@ def logs(workspace: Workspace, run_id: str, *, follow: bool = False) -> Iterator
             prefix = line.removeprefix(MARKER_LINE) + " "
         elif prefix is None or not line.startswith(prefix):
             yield line
+
+
+def artifact(
+    workspace: Workspace, run_id: str, name: str, *, attempt: int | None = None
+) -> ArtifactRecord:
+    """Return what is known of a file that a run left, its last attempt unless another is named.
+
+    Raises
+    ------
+    UnknownReference
+        When it left no file of that name.
+    """
+    record = get(workspace, run_id)
+    earlier = {one.attempt: one.artifacts for one in record.earlier}
+    left = record.artifacts if attempt is None else earlier.get(attempt, ())
+    for item in left:
+        if item.name == name:
+            return item
+    raise UnknownReference(
+        f"{record.run_id} left no `{name[:200]}`", nearest(name, [item.name for item in left])
+    )
 
 
 def save(workspace: Workspace, record: RunRecord, folder: Path) -> None:

@@ -1,16 +1,19 @@
 """The HTTP door: the table of commands as routes of the Jupyter server, for the side panel.
 
 A command that reads is GET with query arguments, one that changes is POST with a JSON body;
-``path`` names where the person stands, as the contents API does. Authentication, authorisation,
-the checks of Host, Origin and cross-site requests are the Jupyter server's own.
+``path`` names where the person stands, as the contents API does. Beside them there is one route for
+the bytes that runs left, which the contents API does not serve. Authentication, authorisation, the
+checks of Host, Origin and cross-site requests are the Jupyter server's own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, get_origin
+from urllib.parse import quote
 
 import msgspec
 from jupyter_server.auth.decorator import authorized
@@ -21,9 +24,23 @@ from tornado import web
 from nbmlops import records
 from nbmlops.commands import TABLE, Command, Context, ProjectAnswer, find
 from nbmlops.errors import InternalError, NbmlopsError, WrongUse, storage_failed
+from nbmlops.records import ArtifactRecord
 
 ROUTE = r"nbmlops/api/([a-z]{1,32})"
+ARTIFACT_ROUTE = r"nbmlops/artifact"
 _LIST_LIMIT = 20_000
+# A file is held in memory while it is checked and sent.
+_ARTIFACT_LIMIT = 64 * 2**20
+
+# What a browser may show where a link leads; anything else is for saving. A job chose the bytes and
+# the type: they get an origin of their own, no script, no form, and nothing from elsewhere.
+_SHOWN_TYPES = ("text/html", "text/plain", "application/json", "image/png", "image/jpeg")
+_ARTIFACT_POLICY = (
+    "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:;"
+    " frame-ancestors 'self'"
+)
+
+_BYTES = "application/octet-stream"
 
 _STATUS_OF_CODE = {
     "no-project": 404,
@@ -38,13 +55,17 @@ def load(server_app: Any) -> None:
     """Add the routes to a running Jupyter server."""
     web_app = server_app.web_app
     root = Path(str(server_app.root_dir)).resolve()
-    pattern = url_path_join(web_app.settings["base_url"], ROUTE)
-    web_app.add_handlers(".*$", [(pattern, CommandHandler, {"root": root})])
-    server_app.log.info("nbmlops: the panel's routes are below %s", pattern)
+    base = web_app.settings["base_url"]
+    handlers = [
+        (url_path_join(base, ROUTE), CommandHandler, {"root": root}),
+        (url_path_join(base, ARTIFACT_ROUTE), ArtifactHandler, {"root": root}),
+    ]
+    web_app.add_handlers(".*$", handlers)
+    server_app.log.info("nbmlops: the panel's routes are below %s", url_path_join(base, "nbmlops"))
 
 
-class CommandHandler(APIHandler):
-    """One handler for all commands; the table says what each takes."""
+class Door(APIHandler):
+    """What our handlers share: the folder that is served, and errors as documents."""
 
     auth_resource = "nbmlops"
 
@@ -52,24 +73,10 @@ class CommandHandler(APIHandler):
         """Take the folder that the server serves."""
         self._root = root
 
-    @web.authenticated
-    @authorized
-    async def get(self, name: str) -> None:
-        """Answer a command that reads."""
-        await self._answer(name, "GET")
-
-    @web.authenticated
-    @authorized
-    async def post(self, name: str) -> None:
-        """Answer a command that changes."""
-        await self._answer(name, "POST")
-
-    async def _answer(self, name: str, method: str) -> None:
+    async def _told(self, work: Awaitable[Any]) -> None:
+        """Answer with the document that ``work`` comes to, or with that of its error."""
         try:
-            command = self._allowed(name, method)
-            arguments = self._arguments(method)
-            path = str(arguments.pop("path", ""))
-            result = await asyncio.to_thread(self._run, command, path, arguments)
+            result = await work
         except web.HTTPError:
             raise
         except NbmlopsError as error:
@@ -80,11 +87,44 @@ class CommandHandler(APIHandler):
             self.set_status(503)
             result = storage_failed(error).document()
         except Exception as error:
-            self.log.exception("nbmlops: %s failed", name)
+            self.log.exception("nbmlops: %s failed", self.request.path)
             self.set_status(500)
             result = InternalError(f"{type(error).__name__}: {error}", "See the log.").document()
-        self.set_header("Content-Type", "application/json")
-        await self.finish(records.dump(result))
+        if result is not None:
+            self.set_header("Content-Type", "application/json")
+            await self.finish(records.dump(result))
+
+    def _context(self, path: str) -> Context:
+        place = (self._root / path.lstrip("/")).resolve()
+        if not place.is_relative_to(self._root):
+            raise WrongUse(f"{path!r} leads out of the server's folder", "Send a contents path.")
+        if place.suffix == ".ipynb":
+            return Context(start=place.parent, notebook=place, bounds=self._root)
+        return Context(
+            start=place if place.is_dir() else place.parent, notebook=None, bounds=self._root
+        )
+
+
+class CommandHandler(Door):
+    """One handler for all commands; the table says what each takes."""
+
+    @web.authenticated
+    @authorized
+    async def get(self, name: str) -> None:
+        """Answer a command that reads."""
+        await self._told(self._answer(name, "GET"))
+
+    @web.authenticated
+    @authorized
+    async def post(self, name: str) -> None:
+        """Answer a command that changes."""
+        await self._told(self._answer(name, "POST"))
+
+    async def _answer(self, name: str, method: str) -> Any:
+        command = self._allowed(name, method)
+        arguments = self._arguments(method)
+        path = str(arguments.pop("path", ""))
+        return await asyncio.to_thread(self._run, command, path, arguments)
 
     def _allowed(self, name: str, method: str) -> Command:
         command = find(name)
@@ -113,26 +153,72 @@ class CommandHandler(APIHandler):
             result = command.function(context, **converted(command, arguments))
             if command.streams:
                 return {"items": list(result)[-_LIST_LIMIT:], "next": None}
-            return self._told(result)
+            return self._as_contents(result)
         finally:
             context.close()
 
-    def _context(self, path: str) -> Context:
-        place = (self._root / path.lstrip("/")).resolve()
-        if not place.is_relative_to(self._root):
-            raise WrongUse(f"{path!r} leads out of the server's folder", "Send a contents path.")
-        if place.suffix == ".ipynb":
-            return Context(start=place.parent, notebook=place, bounds=self._root)
-        return Context(
-            start=place if place.is_dir() else place.parent, notebook=None, bounds=self._root
-        )
-
-    def _told(self, result: Any) -> Any:
+    def _as_contents(self, result: Any) -> Any:
         """Tell a project's folder as the contents API names it."""
         if isinstance(result, ProjectAnswer) and Path(result.path).is_relative_to(self._root):
             path = Path(result.path).relative_to(self._root).as_posix()
             return records.replace(result, path="" if path == "." else path)
         return result
+
+
+class ArtifactHandler(Door):
+    """The bytes of one artifact of a run, checked by their digest; named, never by a path."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Answer with the file that a run, or an earlier attempt of it, left under a name."""
+        await self._told(self._answer())
+
+    async def _answer(self) -> None:
+        run_id, name = self._asked("run_id"), self._asked("name")
+        attempt = self._asked("attempt", "")
+        if attempt and not (attempt.isascii() and attempt.isdecimal() and len(attempt) < 10):
+            raise WrongUse(f"`{attempt[:40]}` is no attempt", "They are counted from 1.")
+        path = self._asked("path", "")
+        found, data = await asyncio.to_thread(
+            self._read, path, run_id, name, int(attempt) if attempt else None
+        )
+        kind = (found.media_type or "").split(";")[0].strip().lower()
+        shown = kind in _SHOWN_TYPES
+        text = shown and not kind.startswith("image/")
+        content = f"{kind}; charset=utf-8" if text else kind if shown else _BYTES
+        leaf = quote(name.rsplit("/", 1)[-1], safe="")
+        place = "inline" if shown else "attachment"
+        self.set_header("Content-Disposition", f"{place}; filename*=UTF-8''{leaf}")
+        self.set_header("Content-Security-Policy", _ARTIFACT_POLICY)
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Cache-Control", "private, no-cache")
+        self.set_header("Etag", f'"{found.digest}"')
+        await self.finish(data, set_content_type=content)
+
+    def _asked(self, name: str, otherwise: str | None = None) -> str:
+        value = self.get_query_argument(name, otherwise)
+        if value is None or len(value) > 1000:
+            raise WrongUse(f"`{name}` is missing or too long", "Send `run_id` and `name`.")
+        return value
+
+    def _read(
+        self, path: str, run_id: str, name: str, attempt: int | None
+    ) -> tuple[ArtifactRecord, bytes]:
+        from nbmlops import runs
+
+        context = self._context(path)
+        try:
+            workspace = context.workspace()
+            found = runs.artifact(workspace, run_id, name, attempt=attempt)
+            if found.bytes > _ARTIFACT_LIMIT:
+                raise WrongUse(
+                    f"{name} has {found.bytes / 2**20:,.0f} MiB, too many for a browser",
+                    f"Write it to a folder: `nbmlops run {run_id} --save FOLDER`.",
+                )
+            return found, workspace.artifacts.get(found.digest)
+        finally:
+            context.close()
 
 
 def http_status(error: NbmlopsError) -> int:
@@ -187,4 +273,5 @@ def _lists(command: Command, arguments: dict[str, Any]) -> dict[str, list[Any]]:
 
 def routes() -> list[tuple[str, str]]:
     """Return every route with its method; a test holds the live server against it."""
-    return [("GET" if row.reads else "POST", f"nbmlops/api/{row.name}") for row in TABLE]
+    commands = [("GET" if row.reads else "POST", f"nbmlops/api/{row.name}") for row in TABLE]
+    return [*commands, ("GET", ARTIFACT_ROUTE)]

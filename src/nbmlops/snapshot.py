@@ -7,12 +7,13 @@ were. The commit is held by a ref of its own, so that no garbage collection take
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import shutil
 import stat
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -66,11 +67,15 @@ def take(
             changed, gone = _differing(repo, environment)
         else:
             changed, gone = differing.result()
-        _refuse_untracked(repo, untracked.result(), untracked_limit_mib)
+        _refuse_untracked(repo, untracked.result(), changed, untracked_limit_mib)
         there = [*changed, *untracked.result()]
-        _write(repo, environment, there, gone)
-        known.forget(gone)
-        _strip_notebooks(repo, environment, known, there, scratch.parent / _STRIPPED_FILE)
+        known.forget([*gone, *there])
+        memory = _Memory(scratch.parent / _STRIPPED_FILE)
+        entries = _stripped_files(repo, there, memory)
+        _write(repo, environment, [name for name in there if name not in entries], gone)
+        entries |= _stripped_blobs(repo, known.notebooks, memory)
+        _enter(repo, environment, entries)
+        memory.keep()
         tree = repo.text("write-tree", environment=environment)
     finally:
         index.unlink(missing_ok=True)
@@ -133,7 +138,7 @@ class _Index:
             raise _repositories_inside(inside)
 
     def forget(self, names: list[bytes]) -> None:
-        """Forget notebooks that are gone."""
+        """Forget notebooks that are gone, or others than the index says."""
         for name in names:
             self.notebooks.pop(name, None)
 
@@ -247,14 +252,18 @@ def is_held(repo: Repository, snapshot_id: str, commit: str) -> bool:
     return repo.resolve(f"{ref}^{{commit}}") == commit
 
 
-def _refuse_untracked(repo: Repository, untracked: list[bytes], limit_mib: int) -> None:
+def _refuse_untracked(
+    repo: Repository, untracked: list[bytes], changed: list[bytes], limit_mib: int
+) -> None:
+    """Refuse what is too large, and what cannot be read: a pipe may stand for a tracked file."""
     names = [os.fsdecode(name) for name in untracked]
+    known = [os.fsdecode(name) for name in changed]
     large: list[str] = []
     odd: list[str] = []
     inside = [name.rstrip("/") for name in names if name.endswith("/")]
     if inside:
         raise _repositories_inside(inside)
-    for name in names:
+    for name in (*names, *known):
         path = repo.top / name
         try:
             found = path.lstat()
@@ -264,7 +273,7 @@ def _refuse_untracked(repo: Repository, untracked: list[bytes], limit_mib: int) 
             continue  # its target's name is what is kept
         if not stat.S_ISREG(found.st_mode) or not os.access(path, os.R_OK):
             odd.append(name)
-        elif found.st_size > limit_mib * 2**20:
+        elif found.st_size > limit_mib * 2**20 and name not in known:
             large.append(name)
     if large:
         raise SnapshotRefused(
@@ -282,74 +291,117 @@ def _refuse_untracked(repo: Repository, untracked: list[bytes], limit_mib: int) 
         )
 
 
-def _strip_notebooks(
-    repo: Repository,
-    environment: dict[str, str],
-    known: _Index,
-    changes: list[bytes],
-    memory: Path,
+def _enter(
+    repo: Repository, environment: dict[str, str], entries: Mapping[bytes, tuple[str, str]]
 ) -> None:
-    """Replace the notebooks of the private index by what they are without outputs.
-
-    A notebook that was stripped before is known by its blob, and not read again.
-    """
-    notebooks = dict(known.notebooks)
-    changed = [name for name in changes if name.endswith(b".ipynb")]
-    for name in changed:
-        notebooks.pop(name, None)
-    if changed:
-        # Names as they are, without the meaning that git gives to stars and brackets in them.
-        listed = repo.run(
-            *("--literal-pathspecs", "ls-files", "--stage", "-z", "--full-name", "--"),
-            *(os.fsdecode(name) for name in changed),
-            environment=environment,
-        )
-        for entry in listed.split(b"\0"):
-            if entry:
-                meta, name = entry.split(b"\t", 1)
-                mode, blob_id, _ = meta.decode().split(" ")
-                notebooks[name] = mode, blob_id
-    stripped = _stripped_blobs(repo, notebooks, memory)
-    lines = [
-        f"{mode} {stripped[blob_id]}\t".encode() + name + b"\0"
-        for name, (mode, blob_id) in notebooks.items()
-        if stripped.get(blob_id, blob_id) != blob_id
-    ]
+    """Enter blobs that are there into the private index: mode and blob by name."""
+    lines = [f"{mode} {blob}\t".encode() + name + b"\0" for name, (mode, blob) in entries.items()]
     if lines:
         repo.run(
-            "update-index", "-z", "--index-info", stdin=b"".join(lines), environment=environment
+            *("update-index", "--add", "--replace", "-z", "--index-info"),
+            stdin=b"".join(lines),
+            environment=environment,
         )
+
+
+class _Memory:
+    """Which blob a notebook becomes without its outputs, by its own; a mere cache.
+
+    What was read before is not read again. Only what this snapshot asked for is kept.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._before = msgspec.json.decode(path.read_bytes(), type=dict[str, str])
+        except (OSError, msgspec.DecodeError, msgspec.ValidationError):
+            self._before = {}
+        self._now: dict[str, str] = {}
+
+    def get(self, repo: Repository, blobs: Iterable[str]) -> dict[str, str]:
+        """Return what is known of these blobs; what the repository has lost is not."""
+        found = {blob: self._before[blob] for blob in blobs if blob in self._before}
+        lost = _absent(repo, {new for old, new in found.items() if old != new})
+        found = {old: new for old, new in found.items() if new not in lost}
+        self._now |= found
+        return found
+
+    def put(self, blob: str, clean: str) -> None:
+        """Remember what a notebook becomes."""
+        self._now[blob] = clean
+
+    def keep(self) -> None:
+        """Write down what was learned."""
+        if self._now.items() - self._before.items():
+            layout.write_file(self._path, msgspec.json.encode(self._now))
+
+
+def _stripped_files(
+    repo: Repository, names: Iterable[bytes], memory: _Memory
+) -> dict[bytes, tuple[str, str]]:
+    """Return for each notebook of the work tree that has outputs its entry without them.
+
+    The file as it is never becomes a blob: outputs are large, and may show a secret.
+    """
+    own: dict[bytes, tuple[str, str, Path]] = {}
+    for name in names:
+        path = repo.top / os.fsdecode(name)
+        if name.endswith(b".ipynb") and stat.S_ISREG((found := path.lstat()).st_mode):
+            mode = "100755" if found.st_mode & 0o100 else "100644"
+            own[name] = mode, _blob_id(path), path
+    known = memory.get(repo, {blob for _, blob, _ in own.values()})
+    entries: dict[bytes, tuple[str, str]] = {}
+    for name, (mode, blob, path) in own.items():
+        clean = known.get(blob)
+        if clean is None:
+            data = path.read_bytes()
+            made = _without_outputs(data, os.fsdecode(name))
+            clean = blob if made == data else _written(repo, made)
+            memory.put(blob, clean)
+        if clean != blob:
+            entries[name] = mode, clean
+    return entries
 
 
 def _stripped_blobs(
-    repo: Repository, notebooks: dict[bytes, tuple[str, str]], memory: Path
-) -> dict[str, str]:
-    """Return for the blob of each notebook the blob without outputs; its own where it is clean."""
-    wanted = {
-        blob_id: name for name, (mode, blob_id) in notebooks.items() if mode in ("100644", "100755")
-    }
+    repo: Repository, notebooks: Mapping[bytes, tuple[str, str]], memory: _Memory
+) -> dict[bytes, tuple[str, str]]:
+    """Return for each notebook of the index that has outputs its entry without them."""
+    own = {name: entry for name, entry in notebooks.items() if entry[0] in ("100644", "100755")}
+    known = memory.get(repo, {blob for _, blob in own.values()})
+    entries: dict[bytes, tuple[str, str]] = {}
+    for name, (mode, blob) in own.items():
+        clean = known.get(blob)
+        if clean is None:
+            data = repo.run("cat-file", "blob", blob)
+            made = _without_outputs(data, os.fsdecode(name))
+            clean = known[blob] = blob if made == data else _written(repo, made)
+            memory.put(blob, clean)
+        if clean != blob:
+            entries[name] = mode, clean
+    return entries
+
+
+def _without_outputs(data: bytes, name: str) -> bytes:
     try:
-        known = msgspec.json.decode(memory.read_bytes(), type=dict[str, str])
-    except (OSError, msgspec.DecodeError, msgspec.ValidationError):
-        known = {}
-    known = {old: new for old, new in known.items() if old in wanted}
-    lost = _absent(repo, {new for old, new in known.items() if old != new})
-    known = {old: new for old, new in known.items() if new not in lost}
-    missing = [blob_id for blob_id in wanted if blob_id not in known]
-    for blob_id in missing:
-        data = repo.run("cat-file", "blob", blob_id)
-        try:
-            clean = notebook.stripped(data, os.fsdecode(wanted[blob_id]))
-        except InvalidNotebook:
-            clean = data  # kept as it is; a step that uses it is refused where it is read
-        known[blob_id] = (
-            blob_id
-            if clean == data
-            else repo.run("hash-object", "-w", "--stdin", stdin=clean).decode().strip()
-        )
-    if missing:
-        layout.write_file(memory, msgspec.json.encode(known))
-    return known
+        return notebook.stripped(data, name)
+    except InvalidNotebook:
+        return data  # kept as it is; a step that uses it is refused where it is read
+
+
+def _written(repo: Repository, data: bytes) -> str:
+    return repo.run("hash-object", "-w", "--stdin", stdin=data).decode().strip()
+
+
+def _blob_id(path: Path) -> str:
+    """Return what git would call the file's bytes, but for repositories that use SHA-256."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        digest = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _absent(repo: Repository, blob_ids: set[str]) -> set[str]:
@@ -370,15 +422,29 @@ def read(repo: Repository, commit: str, path: str) -> tuple[str, bytes] | None:
 def read_all(repo: Repository, commit: str, paths: Iterable[str]) -> dict[str, tuple[str, bytes]]:
     """Return the blob id and the bytes of those of the files that are in the commit.
 
-    One call of git for all. A path with a newline is asked for by itself.
+    One call of git for all; links are followed within the commit. A path with a newline is asked
+    for by itself.
+
+    Raises
+    ------
+    SnapshotRefused
+        When a link leads out of the commit, or nowhere.
     """
     asked = list(dict.fromkeys(paths))
     plain = [path for path in asked if "\n" not in path]
     found = {path: one for path in asked if path not in plain and (one := read(repo, commit, path))}
     stdin = b"".join(os.fsencode(f"{commit}:{path}\n") for path in plain)
-    stream = io.BytesIO(repo.run("cat-file", "--batch", stdin=stdin) if plain else b"")
+    stream = io.BytesIO(
+        repo.run("cat-file", "--batch", "--follow-symlinks", stdin=stdin) if plain else b""
+    )
     for path in plain:
         header = stream.readline().rstrip(b"\n").split(b" ")
+        if header[0] in (b"symlink", b"dangling", b"loop", b"notdir") and header[-1].isdigit():
+            raise SnapshotRefused(
+                f"{path} is a link that leads out of the commit, or nowhere",
+                "Put a copy of the file in its place.",
+                files=[path],
+            )
         if len(header) != 3 or header[1] not in (b"blob", b"tree") or not header[2].isdigit():
             continue  # `... missing`
         data = stream.read(int(header[2]))

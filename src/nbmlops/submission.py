@@ -24,9 +24,7 @@ from nbmlops import (
     stepcache,
 )
 from nbmlops.datasets import Gathered
-from nbmlops.errors import (
-    WrongUse,
-)
+from nbmlops.errors import InvalidParameter, WrongUse
 from nbmlops.pipelines import Pipeline
 from nbmlops.records import (
     CachedStep,
@@ -50,6 +48,7 @@ from nbmlops.store import Kept
 from nbmlops.workspace import Workspace
 
 _LOOKED_THROUGH_BYTES = 4 * 2**20
+_SHORTEST_SECRET = 4  # shorter ones would be found in chance text
 _REQUEST = "request"  # leads from what was asked for to the run that answers it
 
 
@@ -150,12 +149,32 @@ def submit(
     """
     workspace.launcher(launcher).check()
     taken = capture(workspace)
+    refuse_secrets(workspace, given)
     # Parameters are refused before data are read and environments made.
     pipelines.steps(workspace, taken.commit, pipeline, given)
     enforce(workspace, taken, pipeline, sessions)
     snapshot.hold(workspace.repo, taken)
     asked = request(workspace, pipeline, given, basis(workspace, taken), launcher)
     return start(workspace, asked, launcher=launcher, force=force)
+
+
+def refuse_secrets(workspace: Workspace, given: Mapping[str, Any]) -> None:
+    """Refuse parameters that hold a secret's value: they are recorded, and shown to everybody.
+
+    Raises
+    ------
+    InvalidParameter
+        When one does; the value is not told.
+    """
+    for secret in workspace.settings.project.secrets:
+        value = workspace.environ.get(secret, "")
+        for name, told in given.items():
+            if len(value) >= _SHORTEST_SECRET and value in str(told):
+                raise InvalidParameter(
+                    f"the parameter `{name}` holds the value of the secret `{secret}`",
+                    f"Leave it out; a notebook reads it by its name: `os.environ['{secret}']`.",
+                    parameter=name,
+                )
 
 
 def enforce(
@@ -191,7 +210,8 @@ def start(
         pointer = workspace.store.get(_REQUEST, key, _Answer)
         earlier = pointer and workspace.store.get(runs.KIND, pointer.record.run_id, RunRecord)
         if earlier and (not force or _is_trial(earlier.record, asked)):
-            seen = runs.observe(workspace, earlier)
+            # Whoever began it held this lock: if its job was not launched, nobody is about to.
+            seen = runs.observe(workspace, earlier, patience_s=0)
             if not seen.status.is_final:
                 return seen
             if seen.status is Status.SUCCEEDED:

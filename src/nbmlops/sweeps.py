@@ -96,6 +96,7 @@ def submit(
     workspace.launcher(launcher).check()
     if parallel < 1:
         raise WrongUse(f"{parallel} trials at a time are none", "Try `--parallel 2`.")
+    submission.refuse_secrets(workspace, given)
     taken = submission.capture(workspace)
     space, fixed = _space(workspace, taken.commit, pipeline, given)
     total = _total(space, how, trials)
@@ -458,6 +459,36 @@ def is_one(workspace: Workspace, record_id: str) -> bool:
 def get(workspace: Workspace, sweep_id: str) -> SweepRecord:
     """Return the sweep as it is now."""
     return observe(workspace, find(workspace, sweep_id))
+
+
+def page(
+    workspace: Workspace,
+    *,
+    limit: int,
+    cursor: str | None = None,
+    status: Status | None = None,
+    pipeline: str | None = None,
+) -> tuple[list[SweepRecord], str]:
+    """Return sweeps newest first as they are now, and the cursor of the next page or ``""``.
+
+    Raises
+    ------
+    WrongUse
+        When the cursor has no meaning.
+    """
+    before = runs.parse_cursor(cursor)
+    if status is not None:
+        unfinished(workspace)  # one that was just given up must be found as such
+    kept = workspace.store.page(
+        KIND,
+        SweepRecord,
+        limit=limit + 1,
+        before=before,
+        status=None if status is None else (status.value,),
+        pipeline=pipeline,
+    )
+    shown = [observe(workspace, item) for item in kept[:limit]]
+    return shown, str(kept[limit - 1].sequence) if len(kept) > limit else ""
 
 
 def unfinished(workspace: Workspace) -> list[SweepRecord]:

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from lab_server import (
+    READY,
     TOKEN,
     Lab,
     address,
     answers,
+    end_kernels,
     free_port,
     isolated,
     lab_command,
@@ -34,17 +36,8 @@ CHROMIUM_FLAGS = [
     "--disable-sync",
 ]
 
-# Extensions are activated one by one.
-READY = """
-async () => {
-  const app = window.jupyterapp;
-  await app?.restored;
-  return app?.commands.hasCommand('nbmlops:open') ?? false;
-}
-"""
 
-
-@pytest.fixture
+@pytest.fixture(scope="session")
 def chromium() -> str:
     """Return the path of Debian's Chromium."""
     found = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -53,54 +46,69 @@ def chromium() -> str:
     return found
 
 
-@pytest.fixture
-def lab(chromium: str, tmp_path: Path) -> Iterator[Lab]:
-    """Start JupyterLab on a folder with the example project; nothing of it outlives the test."""
-    root = tmp_path / "root"
+@pytest.fixture(scope="session")
+def server(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """Start one JupyterLab for all tests; return its URL and the folder that it serves."""
+    folder = tmp_path_factory.mktemp("lab")
+    root = folder / "root"
     root.mkdir()
-    nbmlops("init", "my-project", "--example", cwd=root)
-    log = tmp_path / "lab.log"
+    log = folder / "lab.log"
     port = free_port()
     url = address(port)
     with log.open("wb") as output:
-        server = subprocess.Popen(
+        process = subprocess.Popen(
             lab_command(root, port),
-            env=isolated(tmp_path / "jupyter"),
+            env=isolated(folder / "jupyter"),
             stdout=output,
             stderr=output,
             start_new_session=True,
         )
-    started = Lab(url=url, root=root)
     try:
         wait_until(lambda: answers(f"{url}api/status"), 60, lambda: log.read_text()[-4000:])
-        yield started
+        yield url, root
     finally:
-        stop(server)
-        for deployment in started.nbmlops("deployments")["items"]:
-            started.nbmlops("undeploy", deployment["endpoint"])
+        stop(process)
+
+
+# Not for the whole session: while it lives, asynchronous tests have no event loop.
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Any]:
+    """Start one Chromium; every test has a profile of its own in it."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+        yield opened
+        opened.close()
 
 
 @pytest.fixture
-def page(lab: Lab, chromium: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Open JupyterLab in Chromium; an error in the page fails the test."""
-    from playwright.sync_api import sync_playwright
+def lab(server: tuple[str, Path]) -> Iterator[Lab]:
+    """Make an example project of the test's own; nothing of it runs longer than the test."""
+    url, root = server
+    name = f"my-project-{len(list(root.iterdir())) + 1}"
+    nbmlops("init", name, "--example", cwd=root)
+    started = Lab(url=url, root=root, name=name)
+    yield started
+    end_kernels(url)
+    for deployment in started.nbmlops("deployments")["items"]:
+        started.nbmlops("undeploy", deployment["endpoint"])
 
+
+@pytest.fixture
+def page(lab: Lab, browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Open JupyterLab in Chromium; an error in the page fails the test."""
     errors: list[str] = []
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            str(tmp_path / "chromium"),
-            executable_path=chromium,
-            args=CHROMIUM_FLAGS,
-            viewport={"width": 1400, "height": 900},
-        )
-        opened = context.new_page()
-        opened.set_default_timeout(30_000)
-        opened.on("pageerror", lambda error: errors.append(str(error)))
-        opened.goto(f"{lab.url}lab?token={TOKEN}")
-        until(opened, READY, 60)
-        yield opened
-        picture(opened, f"last-of-{request.node.name}")
-        context.close()
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    opened = context.new_page()
+    opened.set_default_timeout(30_000)
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    # A workspace of its own: no tab and no folder is remembered from another test.
+    opened.goto(f"{lab.url}lab/workspaces/{lab.name}?token={TOKEN}")
+    until(opened, READY, 60)
+    yield opened
+    picture(opened, f"last-of-{request.node.name}")
+    context.close()
     assert errors == []
 
 

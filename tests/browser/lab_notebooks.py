@@ -39,10 +39,43 @@ def execute(page: Any, command: str, **args: Any) -> None:
 def run_all(page: Any, lab: Lab, name: str, cells: list[str]) -> None:
     """Open a new notebook and run its cells, once its kernel listens."""
     (lab.project / "notebooks" / f"{name}.ipynb").write_text(notebook(cells))
-    execute(page, "docmanager:open", path=f"my-project/notebooks/{name}.ipynb")
+    execute(page, "docmanager:open", path=lab.path(name))
     until(page, IDLE, 60)
     # Not awaited: a command of Lab ends when the last cell does.
     page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
+
+
+def reopen(page: Any, lab: Lab, name: str) -> None:
+    """Shut the kernel down, close the notebook, open it again."""
+    until(page, IDLE, 60)
+    page.evaluate(
+        "async () => { const shown = window.jupyterapp.shell.currentWidget;"
+        " await shown.sessionContext.shutdown(); shown.close(); }"
+    )
+    execute(page, "docmanager:open", path=lab.path(name))
+
+
+# Lab's manager of widgets looks for a model for two seconds, then says that there is none.
+GIVEN_UP = """
+() => [...document.querySelectorAll('.jupyter-widgets, .jp-OutputArea-output')].some(
+  node => node.textContent.startsWith('Error displaying widget'))
+"""
+
+
+def without_errors(page: Any) -> None:
+    """Wait until Lab has given a widget up, and see that nobody is told and nothing is changed."""
+    until(page, GIVEN_UP, 30)
+    assert page.get_by_text("Error displaying widget").filter(visible=True).count() == 0
+    assert page.get_by_text("Loading widget").filter(visible=True).count() == 0
+    assert not page.evaluate("() => window.jupyterapp.shell.currentWidget.context.model.dirty")
+
+
+def change_theme(page: Any, name: str, shown: str) -> None:
+    """Change the theme, and wait until Lab's splash, which covers the change, has gone."""
+    execute(page, "apputils:change-theme", theme=name)
+    page.locator(f"body[data-jp-theme-name='{name}']").wait_for(state="attached")
+    page.locator("#jupyterlab-splash").wait_for(state="detached")
+    page.locator(shown).wait_for()
 
 
 def notebook(sources: list[str]) -> str:

@@ -21,18 +21,32 @@ TOKEN = "a-token-for-this-test-alone"
 # Below a path, as behind a JupyterHub: a URL that forgets the base fails here.
 BASE_URL = "/user/ada/"
 
+# Extensions are activated one by one.
+READY = """
+async () => {
+  const app = window.jupyterapp;
+  await app?.restored;
+  return app?.commands.hasCommand('nbmlops:open') ?? false;
+}
+"""
+
 
 @dataclass(frozen=True)
 class Lab:
-    """A running JupyterLab: its address, and the folder that it serves."""
+    """A running JupyterLab, and the example project of one test in the folder that it serves."""
 
     url: str
     root: Path
+    name: str
 
     @property
     def project(self) -> Path:
-        """The example project."""
-        return self.root / "my-project"
+        """The project's folder."""
+        return self.root / self.name
+
+    def path(self, notebook: str) -> str:
+        """Return the path of a notebook of the project as JupyterLab names it."""
+        return f"{self.name}/notebooks/{notebook}.ipynb"
 
     def nbmlops(self, *words: str) -> dict[str, Any]:
         """Run a command of the command line in the project and return its document."""
@@ -57,6 +71,20 @@ def nbmlops(*words: str, cwd: Path) -> dict[str, Any]:
 def address(port: int) -> str:
     """Return the URL of a JupyterLab on a port of this machine."""
     return f"http://127.0.0.1:{port}{BASE_URL}"
+
+
+def end_kernels(url: str) -> None:
+    """Shut down all kernels of a JupyterLab with their sessions."""
+    for session in _ask(f"{url}api/sessions", "GET"):
+        _ask(f"{url}api/sessions/{session['id']}", "DELETE")
+
+
+def _ask(url: str, method: str) -> Any:
+    request = urllib.request.Request(
+        url, method=method, headers={"Authorization": f"token {TOKEN}"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return json.loads(response.read() or b"null")
 
 
 def stop(server: subprocess.Popen[bytes]) -> None:

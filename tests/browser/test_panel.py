@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from lab_notebooks import FINISHED, IDLE, execute, run_all
-from lab_server import Lab, until, wait_until
+from lab_notebooks import FINISHED, IDLE, execute, reopen, run_all, without_errors
+from lab_server import READY, Lab, until, wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(420)]
 
@@ -42,22 +42,22 @@ def test_a_notebook_is_run_deployed_called_and_undeployed_from_the_panel(
     execute(page, "nbmlops:open")
     page.get_by_test_id("no-project").wait_for()
     screenshot("0-no-project")
-    execute(page, "docmanager:open", path="my-project/notebooks/train.ipynb")
+    execute(page, "docmanager:open", path=lab.path("train"))
     page.get_by_test_id("run").wait_for()
-    assert page.get_by_test_id("project").inner_text() == "my-project"
+    assert page.get_by_test_id("project").inner_text() == lab.name
     until(page, IDLE, 60)
 
     run_id = run_from_panel(page, screenshot)
 
     row = page.get_by_test_id(f"run-{run_id}")
-    row.locator("> button").click()
+    row.locator(".jp-nbmlops-rowHead").first.click()
     row.get_by_text("accuracy").first.wait_for()
     assert row.locator("dt", has_text="max_depth").locator("+ dd").inner_text() == "6"
     page.get_by_test_id(f"logs-{run_id}").click()
     page.get_by_label(f"Log of run {run_id}").wait_for()
     row.locator("[aria-label=Steps] li[data-status=succeeded]").nth(1).wait_for()
     screenshot("3-succeeded")
-    row.locator("> button").click()
+    row.locator(".jp-nbmlops-rowHead").first.click()
 
     page.get_by_test_id("deploy-cancer:1").click()
     page.get_by_test_id("deploy-cancer:1").get_by_text("Deploying").wait_for()
@@ -89,7 +89,7 @@ def test_a_notebook_is_run_deployed_called_and_undeployed_from_the_panel(
 
 def test_a_wrong_parameter_is_refused_in_the_panel_and_starts_nothing(lab: Lab, page: Any) -> None:
     execute(page, "nbmlops:open")
-    execute(page, "docmanager:open", path="my-project/notebooks/train.ipynb")
+    execute(page, "docmanager:open", path=lab.path("train"))
     page.get_by_test_id("parameters").click()
     page.get_by_test_id("parameter-max_depth").fill("<b>deep</b>")
     page.get_by_test_id("run").click()
@@ -123,6 +123,20 @@ def test_the_magics_run_deploy_and_show_the_monitor_widget(
     execute(page, "nbmlops:open")
     page.get_by_test_id("undeploy-cancer").wait_for()
     screenshot("9-both")
+
+    # The page is loaded again and the kernel lives on: the live report comes back.
+    execute(page, "docmanager:save")
+    page.reload()
+    until(page, READY, 60)
+    widget.locator(".nbm-filter").wait_for()
+    assert page.locator(".jp-OutputArea-output .nbm-drift:visible").count() == 1
+
+    reopen(page, lab, "watch")
+    static = page.locator(".jp-OutputArea-output.jp-RenderedHTML .nbm-drift")
+    static.get_by_text("mean radius").first.wait_for()
+    without_errors(page)
+    screenshot("10-reopened")
+    assert page.locator(".jp-OutputArea-output .nbm-drift:visible").count() == 1
 
 
 def is_refused(url: str) -> bool:

@@ -1,10 +1,10 @@
-import { caretDownIcon, caretRightIcon, refreshIcon, runIcon } from '@jupyterlab/ui-components';
+import { refreshIcon, runIcon } from '@jupyterlab/ui-components';
 import React from 'react';
 
 import type { Actions } from '../actions';
-import { literal } from '../format';
-import type { NotebookAnswer, Parameter, ProjectAnswer } from '../records';
+import type { NotebookAnswer, ProjectAnswer } from '../records';
 import { keys, type PanelState } from '../state';
+import { FormButtons, LaunchForm } from './form';
 import { Button, IconButton, ProblemNote } from './parts';
 
 interface Props {
@@ -61,6 +61,7 @@ function Launch(props: Props & { readonly project: ProjectAnswer }): React.JSX.E
             testId={`run-pipeline-${pipeline}`}
           />
         ))}
+        <CheckButton state={state} actions={actions} />
       </div>
     </>
   );
@@ -70,11 +71,10 @@ function LaunchNotebook(
   props: Props & { readonly project: ProjectAnswer; readonly notebook: NotebookAnswer }
 ): React.JSX.Element {
   const { project, notebook, state, actions } = props;
-  const isOpen = state.opened.has(keys.form);
   const isBusy = state.busy.has(keys.run);
   const path = state.place.notebook ?? '';
-  const given = notebook.parameters.filter(({ name }) => state.parameters[name] !== undefined);
   const count = notebook.parameters.length;
+  const last = state.runs.find(({ pipeline }) => pipeline === notebook.pipeline);
   return (
     <>
       <div className="jp-nbmlops-place" title={path}>
@@ -94,43 +94,33 @@ function LaunchNotebook(
           ariaLabel={`Run ${path}`}
           testId="run"
         />
-        {count > 0 && (
+        {count > 0 && <FormButtons notebook={notebook} state={state} actions={actions} />}
+        {last && (
           <Button
-            label={given.length > 0 ? `Parameters (${given.length} set)` : 'Parameters'}
-            icon={isOpen ? caretDownIcon : caretRightIcon}
-            expanded={isOpen}
+            label="Changes"
+            title={`What has changed in the saved notebooks since ${last.run_id}`}
             onClick={() => {
-              actions.toggle(keys.form);
+              actions.showChanges(last.run_id);
             }}
-            testId="parameters"
+            testId="changes"
           />
         )}
+        <CheckButton state={state} actions={actions} />
       </div>
-      {isOpen && count > 0 && (
-        <form
-          className="jp-nbmlops-form"
-          aria-label="Parameters"
-          onSubmit={event => {
-            event.preventDefault();
-            if (!isBusy) {
-              actions.run(null);
-            }
-          }}
-        >
-          {notebook.parameters.map(parameter => (
-            <Field
-              key={parameter.name}
-              parameter={parameter}
-              value={state.parameters[parameter.name] ?? ''}
-              onChange={value => {
-                actions.setParameter(parameter.name, value);
-              }}
-            />
-          ))}
-          <button type="submit" hidden />
-        </form>
-      )}
+      {count > 0 && <LaunchForm notebook={notebook} state={state} actions={actions} />}
     </>
+  );
+}
+
+function CheckButton({ state, actions }: Props): React.JSX.Element {
+  return (
+    <Button
+      label="Check"
+      busy={state.busy.has(keys.check)}
+      title="Save the notebook, and hold the project against its rules"
+      onClick={actions.check}
+      testId="check"
+    />
   );
 }
 
@@ -140,38 +130,4 @@ function aboutNotebook({ pipeline, step }: NotebookAnswer, declared: readonly st
     return 'a pipeline of its own';
   }
   return step === null ? `pipeline ${pipeline}` : `step ${step} of pipeline ${pipeline}`;
-}
-
-function Field(props: {
-  readonly parameter: Parameter;
-  readonly value: string;
-  readonly onChange: (value: string) => void;
-}): React.JSX.Element {
-  const { parameter, value, onChange } = props;
-  const usual = literal(parameter.default);
-  const shared = {
-    className: 'jp-mod-styled',
-    value,
-    'data-testid': `parameter-${parameter.name}`,
-    onChange: (event: React.ChangeEvent<HTMLInputElement | HTMLSelectElement>) => {
-      onChange(event.target.value);
-    }
-  };
-  return (
-    <label title={parameter.help ?? undefined}>
-      <span className="jp-nbmlops-fieldName">
-        {parameter.name}
-        <span className="jp-nbmlops-quiet">{parameter.type}</span>
-      </span>
-      {parameter.type === 'bool' ? (
-        <select {...shared}>
-          <option value="">{usual} (default)</option>
-          <option value="true">True</option>
-          <option value="false">False</option>
-        </select>
-      ) : (
-        <input {...shared} type="text" placeholder={usual} spellCheck={false} autoComplete="off" />
-      )}
-    </label>
-  );
 }

@@ -9,7 +9,7 @@ import {
 import React from 'react';
 
 import { ago, figure, shortCommit } from '../format';
-import type { Problem } from '../state';
+import type { Problem } from '../outcome';
 
 /** A push button with a text, busy or not. */
 export function Button(props: {
@@ -50,6 +50,7 @@ export function IconButton(props: {
   readonly label: string;
   readonly icon: LabIcon;
   readonly onClick: () => void;
+  readonly disabled?: boolean;
   readonly testId?: string;
 }): React.JSX.Element {
   const Icon = props.icon.react;
@@ -58,6 +59,7 @@ export function IconButton(props: {
       type="button"
       className="jp-nbmlops-iconButton"
       onClick={props.onClick}
+      disabled={props.disabled}
       aria-label={props.label}
       title={props.label}
       data-testid={props.testId}
@@ -185,6 +187,7 @@ export function Progress(props: {
   readonly label: string;
   readonly done: number;
   readonly total: number;
+  readonly unit: string;
 }): React.JSX.Element {
   const share = props.total > 0 ? Math.min(1, props.done / props.total) : 0;
   return (
@@ -195,7 +198,7 @@ export function Progress(props: {
       aria-valuemin={0}
       aria-valuemax={props.total}
       aria-valuenow={props.done}
-      aria-valuetext={`${props.done} of ${props.total} cells`}
+      aria-valuetext={`${props.done} of ${props.total} ${props.unit}`}
     >
       <div style={{ width: `${share * 100}%` }} />
     </div>
@@ -212,5 +215,46 @@ export function Fact(props: {
       <dt>{props.name}</dt>
       <dd>{props.children}</dd>
     </div>
+  );
+}
+
+/** A unified diff; each line's sign says what the colour says. */
+export function DiffText(props: {
+  readonly label: string;
+  readonly diff: string;
+}): React.JSX.Element {
+  return (
+    <pre className="jp-nbmlops-diff" tabIndex={0} aria-label={props.label}>
+      {props.diff.split('\n').map((line, index) => (
+        <span key={index} data-sign={signOf(line)}>
+          {`${line}\n`}
+        </span>
+      ))}
+    </pre>
+  );
+}
+
+function signOf(line: string): string | undefined {
+  return line.startsWith('+') ? 'added' : line.startsWith('-') ? 'removed' : undefined;
+}
+
+/** Chooses a run to be compared with others. */
+export function Selector(props: {
+  readonly runId: string;
+  readonly selected: ReadonlySet<string>;
+  readonly select: (runId: string) => void;
+}): React.JSX.Element {
+  return (
+    <input
+      type="checkbox"
+      className="jp-nbmlops-selector"
+      aria-label={`Choose ${props.runId} to compare`}
+      title="Choose to compare"
+      checked={props.selected.has(props.runId)}
+      onChange={() => {
+        props.select(props.runId);
+      }}
+      data-testid={`select-${props.runId}`}
+    />
   );
 }

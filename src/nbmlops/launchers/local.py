@@ -75,7 +75,7 @@ class LocalLauncher:
         folder = self._folder / layout.checked_job(job.name)
         folder.mkdir(parents=True, exist_ok=True)
         handle = JobHandle(launcher=self.name, name=job.name)
-        with _only_one(folder):
+        with _only_one(folder) as lock:
             newest = _newest(folder)
             if newest is not None:
                 state = _state(newest)
@@ -83,10 +83,10 @@ class LocalLauncher:
                 never_began = state is _NEVER_BEGAN
                 if not (restart or never_began):
                     return handle
-            self._start(job, folder)
+            self._start(job, folder, lock)
         return handle
 
-    def _start(self, job: JobSpec, folder: Path) -> None:
+    def _start(self, job: JobSpec, folder: Path, lock: int) -> None:
         number = 1 + sum(1 for _ in folder.glob("a*"))
         attempt = folder / f"a{number}"
         attempt.mkdir()
@@ -111,7 +111,10 @@ class LocalLauncher:
             environment[layout.LISTEN_VARIABLE] = _listen(job)
         with (attempt / _LOG).open("ab") as log:
             starter = subprocess.run(
-                [sys.executable, "-I", str(_SHIM), str(attempt)],
+                # It holds the lock until its pid is written: if we are killed before, nobody
+                # takes the job for one that has not begun.
+                [sys.executable, "-I", str(_SHIM), str(attempt), str(lock)],
+                pass_fds=(lock,),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -235,6 +238,8 @@ def _state(attempt: Path) -> str | dict[str, Any]:
         asked = _json(attempt / "job.json")
         if asked is None:
             return _NEVER_BEGAN  # whoever launched it was killed before it could
+        if asked["spec"].get("port") is None:
+            return _NEVER_BEGAN  # the same; a run is launched again by whoever looks at it
         return _NEVER_BEGAN if abs(time.time() - float(asked["started_s"])) < 10 else _DEAD
     if _is_there(pids):
         return _ALIVE
@@ -383,7 +388,7 @@ def _answers(address: str, ready_path: str | None) -> bool:
 
 
 @contextlib.contextmanager
-def _only_one(folder: Path) -> Generator[None, None, None]:
+def _only_one(folder: Path) -> Generator[int, None, None]:
     with (folder / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield file.fileno()

@@ -48,6 +48,7 @@ def main() -> None:
         folder / "pid.json",
         {"pid": own.pid, "started": started(own.pid), "child": child.pid, "boot": boot_id()},
     )
+    os.close(int(sys.argv[2]))  # the lock under which jobs are launched
     os.write(writing, b"1")
     os.close(writing)
     reason = _watch(child, job, signals)

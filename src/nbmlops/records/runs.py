@@ -301,7 +301,7 @@ class CellChange(Record, frozen=True, kw_only=True):
 
 
 class NotebookDifference(Record, frozen=True, kw_only=True):
-    """What became of a notebook from the first run to another one."""
+    """What became of a notebook from the first run to another one, or to ``now``."""
 
     step: str
     notebook: str

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import json
 import os
 import shutil
@@ -11,7 +13,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Generator, Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from nbmlops import digests, layout, records
 from nbmlops.records import Cause, OutboxFile, RunSpec, Status, StepSpec, utc_now
@@ -19,10 +21,13 @@ from nbmlops.runner import cells, checkout, report
 from nbmlops.runner.attempt import Attempt, StepFailed
 
 _HEARTBEAT_S = 2.0
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 def main() -> int:
     """Run what the inbox describes; return the exit code of the job."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # the log is UTF-8, whatever the locale says
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     warnings.simplefilter("ignore")  # of libraries; a user's own warnings show in the notebook
     inbox = Path(os.environ.pop(layout.INBOX_VARIABLE))
     name = layout.checked_name(os.environ.pop(layout.ATTEMPT_VARIABLE), "attempt")
@@ -42,18 +47,32 @@ def main() -> int:
         except StepFailed as failure:
             run.cause = failure.cause
         except Exception as error:
-            traceback.print_exc()
-            run.cause = Cause(
-                code="runner-failed",
-                message=f"{type(error).__name__}: {error}",
-                hint=f"See the log: `nbmlops logs {spec.run_id}`.",
-            )
+            run.cause = _of_ours(run, error)
     shutil.rmtree(outbox / "work", ignore_errors=True)
     shutil.rmtree(outbox / "jupyter", ignore_errors=True)
-    run.emit("finished", status=status.value)
+    with contextlib.suppress(OSError):  # a full disk; the result says the same
+        run.emit("finished", status=status.value)
     layout.write_file(outbox / layout.RESULT_FILE, records.dump(run.result(status)))
     shutil.rmtree(run.tracking, ignore_errors=True)
     return 0 if status is Status.SUCCEEDED else 1
+
+
+def _of_ours(run: Attempt, error: Exception) -> Cause:
+    """Return the cause of a failure that no cell made: a full disk, or a fault of the runner."""
+    if isinstance(error, OSError) and error.errno in _DISK:
+        return Cause(
+            code="storage-failed",
+            message=run.redacted(f"the file system refused {error.filename or run.outbox}: ")
+            + os.strerror(error.errno or 0),
+            hint="See that the disk has room and is writable; then run it again.",
+        )
+    with contextlib.suppress(OSError):
+        run.console.write(traceback.format_exc())
+    return Cause(
+        code="runner-failed",
+        message=run.redacted(f"{type(error).__name__}: {error}")[:2000],
+        hint=f"See the log: `nbmlops logs {run.spec.run_id}`.",
+    )
 
 
 @contextlib.contextmanager
@@ -62,8 +81,10 @@ def _heartbeat(run: Attempt) -> Generator[None, None, None]:
 
     def beat() -> None:
         while not over.wait(_HEARTBEAT_S):
-            run.drain()
-            run.emit("heartbeat")
+            # What cannot be taken now is met again by the thread that runs the cells, and told.
+            with contextlib.suppress(Exception):
+                run.drain()
+                run.emit("heartbeat")
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
@@ -82,14 +103,14 @@ def _prepare(run: Attempt, step: StepSpec, inbox: Path) -> Path:
     """
     work = run.outbox / "work" / step.name
     checkout.unpack(inbox / layout.SOURCE_FILE, work)
-    project = work / run.spec.project_dir
+    project = PurePosixPath(run.spec.project_dir)
     before = _before(step, run.spec.steps)
     for file in run.spec.files:
         if file.step is None or file.step in before:
-            checkout.lay(checkout.content_of(inbox, file.digest), project, file.path)
+            checkout.lay(checkout.content_of(inbox, file.digest), work, project / file.path)
     for file in _outputs_of(run, before):
-        checkout.lay(run.outbox / file.path, project, file.name)
-    return project
+        checkout.lay(run.outbox / file.path, work, project / file.name)
+    return work / project
 
 
 def _before(step: StepSpec, steps: Iterable[StepSpec]) -> set[str]:

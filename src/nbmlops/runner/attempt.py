@@ -82,11 +82,10 @@ class Attempt:
                     content = file.read()
             except FileNotFoundError:
                 return
-            whole = content[: content.rfind(b"\n") + 1]
-            self._read_to += len(whole)
-            for line in whole.splitlines():
+            for line in content[: content.rfind(b"\n") + 1].splitlines(keepends=True):
                 event = records.load(line, Event)
                 self._take(records.replace(event, values=self.redacted.within(event.values)))
+                self._read_to += len(line)  # only now: what could not be taken is not lost
 
     def _take(self, event: Event) -> None:
         if self.current is None:

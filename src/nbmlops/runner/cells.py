@@ -12,11 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nbmlops import notebook as notebooks
 from nbmlops import records
 from nbmlops.records import Cause, RunSpec, StepSpec
 from nbmlops.runner.attempt import Attempt, StepFailed
 
 KERNEL = "nbmlops-project"
+_START_S = 60
 
 
 def describe_kernel(folder: Path, spec: RunSpec) -> None:
@@ -51,21 +53,36 @@ def execute(run: Attempt, step: StepSpec, notebook: Path, executed: Path) -> Non
     from nbclient.exceptions import DeadKernelError
     from papermill.engines import NBClientEngine, papermill_engines
     from papermill.exceptions import PapermillExecutionError
+    from papermill.iorw import papermill_io
+    from papermill.translators import papermill_translators
 
-    logging.getLogger("papermill").setLevel(logging.ERROR)
+    from nbmlops.runner import engine
+
+    log = logging.getLogger("papermill")
+    log.setLevel(logging.ERROR)
+    raised: list[Any] = []  # cells that failed and were not tagged as such
 
     class Engine(NBClientEngine):
-        """Papermill's own engine, with each cell's start and end told."""
+        """Papermill's own engine, with each cell's start and end told, and bounded outputs."""
 
         @classmethod
         def execute_managed_notebook(  # pyright: ignore[reportIncompatibleMethodOverride]
-            cls, nb_man: Any, kernel_name: str, **options: Any
+            cls, nb_man: Any, kernel_name: str, **_: Any
         ) -> Any:
-            _tell_cells(run, step, nb_man)
+            _tell_cells(run, step, nb_man, raised)
             run.pages.prepare()
-            return super().execute_managed_notebook(nb_man, kernel_name, **options)
+            return engine.Client(
+                nb_man,
+                kernel_name=kernel_name,
+                startup_timeout=_START_S,
+                log=log,
+                stdout_file=run.console,
+                stderr_file=run.console,
+            ).execute()
 
     papermill_engines.register("nbmlops", Engine)
+    papermill_io.register(str(executed), engine.Writer(run.redacted))
+    papermill_translators.register(KERNEL, engine.literals(_kinds(step, notebook)))
     if run.spec.environment.source is not None:
         # Of the tool's side; and an environment of ours keeps the bytecode of what it imports.
         for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONDONTWRITEBYTECODE"):
@@ -79,11 +96,12 @@ def execute(run: Attempt, step: StepSpec, notebook: Path, executed: Path) -> Non
             kernel_name=KERNEL,
             language="python",
             progress_bar=False,
-            stdout_file=run.console,
-            stderr_file=run.console,
             cwd=str(notebook.parent),
         )
     except PapermillExecutionError as error:
+        if not raised:
+            engine.unmark(executed)
+            return _complete(run, step)
         lines = "\n".join(error.traceback or ())
         run.console.write(re.sub(r"\x1b\[[0-9;]*m", "", lines) + "\n")
         raise _cell_failed(run, step, error) from error
@@ -92,6 +110,11 @@ def execute(run: Attempt, step: StepSpec, notebook: Path, executed: Path) -> Non
         raise _failed_here(run, step, "kernel-died", "the kernel died", hint) from error
     except asyncio.CancelledError as error:
         raise _failed_here(run, step, "cancelled", "the run was cancelled", "") from error
+    return _complete(run, step)
+
+
+def _complete(run: Attempt, step: StepSpec) -> None:
+    """Refuse a notebook that ended before its last cell."""
     done = run.steps[step.name]
     if done.cells_done < done.cells_total:
         message = f"the notebook ended after {done.cells_done} of {done.cells_total} cells"
@@ -119,7 +142,15 @@ def _literal(path: Path) -> str:
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
-def _tell_cells(run: Attempt, step: StepSpec, manager: Any) -> None:
+def _kinds(step: StepSpec, path: Path) -> dict[str, str]:
+    """Return the declared types of the parameters that are set."""
+    if not step.parameters:
+        return {}
+    declared = notebooks.parameters(notebooks.parse(path.read_bytes(), step.notebook))
+    return {parameter.name: parameter.type for parameter in declared}
+
+
+def _tell_cells(run: Attempt, step: StepSpec, manager: Any, raised: list[Any]) -> None:
     """Make papermill's notebook manager tell each code cell's start and end as events."""
     places: dict[str, int] = {}
     for cell in manager.nb.cells:
@@ -132,6 +163,8 @@ def _tell_cells(run: Attempt, step: StepSpec, manager: Any) -> None:
     def telling(status: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def told(cell: Any, cell_index: int | None = None, **options: Any) -> Any:
             answer = original(cell, cell_index, **options)
+            if status == "failed":
+                raised.append(cell)
             if cell.cell_type == "code" and str(cell.get("id", "")) in places:
                 _tell_cell(run, step, cell, places, status)
             return answer
@@ -150,7 +183,8 @@ def _tell_cell(
     run.drain()
     if status == "running":
         run.current = (step, position, str(cell.get("id", "")))
-    if status == "done" and not any(o.output_type == "error" for o in cell.get("outputs", ())):
+    failed = any(output.output_type == "error" for output in cell.get("outputs", ()))
+    if status == "done" and (not failed or "raises-exception" in cell.metadata.get("tags", ())):
         record = run.steps[step.name]
         done = min(record.cells_done + 1, record.cells_total)
         run.steps[step.name] = records.replace(record, cells_done=done)

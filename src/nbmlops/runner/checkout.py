@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tarfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from nbmlops import layout
 
@@ -33,20 +34,31 @@ def unpack(archive: Path, work: Path) -> None:
         path.symlink_to(target)
 
 
-def lay(content: Path, project: Path, path: str) -> None:
-    """Copy a file into the project's folder, over what the commit has there.
+def lay(content: Path, work: Path, path: PurePosixPath | str) -> None:
+    """Copy a file into the checkout, over what the commit has there.
+
+    A link to a folder within the checkout is followed. One that leads out of it, such as ``data``
+    to a disk of data, gives way to a folder: nothing outside is ever written or removed.
 
     Raises
     ------
     ValueError
-        When the path leads out of the folder, by itself or through a link.
+        When the path itself leads out of the checkout.
     """
-    target = project / path
+    inside = work.resolve()
+    *above, name = PurePosixPath(path).parts
+    if PurePosixPath(path).is_absolute() or ".." in (*above, name):
+        raise ValueError(f"{path} leads out of the snapshot")
+    place = inside
+    for part in above:
+        place /= part
+        within = place.resolve().is_relative_to(inside)
+        if not (place.is_dir() and within) and os.path.lexists(place):
+            place.unlink()
+        place.mkdir(exist_ok=True)
+    target = place / name
     if target.is_symlink() or target.is_file():
         target.unlink()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if not target.parent.resolve().is_relative_to(project.resolve()):
-        raise ValueError(f"{path} leads out of the project")
     shutil.copyfile(content, target)
 
 

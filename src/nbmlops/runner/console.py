@@ -26,7 +26,16 @@ class Redaction:
     """Takes the values of secrets out of whatever is written; short ones would hit chance text."""
 
     def __init__(self, values: Iterable[str]) -> None:
-        spelled = {s for v in values if len(v) >= 4 for s in (v, json.dumps(v)[1:-1])}
+        spelled = {
+            spelling
+            for value in values
+            if len(value) >= 4
+            for spelling in (
+                value,
+                json.dumps(value)[1:-1],
+                json.dumps(value, ensure_ascii=False)[1:-1],
+            )
+        }
         self._spelled = sorted(spelled, key=len, reverse=True)
 
     def __call__(self, text: str) -> str:
@@ -34,6 +43,20 @@ class Redaction:
         for value in self._spelled:
             text = text.replace(value, "[secret]")
         return text
+
+    def finds(self, text: str) -> bool:
+        """Return whether the value of a secret is in the text."""
+        return any(value in text for value in self._spelled)
+
+    def begun(self, text: str) -> int:
+        """Return how many characters at the text's end may be the beginning of a secret."""
+        longest = 0
+        for value in self._spelled:
+            for length in range(min(len(value) - 1, len(text)), longest, -1):
+                if text.endswith(value[:length]):
+                    longest = length
+                    break
+        return longest
 
     def within(self, value: Any) -> Any:
         """Return JSON with the values of secrets taken out of every text in it, keys included."""
@@ -55,21 +78,32 @@ class Console:
         self._lock = threading.Lock()
         self._at_line_start = True
         self._written = 0
+        self._waiting = ""
         self._marker = secrets.token_hex(16)
         self._copy = copy.open("ab")
         self.write(f"{MARKER_LINE}{self._marker}\n")
 
     def write(self, text: str) -> int:
         """Write what a cell printed."""
+        told = len(text)
         if text and self._written <= _LOG_LIMIT_CHARACTERS:
+            room = _LOG_LIMIT_CHARACTERS - self._written
             self._written += len(text)
-            if self._written > _LOG_LIMIT_CHARACTERS:
-                text = "\n[nbmlops: the log ends here; what follows is in the notebook]\n"
+            if len(text) > room:
+                text = f"{text[:room]}\n[nbmlops: the log ends here, at 32 MiB]\n"
             with self._lock:
-                self._stream.write(self._redacted(text))
-                self._stream.flush()
-                self._at_line_start = text.endswith("\n")
-        return len(text)
+                # A secret may come in two parts: what could be its first one waits for the next.
+                text = self._redacted(self._waiting + text)
+                kept = self._redacted.begun(text)
+                text, self._waiting = text[: len(text) - kept], text[len(text) - kept :]
+                self._put(text)
+        return told
+
+    def _put(self, text: str) -> None:
+        if text:
+            self._stream.write(text)
+            self._stream.flush()
+            self._at_line_start = text.endswith("\n")
 
     def flush(self) -> None:
         """Flush the stream."""
@@ -79,6 +113,8 @@ class Console:
         """Write an event as a line of its own, and to the runner's copy."""
         line = records.dump(self._redacted.within(records.plain(event))).decode()
         with self._lock:
+            self._put(self._waiting)
+            self._waiting = ""
             self._stream.write(f"{'' if self._at_line_start else chr(10)}{self._marker} {line}\n")
             self._stream.flush()
             self._at_line_start = True

@@ -55,4 +55,4 @@ def tidy(executed: Path, redacted: Redaction) -> None:
     document = redacted.within(json.loads(executed.read_text(encoding="utf-8")))
     document["metadata"].pop("widgets", None)
     text = json.dumps(document, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
-    executed.write_text(text, encoding="utf-8")
+    executed.write_text(text, encoding="utf-8", errors="backslashreplace")
