@@ -80,8 +80,6 @@ def test_values_of_any_kind_arrive_as_they_were_sent(folder, data):
     declared = [f"{name}: {kind} = None" for name, kind in kinds.items()]
     done, seen = echoed(folder, declared, sent)
     for name, value in sent.items():
-        if kinds[name] == "float":
-            value = float(value)
         assert seen[name] == [type(value).__name__, repr(value)], (name, kinds[name], value)
         assert repr(done.parameters[name]) == repr(value), name
 
@@ -135,7 +133,8 @@ def test_values_from_a_command_line_arrive_as_they_were_typed(folder):
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
-        ("int", "true"), ("int", "1.0"), ("int", "1e3"), ("int", ""), ("int", "0x"), ("int", "None"),
+        ("int", "true"), ("int", "1.0"), ("int", "1e3"), ("int", ""), ("int", "0x"),
+        ("int", "None"),
         ("int", "9" * 5000), ("bool", "1"), ("bool", "yes"), ("float", "NaN"), ("float", "nan"),
         ("float", "inf"), ("float", "-Infinity"), ("float", "1e400"), ("float", "true"),
         ("list", "[NaN]"), ("list", "[1e999]"), ("list", "{}"), ("list", "[1"), ("dict", "[]"),
@@ -162,7 +161,7 @@ def test_a_value_that_is_not_of_the_declared_type_starts_nothing(folder, kind, t
 @pytest.mark.parametrize(
     "name",
     ["class", "None", "a b", "a-b", "a.b", "1a", "", "a;b", "a\nb", "x=1;import os", "*", "\udcff",
-     "__import__('os')", "ａ", "Depth"],
+     "__import__('os')", "\uff41", "Depth"],
 )  # fmt: skip
 def test_a_name_that_no_notebook_declares_is_refused(folder, name):
     workspace = workspaces.open_at(folder)
@@ -183,7 +182,6 @@ def test_what_is_typed_behind_p_is_an_assignment_or_refused(folder, text):
 def test_no_text_makes_the_check_of_a_value_break(text, kind):
     try:
         value = coerced(Parameter(name="x", type=kind), text)
-    except InvalidParameter as error:
-        assert error.hint
-    else:
-        assert json.loads(json.dumps(value)) == value
+    except InvalidParameter:
+        return
+    assert json.loads(json.dumps(value)) == value

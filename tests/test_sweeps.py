@@ -5,7 +5,7 @@ import time
 import psutil
 import pytest
 
-from nbmlops import health, pipelines, runs, sweeps
+from nbmlops import health, models, pipelines, runs, submission, sweeps
 from nbmlops.errors import InvalidParameter, UnknownParameter, WrongUse
 from nbmlops.records import Status, replace
 from sources import git, notebook_text
@@ -130,3 +130,32 @@ def test_the_best_is_judged_by_the_direction_alone():
     )
     assert sweeps._judged(replace(record, trials=trials)).best == 3
     assert sweeps._judged(replace(record, trials=trials, direction="minimize")).best == 1
+
+
+LOGS_A_MODEL = """
+import nbmlops as mlops
+from sklearn.datasets import load_iris
+from sklearn.tree import DecisionTreeClassifier
+X, y = load_iris(return_X_y=True, as_frame=True)
+model = DecisionTreeClassifier(max_depth=depth, random_state=0).fit(X, y)
+mlops.log_model(model, name="iris", train=(X, y), test=(X, y))
+"""
+
+
+def test_only_the_best_trial_becomes_a_model_version_and_any_other_when_it_is_asked_for(
+    workspace, folder
+):
+    (folder / "train.ipynb").write_text(
+        notebook_text(("parameters", "depth: int = 1"), ("train", LOGS_A_MODEL))
+    )
+    done = end(workspace, start(workspace, {"depth": "1,4,2"}).sweep_id)
+    assert done.status is Status.SUCCEEDED, done.cause
+    assert done.best == 2
+    assert done.model_versions == ("iris:1",)
+    (version,) = models.versions(workspace)
+    assert version.run_id == done.trials[1].run_id
+    assert runs.get(workspace, version.run_id).model_versions == ("iris:1",)
+    asked = submission.submit(workspace, pipelines.find(workspace, "train"), {"depth": "2"})
+    assert asked.run_id == done.trials[2].run_id
+    assert asked.model_versions == ("iris:2",)
+    assert health.check(workspace).findings == ()

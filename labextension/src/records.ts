@@ -363,6 +363,7 @@ export interface SweepRecord {
   readonly seed: number;
   readonly trials: readonly Trial[];
   readonly best: number | null;
+  readonly model_versions: readonly string[];
   readonly commit: string;
   readonly base_commit: string | null;
   readonly dirty: boolean;

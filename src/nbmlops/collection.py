@@ -208,7 +208,11 @@ def _cached(workspace: Workspace, asked: RunSpec) -> list[CachedStep]:
 
 
 def finished(workspace: Workspace, run: RunRecord, asked: RunSpec, result: RunResult) -> RunRecord:
-    """Return an ended run with its environment kept and its models registered."""
+    """Return an ended run with its environment kept and its models registered.
+
+    Of a sweep only the best trial's models become versions, when the sweep ends: what is newest is
+    never just what came last.
+    """
     body = records.dump(asked.environment)
     about = ArtifactRecord(
         name="environment.json",
@@ -220,9 +224,27 @@ def finished(workspace: Workspace, run: RunRecord, asked: RunSpec, result: RunRe
     run = replace(run, artifacts=_joined(run.artifacts, [about]))
     run_digest = workspace.artifacts.put(records.dump(run))
     versions: tuple[str, ...] = ()
-    if run.status is Status.SUCCEEDED:
+    if run.status is Status.SUCCEEDED and run.sweep is None:
         versions = models.register(workspace, run, result, run_digest)
     return replace(run, model_versions=versions, record_digest=run_digest)
+
+
+def registered(workspace: Workspace, run: RunRecord) -> RunRecord:
+    """Return a run that succeeded with its models registered, if they are not yet."""
+    if run.model_versions or run.record_digest is None:
+        return run
+    steps = [stepcache.get(workspace, step.key) for step in spec(workspace, run).steps]
+    result = RunResult(
+        run_id=run.run_id,
+        attempt="a1",
+        status=run.status,
+        started_at=run.started_at or run.created_at,
+        finished_at=run.finished_at or workspace.now(),
+        steps=run.steps,
+        models=tuple(model for step in steps if step is not None for model in step.models),
+    )
+    versions = models.register(workspace, run, result, run.record_digest)
+    return replace(run, model_versions=versions)
 
 
 def _explained(workspace: Workspace, run: RunRecord) -> Cause | None:

@@ -79,7 +79,7 @@ def _local(
             f"Write what it gives into a file, and name that in {layout.SETTINGS_FILE}.",
             data=name,
         )
-    below = digests.files_below(place) if place.is_dir() else [("", place)]
+    below = digests.files_below(place, follow=True) if place.is_dir() else [("", place)]
     for within, file in below:
         path = f"{settings.path}/{within}" if within else settings.path
         yield path, _kept(workspace, file, known)

@@ -31,18 +31,30 @@ def of_tree(entries: Iterable[tuple[str, str]]) -> str:
     return digest.hexdigest()
 
 
-def files_below(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the files of a folder with their relative names; links to folders are not followed."""
-    for place, folders, names in os.walk(folder):
-        folders.sort()
+def files_below(folder: Path, *, follow: bool = False) -> Iterator[tuple[str, Path]]:
+    """Yield the files of a folder with their relative names.
+
+    With ``follow`` also those behind links to folders, but for links to a folder above.
+    """
+    for place, folders, names in os.walk(folder, followlinks=follow):
+        folders[:] = sorted(name for name in folders if not follow or not _loops(Path(place), name))
         for name in sorted(names):
             path = Path(place, name)
             if path.is_file():
                 yield path.relative_to(folder).as_posix(), path
 
 
+def _loops(place: Path, name: str) -> bool:
+    """Return whether a link leads to a folder that this path has come through."""
+    path = place / name
+    if not path.is_symlink():
+        return False
+    target = path.resolve()
+    return any(above.resolve() == target for above in (place, *place.parents))
+
+
 def of_path(path: Path) -> str:
     """Return the digest of a file, or of a folder over all files below it."""
     if path.is_dir():
-        return of_tree((name, of_file(file)) for name, file in files_below(path))
+        return of_tree((name, of_file(file)) for name, file in files_below(path, follow=True))
     return of_file(path)

@@ -329,6 +329,18 @@ def artifact(
     )
 
 
+def register(workspace: Workspace, run_id: str) -> RunRecord:
+    """Register the models of a sweep's trial, which do not become versions by themselves."""
+    kept = find(workspace, run_id)
+    seen = collection.registered(workspace, kept.record)
+    if seen != kept.record:
+        try:
+            keep(workspace, seen, kept.revision, f"versions:{seen.run_id}:{seen.attempts}")
+        except Conflict:
+            return find(workspace, run_id).record
+    return seen
+
+
 def save(workspace: Workspace, record: RunRecord, folder: Path) -> None:
     """Write a run's artifacts below a folder that is not there yet, each checked by its digest.
 

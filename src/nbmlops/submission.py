@@ -215,7 +215,9 @@ def start(
             if not seen.status.is_final:
                 return seen
             if seen.status is Status.SUCCEEDED:
-                return as_cached(seen)
+                return as_cached(
+                    runs.register(workspace, seen.run_id) if asked.sweep is None else seen
+                )
             return attempt_again(workspace, runs.find(workspace, seen.run_id))
         record, spec = _planned(workspace, asked, launcher, force=force)
         # The pointer first: without its record it leads nowhere, and is written anew.

@@ -286,10 +286,20 @@ def advance(workspace: Workspace, sweep_id: str) -> SweepRecord:
     if seen == record:
         return record
     if seen.status.is_final:
-        seen = replace(seen, finished_at=workspace.now())
+        seen = replace(
+            seen, finished_at=workspace.now(), model_versions=_registered(workspace, seen)
+        )
     key = f"sweep:{sweep_id}:{kept.revision}"
     _keep(workspace, seen, kept.revision, key)
     return seen
+
+
+def _registered(workspace: Workspace, record: SweepRecord) -> tuple[str, ...]:
+    """Make versions of the best trial's models, and return them; again changes nothing."""
+    best = next((trial for trial in record.trials if trial.number == record.best), None)
+    if record.status is not Status.SUCCEEDED or best is None or best.run_id is None:
+        return ()
+    return runs.register(workspace, best.run_id).model_versions
 
 
 def _room(workspace: Workspace, plan: _Plan, record: SweepRecord) -> int:

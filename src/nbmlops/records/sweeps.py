@@ -41,7 +41,8 @@ class Trial(Record, frozen=True, kw_only=True):
 class SweepRecord(Record, frozen=True, kw_only=True):
     """A sweep, from submission to its end; the document of ``sweep``.
 
-    ``best`` is the number of the trial with the best ``value``. All trials start from one
+    ``best`` is the number of the trial with the best ``value``; ``model_versions`` are those that
+    its models became when the sweep ended. All trials start from one
     ``snapshot``; ``fixed`` are parameters that all trials share.
     """
 
@@ -58,6 +59,7 @@ class SweepRecord(Record, frozen=True, kw_only=True):
     seed: int
     trials: tuple[Trial, ...] = ()
     best: int | None = None
+    model_versions: tuple[str, ...] = ()
     commit: str
     base_commit: str | None
     dirty: bool

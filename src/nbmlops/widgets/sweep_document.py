@@ -64,7 +64,10 @@ def sweep_document(
         "best": _best(best, prompt),
         "note": note if detached and not final else None,
         "cause": cause_of(record.cause),
-        "commands": []
+        "commands": [
+            {"what": "Serve it", "type": f"{prompt} deploy {version}"}
+            for version in record.model_versions
+        ]
         if final
         else [
             {"what": "See it", "type": f"{prompt} run {record.sweep_id}"},
