@@ -14,6 +14,8 @@ from nbmlops.errors import ArtifactCorrupt, InvalidSettings, MissingExtra, Stora
 from services import free_port
 from test_store_faults import small_disk  # noqa: F401  # fixture
 
+pytestmark = pytest.mark.slow  # real processes and servers
+
 DATA = b"some bytes " * 1000
 
 

@@ -40,6 +40,8 @@ from serving import (
     worker_inbox,
 )
 
+pytestmark = pytest.mark.slow  # real processes and servers
+
 LIVE, READY = "/health/live", "/health/ready"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 SLOW_WORKER = """

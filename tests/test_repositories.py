@@ -600,7 +600,7 @@ def test_an_edit_in_the_middle_of_a_submission_is_in_the_run_or_not_but_never_ha
             shutil.rmtree(folder / "sub")
     try:
         taken = 0
-        for _ in range(40):
+        for _ in range(20):
             try:
                 found = captured(folder, tmp_path)
             except NbmlopsError:  # a file was gone again before git came to it

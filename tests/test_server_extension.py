@@ -33,6 +33,7 @@ def run(workspace):
         "plots/a b.png": ("image/png", b"\x89PNG"),
         "evil": ("text/javascript", b"hacked = 1"),
         "picture.svg": ("image/svg+xml", b"<svg onload='hacked=1'/>"),
+        "table.csv": (None, b"a,b"),
         "log.txt": ("text/plain", b"<b>no tag</b>"),
         'a";x=.bin': (None, b"\x00"),
     }
@@ -77,6 +78,7 @@ async def refused(fetch, **arguments):
         ("train.html", "text/html; charset=utf-8", "inline"),
         ("log.txt", "text/plain; charset=utf-8", "inline"),
         ("plots/a b.png", "image/png", "inline"),
+        ("table.csv", "text/plain; charset=utf-8", "inline"),
         ("evil", "application/octet-stream", "attachment"),
         ("picture.svg", "application/octet-stream", "attachment"),
         ('a";x=.bin', "application/octet-stream", "attachment"),

@@ -20,6 +20,8 @@ from nbmlops.store import Store, sqlite
 from nbmlops.store import postgres as postgres_module
 from services import until, wire_to
 
+pytestmark = pytest.mark.slow  # real processes and servers
+
 
 def word(text):
     return Cause(code="c", message=text)

@@ -16,6 +16,8 @@ from nbmlops.records import Record
 from nbmlops.store import Store, tables, upgrade
 from test_store import where  # noqa: F401  # fixture
 
+pytestmark = pytest.mark.slow  # real processes and servers
+
 # The tables of the first nbmlops, which knew no migrations.
 YESTERDAY = """
 CREATE TABLE revisions (kind VARCHAR(32) NOT NULL, id VARCHAR(128) NOT NULL,

@@ -5,7 +5,7 @@ import time
 import psutil
 import pytest
 
-from nbmlops import health, models, pipelines, runs, submission, sweeps
+from nbmlops import cli, health, models, pipelines, runs, submission, sweeps
 from nbmlops.errors import InvalidParameter, UnknownParameter, WrongUse
 from nbmlops.records import Status, replace
 from sources import git, notebook_text
@@ -159,3 +159,28 @@ def test_only_the_best_trial_becomes_a_model_version_and_any_other_when_it_is_as
     assert asked.run_id == done.trials[2].run_id
     assert asked.model_versions == ("iris:2",)
     assert health.check(workspace).findings == ()
+
+
+def test_sweeps_are_listed_newest_first_a_page_at_a_time(workspace):
+    first = end(workspace, start(workspace, {"depth": "1,2"}).sweep_id)
+    second = sweeps.cancel(workspace, start(workspace, {"depth": "3,4"}).sweep_id)
+    shown, following = sweeps.page(workspace, limit=1)
+    assert [one.sweep_id for one in shown] == [second.sweep_id]
+    rest, end_of_list = sweeps.page(workspace, limit=1, cursor=following)
+    assert ([one.sweep_id for one in rest], end_of_list) == ([first.sweep_id], "")
+    done, _ = sweeps.page(workspace, limit=9, status=Status.SUCCEEDED)
+    assert [one.sweep_id for one in done] == [first.sweep_id]
+    assert sweeps.page(workspace, limit=9, pipeline="other") == ([], "")
+    with pytest.raises(WrongUse):
+        sweeps.page(workspace, limit=1, cursor="x")
+
+
+def test_a_list_of_sweeps_says_how_far_each_is_and_what_is_best(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert cli.run(["sweep", "-p", "depth=2,9"], as_json=False) == 0
+    capsys.readouterr()
+    assert cli.run(["runs", "--sweeps"], as_json=False) == 0
+    shown = capsys.readouterr().out
+    assert "2/2" in shown
+    assert "accuracy=0.9  depth=9" in shown
+    assert cli.run(["runs", "--sweeps", "--best", "accuracy"], as_json=False) == 2

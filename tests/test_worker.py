@@ -23,6 +23,8 @@ from nbmlops.records import Column, ModelSchema, OutputSchema, WorkerSpec, load
 from nbmlops.tensors import HEADER_LENGTH, InvalidTensors, Tensor
 from serving import Connection, Process, ask, model, socket_path, until, worker_inbox
 
+pytestmark = pytest.mark.slow  # real processes and servers
+
 READY = "/v2/health/ready"
 INFER = "/v2/models/cancer/versions/3/infer"
 

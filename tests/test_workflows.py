@@ -77,6 +77,7 @@ def passes(*command):
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+@pytest.mark.slow
 def test_a_workflow_keeps_to_the_schema_of_its_service(kind, files):
     passes(sys.executable, "-m", "check_jsonschema", *SCHEMAS[kind], *files)
 

@@ -67,7 +67,7 @@ export function actionsOf(model: PanelModel, host: Host, tabs: Tabs): Actions {
       const fixable = model.state.check?.findings.filter(finding => finding.fixable) ?? [];
       void host.confirmFix(fixable).then(isSure => {
         if (isSure) {
-          void verbs.fix(model, reload);
+          void verbs.fix(model, save, reload);
         }
       });
     },

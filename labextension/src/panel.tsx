@@ -11,7 +11,7 @@ import { NoProject } from './sections/empty';
 import { Header } from './sections/header';
 import { Models } from './sections/models';
 import { ProblemNote, Section } from './sections/parts';
-import { Runs } from './sections/runs';
+import { itemsOf, Runs } from './sections/runs';
 import { keys, type PanelState, type SectionName } from './state';
 
 /** The side panel; it tells its model whether anybody can see it. */
@@ -114,7 +114,7 @@ const SECTIONS: readonly SectionEntry[] = [
     name: 'runs',
     title: 'Runs',
     View: Runs,
-    count: state => state.runs.length,
+    count: state => itemsOf(state).length,
     isShown: always
   },
   {

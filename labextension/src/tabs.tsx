@@ -62,7 +62,7 @@ export class Tabs {
     }
     content.title.label = name;
     content.title.caption = `${name}, left by ${runId}${attempt === null ? '' : `, attempt ${attempt}`}`;
-    this._add(id, content);
+    this._add(id, content).toolbar.hide();
   }
 
   private _find(id: string): MainAreaWidget | undefined {

@@ -74,12 +74,19 @@ export function check(model: PanelModel, prepare: () => Promise<void>): Promise<
   });
 }
 
-/** Mend what can be mended; `reload` takes it into the notebooks that are open. */
+/**
+ * Mend what can be mended.
+ *
+ * `prepare` saves the notebook; `reload` takes what was mended into the notebooks that are open, and
+ * returns those that have unsaved edits.
+ */
 export function fix(
   model: PanelModel,
+  prepare: () => Promise<void>,
   reload: (report: CheckReport) => Promise<readonly string[]>
 ): Promise<void> {
   return model.act(keys.check, async (api, path) => {
+    await prepare();
     const found = await api.check(path, true);
     model.take(() => ({ check: found }));
     const left = await reload(found);

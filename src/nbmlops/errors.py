@@ -8,8 +8,11 @@ command line ends with: 1 the work failed, 2 wrong use or input, 5 the outside i
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any, ClassVar
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class NbmlopsError(Exception):
@@ -40,12 +43,13 @@ class NbmlopsError(Exception):
 
 
 def _whole(value: Any) -> Any:
-    """Return text in which half characters, as of a name that is no UTF-8, are escapes."""
+    """Return text in which half characters, and what could steer a terminal, are escapes."""
     if isinstance(value, list):
         return [_whole(item) for item in value]
     if not isinstance(value, str):
         return value
-    return value.encode("utf-8", "backslashreplace").decode()
+    whole = value.encode("utf-8", "backslashreplace").decode()
+    return _CONTROLS.sub(lambda found: found.group().encode("unicode_escape").decode(), whole)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -204,6 +204,11 @@ def checked_job(name: str) -> str:
     return name
 
 
+def is_id(text: str) -> bool:
+    """Return whether the text can be the id of a run or a sweep, or the beginning of one."""
+    return re.fullmatch(r"[a-z0-9-]{1,63}", text) is not None
+
+
 def home_of(git_dir: Path, environ: Mapping[str, str]) -> Home:
     """Return the home of the repository whose common git folder is ``git_dir``."""
     chosen = environ.get("NBMLOPS_HOME")

@@ -44,6 +44,9 @@ def parse(words: Sequence[str]) -> Parsed:
     WrongUse
         When it is no command, or an option or argument of it is wrong.
     """
+    for word in words:
+        if not word.isascii() and word != word.encode("utf-8", "replace").decode():
+            raise WrongUse(f"`{word[:80]}` is not UTF-8", "Rename what it names, or type it anew.")
     app, rows = _app()
     try:
         function, bound, _ = app.parse_args(list(words), exit_on_error=False, print_error=False)

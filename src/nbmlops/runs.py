@@ -171,17 +171,20 @@ def find(workspace: Workspace, run_id: str) -> Kept[RunRecord]:
         When there is none, or more than one.
     """
     run_id = run_id.removeprefix("run/")
-    exact = workspace.store.get(KIND, run_id, RunRecord)
-    if exact is not None:
-        return exact
-    found = workspace.store.find(KIND, run_id, RunRecord) if run_id else []
+    found: list[Kept[RunRecord]] = []
+    if layout.is_id(run_id):
+        exact = workspace.store.get(KIND, run_id, RunRecord)
+        if exact is not None:
+            return exact
+        found = workspace.store.find(KIND, run_id, RunRecord)
     if len(found) == 1:
         return found[0]
     if found:
         names = ", ".join(kept.record.run_id for kept in found[:5])
         raise UnknownRun(f"`{run_id}` begins more than one run", f"Choose: {names}.")
     known = [kept.record.run_id for kept in workspace.store.page(KIND, RunRecord, limit=5)]
-    raise UnknownRun(f"there is no run `{run_id}`", nearest(run_id, known), run_id=run_id)
+    shown = " ".join(run_id.split())[:80]
+    raise UnknownRun(f"there is no run `{shown}`", nearest(run_id, known), run_id=run_id[:200])
 
 
 def get(workspace: Workspace, run_id: str) -> RunRecord:

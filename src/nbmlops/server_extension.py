@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import mimetypes
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, get_origin
@@ -34,13 +35,19 @@ _ARTIFACT_LIMIT = 64 * 2**20
 
 # What a browser may show where a link leads; anything else is for saving. A job chose the bytes and
 # the type: they get an origin of their own, no script, no form, and nothing from elsewhere.
-_SHOWN_TYPES = ("text/html", "text/plain", "application/json", "image/png", "image/jpeg")
+_SHOWN_TYPES = {
+    "text/html": "text/html; charset=utf-8",
+    "text/plain": "text/plain; charset=utf-8",
+    "text/csv": "text/plain; charset=utf-8",
+    "text/markdown": "text/plain; charset=utf-8",
+    "application/json": "application/json",
+    "image/png": "image/png",
+    "image/jpeg": "image/jpeg",
+}
 _ARTIFACT_POLICY = (
     "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:;"
     " frame-ancestors 'self'"
 )
-
-_BYTES = "application/octet-stream"
 
 _STATUS_OF_CODE = {
     "no-project": 404,
@@ -183,18 +190,16 @@ class ArtifactHandler(Door):
         found, data = await asyncio.to_thread(
             self._read, path, run_id, name, int(attempt) if attempt else None
         )
-        kind = (found.media_type or "").split(";")[0].strip().lower()
-        shown = kind in _SHOWN_TYPES
-        text = shown and not kind.startswith("image/")
-        content = f"{kind}; charset=utf-8" if text else kind if shown else _BYTES
+        kind = found.media_type or mimetypes.guess_type(name)[0] or ""
+        content = _SHOWN_TYPES.get(kind.split(";")[0].strip().lower())
+        place = "inline" if content else "attachment"
         leaf = quote(name.rsplit("/", 1)[-1], safe="")
-        place = "inline" if shown else "attachment"
         self.set_header("Content-Disposition", f"{place}; filename*=UTF-8''{leaf}")
         self.set_header("Content-Security-Policy", _ARTIFACT_POLICY)
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Cache-Control", "private, no-cache")
         self.set_header("Etag", f'"{found.digest}"')
-        await self.finish(data, set_content_type=content)
+        await self.finish(data, set_content_type=content or "application/octet-stream")
 
     def _asked(self, name: str, otherwise: str | None = None) -> str:
         value = self.get_query_argument(name, otherwise)

@@ -7,7 +7,6 @@ were. The commit is held by a ref of its own, so that no garbage collection take
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import shutil
@@ -19,14 +18,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import msgspec
-
-from nbmlops import layout, notebook, repository
-from nbmlops.errors import GitFailed, InvalidNotebook, SnapshotRefused
+from nbmlops import layout, repository, stripping
+from nbmlops.errors import GitFailed, SnapshotRefused
 from nbmlops.records import Snapshot
 from nbmlops.repository import Repository
 
 _STRIPPED_FILE = "notebooks.json"
+_TRIES = 3
 # How entries of `ls-files -v --stage` begin that are files or links, and that git looks at.
 _PLAIN = (b"H 100", b"H 120")
 
@@ -48,9 +46,31 @@ def take(
     SnapshotRefused
         When a merge is in progress, a repository is inside this one, or an untracked file is
         larger than the limit, unreadable, or neither a file nor a link; the message names the
-        files.
+        files. Also when files come and go without a pause.
     """
     scratch.mkdir(parents=True, exist_ok=True)
+    vanished: list[str] = []
+    for _ in range(_TRIES):
+        try:
+            return _taken(repo, scratch, now, untracked_limit_mib)
+        except _Vanished as error:  # editors save by a file that they rename
+            vanished = error.names
+    raise SnapshotRefused(
+        f"files come and go while the snapshot is taken: {', '.join(vanished[:5])}",
+        "Wait until whatever writes them has ended; or add them to .gitignore.",
+        files=vanished,
+    )
+
+
+class _Vanished(Exception):
+    """Files that were listed are not there any more."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(*names)
+        self.names = names
+
+
+def _taken(repo: Repository, scratch: Path, now: datetime, untracked_limit_mib: int) -> Snapshot:
     index = scratch / f"index-{os.getpid()}-{layout.new_id('s')}"
     try:
         own = repo.git_dir / "index"
@@ -70,10 +90,16 @@ def take(
         _refuse_untracked(repo, untracked.result(), changed, untracked_limit_mib)
         there = [*changed, *untracked.result()]
         known.forget([*gone, *there])
-        memory = _Memory(scratch.parent / _STRIPPED_FILE)
-        entries = _stripped_files(repo, there, memory)
-        _write(repo, environment, [name for name in there if name not in entries], gone)
-        entries |= _stripped_blobs(repo, known.notebooks, memory)
+        memory = stripping.Memory(scratch.parent / _STRIPPED_FILE)
+        try:
+            entries = stripping.of_files(repo, there, memory)
+            _write(repo, environment, [name for name in there if name not in entries], gone)
+        except (GitFailed, FileNotFoundError):
+            names = [os.fsdecode(name) for name in there]
+            if vanished := [name for name in names if not os.path.lexists(repo.top / name)]:
+                raise _Vanished(vanished) from None
+            raise
+        entries |= stripping.of_blobs(repo, known.notebooks, memory)
         _enter(repo, environment, entries)
         memory.keep()
         tree = repo.text("write-tree", environment=environment)
@@ -302,115 +328,6 @@ def _enter(
             stdin=b"".join(lines),
             environment=environment,
         )
-
-
-class _Memory:
-    """Which blob a notebook becomes without its outputs, by its own; a mere cache.
-
-    What was read before is not read again. Only what this snapshot asked for is kept.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            self._before = msgspec.json.decode(path.read_bytes(), type=dict[str, str])
-        except (OSError, msgspec.DecodeError, msgspec.ValidationError):
-            self._before = {}
-        self._now: dict[str, str] = {}
-
-    def get(self, repo: Repository, blobs: Iterable[str]) -> dict[str, str]:
-        """Return what is known of these blobs; what the repository has lost is not."""
-        found = {blob: self._before[blob] for blob in blobs if blob in self._before}
-        lost = _absent(repo, {new for old, new in found.items() if old != new})
-        found = {old: new for old, new in found.items() if new not in lost}
-        self._now |= found
-        return found
-
-    def put(self, blob: str, clean: str) -> None:
-        """Remember what a notebook becomes."""
-        self._now[blob] = clean
-
-    def keep(self) -> None:
-        """Write down what was learned."""
-        if self._now.items() - self._before.items():
-            layout.write_file(self._path, msgspec.json.encode(self._now))
-
-
-def _stripped_files(
-    repo: Repository, names: Iterable[bytes], memory: _Memory
-) -> dict[bytes, tuple[str, str]]:
-    """Return for each notebook of the work tree that has outputs its entry without them.
-
-    The file as it is never becomes a blob: outputs are large, and may show a secret.
-    """
-    own: dict[bytes, tuple[str, str, Path]] = {}
-    for name in names:
-        path = repo.top / os.fsdecode(name)
-        if name.endswith(b".ipynb") and stat.S_ISREG((found := path.lstat()).st_mode):
-            mode = "100755" if found.st_mode & 0o100 else "100644"
-            own[name] = mode, _blob_id(path), path
-    known = memory.get(repo, {blob for _, blob, _ in own.values()})
-    entries: dict[bytes, tuple[str, str]] = {}
-    for name, (mode, blob, path) in own.items():
-        clean = known.get(blob)
-        if clean is None:
-            data = path.read_bytes()
-            made = _without_outputs(data, os.fsdecode(name))
-            clean = blob if made == data else _written(repo, made)
-            memory.put(blob, clean)
-        if clean != blob:
-            entries[name] = mode, clean
-    return entries
-
-
-def _stripped_blobs(
-    repo: Repository, notebooks: Mapping[bytes, tuple[str, str]], memory: _Memory
-) -> dict[bytes, tuple[str, str]]:
-    """Return for each notebook of the index that has outputs its entry without them."""
-    own = {name: entry for name, entry in notebooks.items() if entry[0] in ("100644", "100755")}
-    known = memory.get(repo, {blob for _, blob in own.values()})
-    entries: dict[bytes, tuple[str, str]] = {}
-    for name, (mode, blob) in own.items():
-        clean = known.get(blob)
-        if clean is None:
-            data = repo.run("cat-file", "blob", blob)
-            made = _without_outputs(data, os.fsdecode(name))
-            clean = known[blob] = blob if made == data else _written(repo, made)
-            memory.put(blob, clean)
-        if clean != blob:
-            entries[name] = mode, clean
-    return entries
-
-
-def _without_outputs(data: bytes, name: str) -> bytes:
-    try:
-        return notebook.stripped(data, name)
-    except InvalidNotebook:
-        return data  # kept as it is; a step that uses it is refused where it is read
-
-
-def _written(repo: Repository, data: bytes) -> str:
-    return repo.run("hash-object", "-w", "--stdin", stdin=data).decode().strip()
-
-
-def _blob_id(path: Path) -> str:
-    """Return what git would call the file's bytes, but for repositories that use SHA-256."""
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        digest = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _absent(repo: Repository, blob_ids: set[str]) -> set[str]:
-    """Return those of the blobs that the repository has lost."""
-    if not blob_ids:
-        return set()
-    stdin = "".join(f"{blob_id}\n" for blob_id in sorted(blob_ids)).encode()
-    told = repo.run("cat-file", "--batch-check", stdin=stdin).decode()
-    return {line.split(" ")[0] for line in told.splitlines() if line.endswith(" missing")}
 
 
 def read(repo: Repository, commit: str, path: str) -> tuple[str, bytes] | None:

@@ -449,19 +449,21 @@ def find(workspace: Workspace, sweep_id: str) -> Kept[SweepRecord]:
     UnknownRun
         When there is none, or more than one.
     """
-    exact = workspace.store.get(KIND, sweep_id, SweepRecord)
-    if exact is not None:
-        return exact
-    found = workspace.store.find(KIND, sweep_id, SweepRecord) if sweep_id else []
+    found: list[Kept[SweepRecord]] = []
+    if layout.is_id(sweep_id):
+        exact = workspace.store.get(KIND, sweep_id, SweepRecord)
+        if exact is not None:
+            return exact
+        found = workspace.store.find(KIND, sweep_id, SweepRecord)
     if len(found) == 1:
         return found[0]
     known = [kept.record.sweep_id for kept in workspace.store.page(KIND, SweepRecord, limit=5)]
-    raise UnknownRun(f"there is no sweep `{sweep_id}`", nearest(sweep_id, known))
+    raise UnknownRun(f"there is no sweep `{sweep_id[:80]}`", nearest(sweep_id, known))
 
 
 def is_one(workspace: Workspace, record_id: str) -> bool:
     """Return whether the id, or its beginning, is a sweep's and not a run's."""
-    if not record_id.startswith("sweep-"):
+    if not record_id.startswith("sweep-") or not layout.is_id(record_id):
         return False
     return bool(workspace.store.find(KIND, record_id, SweepRecord))
 

@@ -13,7 +13,7 @@ from lab_server import Lab, until, wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(420)]
 
-A_RUN_MS = 120_000
+A_RUN_MS = 60_000
 # In a name, a value, an output and a file: none of them may become an element or run.
 HOSTILE = "<img src=x onerror='window.hacked=1'>"
 SETTINGS = """
@@ -25,12 +25,13 @@ steps = [
 """
 PARAMETERS = f"depth: int = 3  # {HOSTILE}\nlabel: str = 'a'\nfails: bool = False"
 SECOND = f"""
-import os, pathlib, time
+import pathlib, time
 import nbmlops as mlops
 from IPython.display import HTML, display
 display(HTML("<b>from the notebook</b><script>parent.hacked = 1</script>{HOSTILE}"))
 mlops.log_metrics(**{{"score": depth / 10, {HOSTILE!r}: 1.0}})
-mlops.log_artifact({HOSTILE.replace("/", "")!r} + ".txt", data=b"left by the run")
+pathlib.Path("left.txt").write_text("left by the run")
+mlops.log_artifact("left.txt", {HOSTILE + ".txt"!r})
 if label == "slow":
     time.sleep(60)
 if fails:
@@ -115,7 +116,8 @@ def test_runs_are_seen_and_compared_without_leaving_jupyterlab(
     frame = page.locator(".jp-nbmlops-file iframe")
     frame.wait_for()
     assert frame.get_attribute("sandbox") == ""
-    page.frame_locator(".jp-nbmlops-file iframe").get_by_text("from the notebook").wait_for()
+    inside = page.frame_locator(".jp-nbmlops-file iframe")
+    inside.locator("b", has_text="from the notebook").wait_for()
     screenshot("runs-2-report")
     left = page.get_by_test_id(f"run-{second}").get_by_role("button", name=re.compile("img src"))
     left.click()
@@ -144,7 +146,8 @@ def test_runs_are_seen_and_compared_without_leaving_jupyterlab(
     page.get_by_test_id("compare").focus()
     page.keyboard.press("Enter")
     table = page.get_by_role("region", name="Runs side by side")
-    depth = table.locator("tr", has=page.get_by_role("rowheader", name=re.compile(r"^≠ depth$")))
+    table.wait_for()
+    depth = table.locator("tr[data-differs=true]", has_text=re.compile(r"^≠\s*depth"))
     assert depth.locator("td").all_inner_texts() == ["3", "7"]
     score = table.locator("tr[data-differs=true]", has_text="score")
     assert score.locator("td").all_inner_texts() == ["0.3", "1.4"]
@@ -152,11 +155,11 @@ def test_runs_are_seen_and_compared_without_leaving_jupyterlab(
     change.last.locator("[data-sign=added]", has_text="score=depth / 5").wait_for()
     assert table.locator("tr", has_text="environment").get_attribute("data-differs") == "false"
     screenshot("runs-4-compared")
-    change_theme(page, "JupyterLab Dark", ".jp-nbmlops-comparison")
+    change_theme(page, "JupyterLab Dark", "[aria-label='Runs side by side']")
     screenshot("runs-5-compared-dark")
     page.get_by_label("Only what differs").check()
     assert table.locator("tr", has_text="environment").count() == 0
-    change_theme(page, "JupyterLab Light", ".jp-nbmlops-comparison")
+    change_theme(page, "JupyterLab Light", "[aria-label='Runs side by side']")
     change.last.get_by_role("button", name="Cell 2").click()
     page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell.jp-mod-active").wait_for()
     assert page.evaluate("() => window.jupyterapp.shell.currentWidget.content.activeCellIndex") == 1
@@ -167,6 +170,7 @@ def test_a_run_that_failed_gets_another_attempt_and_the_first_stays_in_sight(
     quick: Lab, page: Any, screenshot: Callable[[str], None]
 ) -> None:
     run_id = run(page, "failed", fails="true", depth="5")
+    assert quick.nbmlops("run", run_id)["cause"]["message"].startswith("ValueError")
     item = page.get_by_test_id(f"run-{run_id}")
     item.get_by_role("button", name="Cell 2 of notebooks/second.ipynb").wait_for()
     item.locator(".jp-nbmlops-rowHead").first.click()
@@ -190,22 +194,21 @@ def test_a_sweep_is_started_followed_and_cancelled_from_the_panel(
     problem = page.get_by_role("form", name="Sweep").get_by_role("alert")
     problem.wait_for()
     assert problem.get_attribute("data-code") == "invalid-parameter"
-    page.get_by_test_id("parameter-depth").fill("2,9,4")
+    page.get_by_test_id("parameter-depth").fill("2,9")
     page.get_by_test_id("parameter-label").fill(HOSTILE.replace("'", ""))
     page.get_by_test_id("sweep-metric").fill("score")
-    page.get_by_test_id("sweep-parallel").fill("2")
     screenshot("sweep-1-form")
     page.get_by_test_id("start-sweep").click()
     item = page.locator("[data-testid^=sweep-sweep-]").first
     item.wait_for()
     item.locator(".jp-nbmlops-rowHead").first.click()
-    item.get_by_text(re.compile("[12] of 3 trials done")).wait_for(timeout=A_RUN_MS)
+    item.get_by_text(re.compile("[012] of 2 trials done")).wait_for(timeout=A_RUN_MS)
     screenshot("sweep-2-running")
     page.locator("[data-testid^=sweep-sweep-][data-status=succeeded]").wait_for(timeout=A_RUN_MS)
     best = item.locator("[data-testid^=best-]").inner_text()
     assert "best score 0.9 depth=9" in best
     trials = item.locator("[data-testid^=trial-] .jp-nbmlops-rowEnd")
-    assert [one.strip("★ ") for one in trials.all_inner_texts()] == ["0.9", "0.4", "0.2"]
+    assert [one.strip("★ ") for one in trials.all_inner_texts()] == ["0.9", "0.2"]
     assert rows(page) == []  # a sweep's runs stand under it
     item.get_by_test_id("trial-2").locator(".jp-nbmlops-rowHead").first.click()
     item.get_by_test_id("trial-2").get_by_role("list", name="Steps").wait_for()
@@ -218,7 +221,8 @@ def test_a_sweep_is_started_followed_and_cancelled_from_the_panel(
     running.wait_for(timeout=A_RUN_MS)
     running.get_by_role("button", name=re.compile("^Cancel")).click()
     page.locator("[data-testid^=sweep-sweep-][data-status=cancelled]").wait_for(timeout=A_RUN_MS)
-    assert {one["status"] for one in quick.nbmlops("runs")["items"]} <= {"succeeded", "cancelled"}
+    ended = {one["status"] for one in quick.nbmlops("runs")["items"]}
+    assert not ended & {"pending", "running"}
     assert is_harmless(page)
 
 
@@ -237,13 +241,13 @@ def test_what_breaks_the_rules_is_listed_opened_and_mended(
     mine = section.get_by_role("region", name="notebooks/untidy.ipynb")
     mine.locator("li").first.wait_for(timeout=60_000)
     screenshot("check-1-found")
-    change_theme(page, "JupyterLab Dark", ".jp-nbmlops-findings")
+    change_theme(page, "JupyterLab Dark", ".jp-nbmlops-findings:has-text('untidy')")
     narrowed(page, 250)
     screenshot("check-2-narrow-dark")
-    change_theme(page, "JupyterLab Light", ".jp-nbmlops-findings")
+    change_theme(page, "JupyterLab Light", ".jp-nbmlops-findings:has-text('untidy')")
 
     execute(page, "docmanager:open", path=quick.path("second"))
-    mine.get_by_role("button", name="Cell 1:").first.click()
+    mine.get_by_role("button", name="Cell 1, line 1:").first.click()
     wait_until(
         lambda: (
             page.evaluate("() => window.jupyterapp.shell.currentWidget.context?.path")

@@ -4,7 +4,7 @@ import type { Actions } from '../actions';
 import { Mark, type Tone } from '../icons';
 import type { CheckFinding, CheckReport } from '../records';
 import { keys } from '../state';
-import { Button, ProblemNote } from './parts';
+import { Button, ProblemNote, Prose } from './parts';
 import type { Props } from './run';
 
 const TONES: Readonly<Record<CheckFinding['level'], Tone>> = {
@@ -100,9 +100,11 @@ function Finding(props: {
               </button>{' '}
             </>
           )}
-          {message}
+          <Prose text={message} />
         </div>
-        <div className="jp-nbmlops-hint">{fix}</div>
+        <div className="jp-nbmlops-hint">
+          <Prose text={fix} />
+        </div>
         <div className="jp-nbmlops-quiet jp-nbmlops-small">
           {level} · {code}
         </div>

@@ -109,7 +109,7 @@ function SweepOptions({ state, actions }: Props): React.JSX.Element {
       <hr />
       <Option name="search">
         <select {...bind('search')} value={search}>
-          <option value="grid">grid: all combinations</option>
+          <option value="grid">grid</option>
           <option value="random">random</option>
           <option value="bayes">Bayesian</option>
         </select>

@@ -98,7 +98,11 @@ export function ProblemNote(props: {
     <div className="jp-nbmlops-problem" role="alert" data-code={problem.code}>
       <div>
         <div className="jp-nbmlops-problemMessage">{problem.message}</div>
-        {problem.hint && <div className="jp-nbmlops-hint">{problem.hint}</div>}
+        {problem.hint && (
+          <div className="jp-nbmlops-hint">
+            <Prose text={problem.hint} />
+          </div>
+        )}
       </div>
       {onDismiss && <IconButton label="Dismiss" icon={closeIcon} onClick={onDismiss} />}
     </div>
@@ -235,7 +239,8 @@ export function DiffText(props: {
 }
 
 function signOf(line: string): string | undefined {
-  return line.startsWith('+') ? 'added' : line.startsWith('-') ? 'removed' : undefined;
+  const signs: Readonly<Record<string, string>> = { '+': 'added', '-': 'removed', '@': 'place' };
+  return signs[line.charAt(0)];
 }
 
 /** Chooses a run to be compared with others. */
@@ -256,5 +261,16 @@ export function Selector(props: {
       }}
       data-testid={`select-${props.runId}`}
     />
+  );
+}
+
+/** A sentence; what stands between backticks is something to type. */
+export function Prose({ text }: { readonly text: string }): React.JSX.Element {
+  const parts = text.split('`');
+  // An odd backtick is one that was meant as such.
+  return parts.length % 2 === 0 ? (
+    <>{text}</>
+  ) : (
+    <>{parts.map((part, index) => (index % 2 === 1 ? <code key={index}>{part}</code> : part))}</>
   );
 }

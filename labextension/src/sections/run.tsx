@@ -8,7 +8,16 @@ import { byteSize, duration, elapsed, literal, withoutEscapes } from '../format'
 import { Mark, reportIcon, type Tone, TONES } from '../icons';
 import type { ArtifactRecord, Cause, EarlierAttempt, RunRecord, StepRecord } from '../records';
 import { isUnfinished, keys, type PanelState } from '../state';
-import { Button, CopyButton, Fact, IconButton, Metrics, ProblemNote, Progress } from './parts';
+import {
+  Button,
+  CopyButton,
+  Fact,
+  IconButton,
+  Metrics,
+  ProblemNote,
+  Progress,
+  Prose
+} from './parts';
 import { TraceButton, TraceView } from './trace';
 
 export interface Props {
@@ -66,7 +75,11 @@ export function Failure(props: {
       <div className={`jp-nbmlops-causeMessage ${props.isBrief ? 'jp-nbmlops-mod-brief' : ''}`}>
         {withoutEscapes(cause.message)}
       </div>
-      {cause.hint && <div className="jp-nbmlops-hint">{cause.hint}</div>}
+      {cause.hint && (
+        <div className="jp-nbmlops-hint">
+          <Prose text={cause.hint} />
+        </div>
+      )}
     </div>
   );
 }
@@ -252,8 +265,9 @@ function stepTold(step: StepRecord, now: number): string {
     return '';
   }
   const seconds = elapsed(step.started_at, step.finished_at, now);
-  const cells = `${step.cells_done}/${step.cells_total} cells`;
-  return seconds === null ? cells : `${cells} · ${duration(seconds)}`;
+  return step.status === 'succeeded' && seconds !== null
+    ? duration(seconds)
+    : `${step.cells_done}/${step.cells_total} cells`;
 }
 
 /** An attempt that did not succeed: why, and what it left. */

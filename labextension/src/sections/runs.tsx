@@ -55,7 +55,7 @@ export function Runs({ state, actions }: Props): React.JSX.Element {
 }
 
 /** Runs and sweeps in one list, newest first; a trial of a listed sweep stands under it. */
-function itemsOf({ runs, sweeps }: PanelState): readonly Item[] {
+export function itemsOf({ runs, sweeps }: Pick<PanelState, 'runs' | 'sweeps'>): readonly Item[] {
   const listed = new Set(sweeps.map(sweep => sweep.sweep_id));
   const alone = runs.filter(run => run.sweep === null || !listed.has(run.sweep));
   // Times of one server, in one form: as texts they are in order.

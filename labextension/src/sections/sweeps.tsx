@@ -34,7 +34,6 @@ export function SweepRow(props: Props & { readonly sweep: SweepRecord }): React.
         <Caret tag="span" className="jp-nbmlops-caret" />
         <Mark tone={TONES[sweep.status]} />
         <span className="jp-nbmlops-rowName">{sweep.pipeline}</span>
-        <span className="jp-nbmlops-pill">sweep</span>
         <span className="jp-nbmlops-status">{sweep.status}</span>
         <span className="jp-nbmlops-rowEnd">{seconds === null ? '' : duration(seconds)}</span>
       </button>
@@ -57,6 +56,7 @@ export function SweepRow(props: Props & { readonly sweep: SweepRecord }): React.
         )}
         <Best sweep={sweep} />
         <div className="jp-nbmlops-byline">
+          <span className="jp-nbmlops-pill">sweep</span>
           <Commit commit={sweep.commit} />
           <Moment time={sweep.created_at} now={state.now} />
           {!isUnfinished(sweep.status) && (

@@ -71,14 +71,16 @@ def execute(run: Attempt, step: StepSpec, notebook: Path, executed: Path) -> Non
         ) -> Any:
             _tell_cells(run, step, nb_man, raised)
             run.pages.prepare()
-            return engine.Client(
+            client = engine.Client(
                 nb_man,
                 kernel_name=kernel_name,
                 startup_timeout=_START_S,
                 log=log,
                 stdout_file=run.console,
                 stderr_file=run.console,
-            ).execute()
+            )
+            with engine.written_to(run.console) as own:
+                return client.execute(stdout=own, stderr=own)
 
     papermill_engines.register("nbmlops", Engine)
     papermill_io.register(str(executed), engine.Writer(run.redacted))

@@ -5,10 +5,12 @@ Imported when cells are about to run, not before: both libraries are slow to loa
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
-from collections.abc import Mapping
+import threading
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,14 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.execute import ERROR_MARKER_TAG
 from papermill.translators import PythonTranslator
 
-from nbmlops.runner.console import Redaction
+from nbmlops.runner.console import Console, Redaction
 
 # What a notebook keeps of its outputs; the log has more of what was printed.
 _PRINTED_LIMIT_CHARACTERS = 16 * 2**20
 _SHOWN_LIMIT_CHARACTERS = 64 * 2**20
+# What ipykernel says when it is asked to end.
+_NOISE = "KeyboardInterrupt caught in kernel"
+_DRAIN_S = 1.0
 _END = "\n[nbmlops: the notebook keeps no more output than this]\n"
 
 
@@ -55,6 +60,29 @@ class Client(PapermillNotebookClient):
         """Write to the log what the notebook does not keep; the log has an end of its own."""
         console: Any = self.stdout_file
         console.write(content["text"])
+
+
+@contextlib.contextmanager
+def written_to(console: Console) -> Generator[int, None, None]:
+    """Give a descriptor for what a kernel's process writes by itself, not as output of a cell.
+
+    It goes to the console, where secrets are taken out, and not straight into the log.
+    """
+    reading, writing = os.pipe()
+
+    def read() -> None:
+        with open(reading, encoding="utf-8", errors="replace", newline="\n") as lines:  # noqa: PTH123
+            for line in lines:
+                if _NOISE not in line:
+                    console.write(line)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        yield writing
+    finally:
+        os.close(writing)
+        reader.join(_DRAIN_S)  # a process that a cell left behind may hold the other end
 
 
 class Literals(PythonTranslator):

@@ -280,9 +280,23 @@ class Store:
             .select_from(_heads.outerjoin(counts, same))
             .where(_heads.c.project == self._project, sa.or_(counts.c.count.is_(None), ~whole))
         )
+        newest = sa.and_(
+            _revisions.c.project == _heads.c.project,
+            _revisions.c.kind == _heads.c.kind,
+            _revisions.c.id == _heads.c.id,
+            _revisions.c.revision == _heads.c.revision,
+        )
+        changed = (
+            sa.select(_heads.c.kind, _heads.c.id)
+            .select_from(_heads.join(_revisions, newest))
+            .where(_heads.c.project == self._project, _heads.c.body != _revisions.c.body)
+        )
         rows = self._database.read(lambda connection: connection.execute(query).all())
-        return self._database.faults() + [
-            f"revisions of {row.kind} {row.id} are missing from {self.shown}" for row in rows
+        others = self._database.read(lambda connection: connection.execute(changed).all())
+        return [
+            *self._database.faults(),
+            *(f"revisions of {row.kind} {row.id} are missing from {self.shown}" for row in rows),
+            *(f"{row.kind} {row.id} is not what was written last" for row in others),
         ]
 
 
