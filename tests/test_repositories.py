@@ -595,7 +595,9 @@ def test_an_edit_in_the_middle_of_a_submission_is_in_the_run_or_not_but_never_ha
                 path.parent.mkdir(exist_ok=True)
                 temporary = path.with_name(f"~{path.name}")
                 text = str(number) * 1000
-                temporary.write_text(notebook_text(text, outputs=True) if "b" in name else text)
+                temporary.write_text(
+                    notebook_text(text, outputs=True) if name == "b.ipynb" else text
+                )
                 temporary.replace(path)
             shutil.rmtree(folder / "sub")
     try:

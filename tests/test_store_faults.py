@@ -250,7 +250,7 @@ def test_a_server_that_stays_away_is_an_error_by_the_deadline_without_the_passwo
         began = time.monotonic()
         with pytest.raises(StoreUnavailable) as caught:
             put(store, "a")
-        assert 0.5 < time.monotonic() - began < 10
+        assert time.monotonic() - began < 10
         assert "NBMLOPS_STORE_URL" in caught.value.hint
         assert postgres.password not in str(caught.value) + repr(caught.value.context)
         store.close()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import uv
 import yaml
 from junitparser import Failure, JUnitXml
 
@@ -234,14 +235,15 @@ class Done:
 def machine(home, **more):
     """Return the environment of a machine that has the tests' Python and knows nobody."""
     kept = {n: v for n, v in os.environ.items() if not n.startswith(("GIT_", "NBMLOPS_"))}
-    uv = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True, check=True)
+    cache = [uv.find_uv_bin(), "cache", "dir"]
+    told = subprocess.run(cache, capture_output=True, text=True, check=True)
     return {
         **kept,
         "HOME": str(home),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "GIT_CONFIG_GLOBAL": os.devnull,
         "GIT_CONFIG_NOSYSTEM": "1",
-        "UV_CACHE_DIR": uv.stdout.strip(),
+        "UV_CACHE_DIR": told.stdout.strip(),
         "NBMLOPS_CACHE": str(layout.cache_dir(os.environ)),
         "CI": "true",
         **more,
