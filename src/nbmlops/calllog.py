@@ -644,8 +644,8 @@ def verify(calls: Path, deployment_id: str) -> Verification:
             path = folder / f"{writer}.count"
             counts[writer] = (_read_count(path), _is_live(path)) if path.exists() else (None, False)
         count, live = counts[writer]
-        if count is None and live:  # the file was made a moment ago, and had not been written
-            count = _read_count(folder / f"{writer}.count")
+        if count is None and not segments:
+            continue  # made a moment ago and not written yet: there is nothing to account for
         tally = _tally(deployment_id, writer, segments, count)
         tallies[writer] = tally
         if count is None:
