@@ -276,9 +276,7 @@ def train(
             "--junit needs the run's end, and --detach does not wait for it", "Leave one out."
         )
     workspace = context.workspace()
-    if pipeline is None and context.notebook is not None:
-        pipeline = str(context.notebook)
-    found = pipelines.find(workspace, pipeline, start=context.start)
+    found = _pipeline(context, pipeline)
     run = submission.submit(
         workspace,
         found,
@@ -292,6 +290,15 @@ def train(
     if junit is not None:
         reports.write_junit(run, context.start / junit)
     return run
+
+
+def _pipeline(context: Context, name: str | None) -> Pipeline:
+    """Return the pipeline of that name; without one that of the notebook, or the only one."""
+    from nbmlops import pipelines
+
+    if name is None and context.notebook is not None:
+        name = str(context.notebook)
+    return pipelines.find(context.workspace(), name, start=context.start)
 
 
 def _sessions(context: Context, pipeline: Pipeline) -> dict[str, Session]:
@@ -471,9 +478,7 @@ def sweep(
     from nbmlops import pipelines, sweeps
 
     workspace = context.workspace()
-    if pipeline is None and context.notebook is not None:
-        pipeline = str(context.notebook)
-    found = pipelines.find(workspace, pipeline, start=context.start)
+    found = _pipeline(context, pipeline)
     record = sweeps.submit(
         workspace,
         found,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from nbmlops import (
@@ -36,7 +36,7 @@ from nbmlops.records import (
     replace,
 )
 from nbmlops.runner.console import MARKER_LINE, parse_events
-from nbmlops.store import Kept
+from nbmlops.store import Kept, RecordT
 from nbmlops.workspace import Workspace
 
 KIND = "run"
@@ -170,21 +170,38 @@ def find(workspace: Workspace, run_id: str) -> Kept[RunRecord]:
     UnknownRun
         When there is none, or more than one.
     """
-    run_id = run_id.removeprefix("run/")
-    found: list[Kept[RunRecord]] = []
-    if layout.is_id(run_id):
-        exact = workspace.store.get(KIND, run_id, RunRecord)
+    name = run_id.removeprefix("run/")
+    return named(workspace, KIND, RunRecord, name, lambda record: record.run_id)
+
+
+def named(
+    workspace: Workspace,
+    kind: str,
+    form: type[RecordT],
+    name: str,
+    id_of: Callable[[RecordT], str],
+) -> Kept[RecordT]:
+    """Return the record of a kind whose id is ``name``, or alone begins so.
+
+    Raises
+    ------
+    UnknownRun
+        When there is none, or more than one.
+    """
+    found: list[Kept[RecordT]] = []
+    if layout.is_id(name):
+        exact = workspace.store.get(kind, name, form)
         if exact is not None:
             return exact
-        found = workspace.store.find(KIND, run_id, RunRecord)
+        found = workspace.store.find(kind, name, form)
     if len(found) == 1:
         return found[0]
     if found:
-        names = ", ".join(kept.record.run_id for kept in found[:5])
-        raise UnknownRun(f"`{run_id}` begins more than one run", f"Choose: {names}.")
-    known = [kept.record.run_id for kept in workspace.store.page(KIND, RunRecord, limit=5)]
-    shown = " ".join(run_id.split())[:80]
-    raise UnknownRun(f"there is no run `{shown}`", nearest(run_id, known), run_id=run_id[:200])
+        names = ", ".join(id_of(kept.record) for kept in found[:5])
+        raise UnknownRun(f"`{name}` begins more than one {kind}", f"Choose: {names}.")
+    known = [id_of(kept.record) for kept in workspace.store.page(kind, form, limit=5)]
+    shown = " ".join(name.split())[:80]
+    raise UnknownRun(f"there is no {kind} `{shown}`", nearest(name, known), run_id=name[:200])
 
 
 def get(workspace: Workspace, run_id: str) -> RunRecord:

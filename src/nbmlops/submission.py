@@ -102,10 +102,14 @@ def capture(workspace: Workspace) -> Snapshot:
 
 
 def request(
-    workspace: Workspace, pipeline: Pipeline, given: dict[str, Any], on: Basis, launcher: str
+    workspace: Workspace,
+    pipeline: Pipeline,
+    checked: tuple[tuple[StepSpec, ...], dict[str, Any]],
+    on: Basis,
+    launcher: str,
 ) -> Request:
-    """Return the run of a pipeline with these parameters, checked."""
-    steps, parameters = pipelines.steps(workspace, on.snapshot.commit, pipeline, given)
+    """Return the run of a pipeline whose steps and parameters :func:`pipelines.steps` checked."""
+    steps, parameters = checked
     steps = stepcache.keyed(
         workspace,
         on.snapshot.commit,
@@ -151,10 +155,10 @@ def submit(
     taken = capture(workspace)
     refuse_secrets(workspace, given)
     # Parameters are refused before data are read and environments made.
-    pipelines.steps(workspace, taken.commit, pipeline, given)
+    checked = pipelines.steps(workspace, taken.commit, pipeline, given)
     enforce(workspace, taken, pipeline, sessions)
     snapshot.hold(workspace.repo, taken)
-    asked = request(workspace, pipeline, given, basis(workspace, taken), launcher)
+    asked = request(workspace, pipeline, checked, basis(workspace, taken), launcher)
     return start(workspace, asked, launcher=launcher, force=force)
 
 

@@ -29,7 +29,6 @@ from nbmlops.errors import (
     InvalidParameter,
     NbmlopsError,
     UnknownParameter,
-    UnknownRun,
     WrongUse,
     nearest,
 )
@@ -329,9 +328,9 @@ def _pipeline(plan: _Plan, record: SweepRecord) -> Pipeline:
 def _requested(
     workspace: Workspace, plan: _Plan, record: SweepRecord, given: dict[str, Any]
 ) -> submission.Request:
-    return submission.request(
-        workspace, _pipeline(plan, record), given, plan.basis, record.launcher
-    )
+    pipeline = _pipeline(plan, record)
+    checked = pipelines.steps(workspace, record.commit, pipeline, given)
+    return submission.request(workspace, pipeline, checked, plan.basis, record.launcher)
 
 
 def _looked_at(workspace: Workspace, plan: _Plan, record: SweepRecord) -> SweepRecord:
@@ -449,16 +448,7 @@ def find(workspace: Workspace, sweep_id: str) -> Kept[SweepRecord]:
     UnknownRun
         When there is none, or more than one.
     """
-    found: list[Kept[SweepRecord]] = []
-    if layout.is_id(sweep_id):
-        exact = workspace.store.get(KIND, sweep_id, SweepRecord)
-        if exact is not None:
-            return exact
-        found = workspace.store.find(KIND, sweep_id, SweepRecord)
-    if len(found) == 1:
-        return found[0]
-    known = [kept.record.sweep_id for kept in workspace.store.page(KIND, SweepRecord, limit=5)]
-    raise UnknownRun(f"there is no sweep `{sweep_id[:80]}`", nearest(sweep_id, known))
+    return runs.named(workspace, KIND, SweepRecord, sweep_id, lambda record: record.sweep_id)
 
 
 def is_one(workspace: Workspace, record_id: str) -> bool:
