@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,11 @@ def execute(run: Attempt, step: StepSpec, notebook: Path, executed: Path) -> Non
                 stdout_file=run.console,
                 stderr_file=run.console,
             )
-            with engine.written_to(run.console) as own:
+            with (
+                engine.written_to(run.console) as own,
+                tempfile.TemporaryDirectory(prefix="nbmlops-") as folder,
+            ):
+                client.folder = Path(folder)
                 return client.execute(stdout=own, stderr=own)
 
     papermill_engines.register("nbmlops", Engine)
@@ -110,6 +115,12 @@ def execute(run: Attempt, step: StepSpec, notebook: Path, executed: Path) -> Non
     except DeadKernelError as error:
         hint = "It may have run out of memory, or its process was ended."
         raise _failed_here(run, step, "kernel-died", "the kernel died", hint) from error
+    except RuntimeError as error:
+        if run.current is not None:
+            raise
+        hint = f"See what it said: `nbmlops logs {run.spec.run_id}`."
+        message = f"the kernel did not start: {error}"
+        raise _failed_here(run, step, "kernel-died", message, hint) from error
     except asyncio.CancelledError as error:
         raise _failed_here(run, step, "cancelled", "the run was cancelled", "") from error
     return _complete(run, step)

@@ -26,6 +26,8 @@ _SHOWN_LIMIT_CHARACTERS = 64 * 2**20
 # What ipykernel says when it is asked to end.
 _NOISE = "KeyboardInterrupt caught in kernel"
 _DRAIN_S = 1.0
+# A socket's name has 104 bytes on macOS and 108 on Linux; what follows the folder has 9.
+_SOCKET_FOLDER_LIMIT_CHARACTERS = 90
 _END = "\n[nbmlops: the notebook keeps no more output than this]\n"
 
 
@@ -34,6 +36,19 @@ class Client(PapermillNotebookClient):
 
     _printed = 0
     _shown = 0
+    folder: Path
+
+    def create_kernel_manager(self) -> Any:
+        """Reach the kernel by Unix sockets in ``folder``: TCP ports are raced for, and seen by all.
+
+        Where the folder's name is too long for a socket's, it is TCP.
+        """
+        manager = super().create_kernel_manager()
+        manager.connection_file = str(self.folder / "kernel.json")
+        if len(str(self.folder)) < _SOCKET_FOLDER_LIMIT_CHARACTERS:
+            manager.transport = "ipc"
+            manager.ip = str(self.folder / "kernel")
+        return manager
 
     def output(
         self, outs: list[Any], msg: dict[str, Any], display_id: str | None, cell_index: int
