@@ -1,5 +1,5 @@
+import contextlib
 import os
-import signal
 import time
 
 import psutil
@@ -50,21 +50,21 @@ def test_all_trials_run_what_was_there_when_the_sweep_began(workspace, folder):
 def test_a_sweep_outlives_its_process_and_every_trial_runs_once(workspace):
     seed = int(os.environ.get("NBMLOPS_TEST_SEED", time.time_ns() % 2**32))
     print("seed", seed)
-    record = start(workspace, {"depth": "1..9"}, how="random", trials=3, seed=seed, parallel=2)
+    record = start(workspace, {"depth": "1..9"}, how="random", trials=4, seed=seed, parallel=2)
     killed = 0
-    deadline = time.monotonic() + 120
-    while killed < 2 and time.monotonic() < deadline:
+    while killed < 2 and not sweeps.get(workspace, record.sweep_id).status.is_final:
         for process in psutil.process_iter(["cmdline"]):
             words = process.info["cmdline"] or []
             if "nbmlops.driver" in words and record.sweep_id in words:
                 time.sleep((seed >> killed) % 7 / 10)
-                os.kill(process.pid, signal.SIGKILL)
-                killed += 1
-        sweeps.get(workspace, record.sweep_id)
-    assert killed == 2
+                # It may have ended by itself: two looks can start two, and one of them leaves.
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+                    killed += 1
+    assert killed
     done = end(workspace, record.sweep_id)
     assert done.status is Status.SUCCEEDED, done.cause
-    assert len(done.trials) == 3
+    assert len(done.trials) == 4
     kept = [k for k in workspace.store.page(runs.KIND, runs.RunRecord) if k.record.sweep]
     different = {trial.parameters["depth"] for trial in done.trials}
     assert len(kept) == len(different)
