@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import base64
 import shutil
-from pathlib import Path
 
 import pytest
 from wires import wired
 
-from nbmlops import widgets
-from nbmlops.widgets.run_report import styles
+from nbmlops.widgets.assets import module, styles
 
-STATIC = Path(widgets.__file__).parent / "static"
 FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update"),
@@ -70,7 +67,7 @@ def mount(blank):
     def show(kind, document, width=1000):
         page = blank(width)
         page.add_style_tag(content=styles(kind))
-        source = base64.b64encode((STATIC / f"{kind}.js").read_bytes()).decode()
+        source = base64.b64encode(module(kind).encode()).decode()
         page.evaluate(MOUNT, [source, wired(document)])
         return page
 

@@ -11,6 +11,7 @@ import traitlets
 from nbmlops import records
 from nbmlops.records import MonitorReport
 from nbmlops.widgets import drift, wording
+from nbmlops.widgets.assets import module
 
 _STATIC = Path(__file__).parent / "static"
 
@@ -18,7 +19,7 @@ _STATIC = Path(__file__).parent / "static"
 class DriftWidget(anywidget.AnyWidget):
     """Draws one report; ``document`` is the report as JSON with its words."""
 
-    _esm = _STATIC / "drift.js"
+    _esm = module("drift")
     _css = _STATIC / "drift.css"
     document = traitlets.Dict().tag(sync=True)
 

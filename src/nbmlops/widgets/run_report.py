@@ -8,19 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from html import escape
-from pathlib import Path
 from typing import Any
 
+from nbmlops.widgets.assets import styles
 from nbmlops.widgets.wording import clean
-
-STATIC = Path(__file__).parent / "static"
-
-
-def styles(name: str) -> str:
-    """Return the theme's and a view's own style sheet as one."""
-    files = ("theme.css", f"{name}.css")
-    return "".join((STATIC / file).read_text(encoding="utf-8") for file in files)
-
 
 # --- text -------------------------------------------------------------------------------------
 

@@ -7,13 +7,13 @@ from typing import Any
 import anywidget
 import traitlets
 
-from nbmlops.widgets.run_report import STATIC, styles
+from nbmlops.widgets.assets import module, styles
 
 
 class RunWidget(anywidget.AnyWidget):
     """Draws one run; ``document`` is what :func:`~nbmlops.widgets.run_document` makes of it."""
 
-    _esm = STATIC / "run.js"
+    _esm = module("run")
     _css = styles("run")
     document = traitlets.Dict().tag(sync=True)
 

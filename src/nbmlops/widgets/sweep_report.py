@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from nbmlops.widgets.assets import styles
 from nbmlops.widgets.progress import squeezed
-from nbmlops.widgets.run_report import head, html_cause, html_commands, styles
+from nbmlops.widgets.run_report import head, html_cause, html_commands
 from nbmlops.widgets.wording import clean, clipped
 
 _TEXT_ROWS = 40

@@ -7,13 +7,13 @@ from typing import Any
 import anywidget
 import traitlets
 
-from nbmlops.widgets.run_report import STATIC, styles
+from nbmlops.widgets.assets import module, styles
 
 
 class SweepWidget(anywidget.AnyWidget):
     """Draws one sweep; ``document`` is what :mod:`~nbmlops.widgets.sweep_document` makes of it."""
 
-    _esm = STATIC / "sweep.js"
+    _esm = module("sweep")
     _css = styles("sweep")
     document = traitlets.Dict().tag(sync=True)
 

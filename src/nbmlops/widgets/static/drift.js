@@ -18,37 +18,10 @@
  *   off(event: string, listener: () => void): void }} Model
  */
 
+import { clipped, element, shape } from "./shared.js";
+
 const MARKS = { ok: "✓", yes: "✓", alert: "✕", no: "✕", drift: "✕", unknown: "?" };
-const SVG = "http://www.w3.org/2000/svg";
 let views = 0;
-
-/**
- * Make an element with attributes and children; strings become text nodes.
- *
- * @param {string} tag
- * @param {Record<string, string>} [attributes]
- * @param {...(Node | string | null)} children
- * @returns {HTMLElement}
- */
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children.filter((child) => child !== null));
-  return made;
-}
-
-/**
- * @param {string} tag
- * @param {Record<string, string | number>} attributes
- * @param {...(Node | string)} children
- * @returns {SVGElement}
- */
-function shape(tag, attributes, ...children) {
-  const made = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, String(value));
-  made.append(...children);
-  return made;
-}
 
 /** @param {number | null | undefined} value */
 function figure(value) {
@@ -73,11 +46,6 @@ function short(value) {
   const size = Math.abs(value);
   if (size !== 0 && (size >= 1e5 || size < 1e-3)) return value.toExponential(1);
   return String(Number(value.toPrecision(4)));
-}
-
-/** @param {string} text @param {number} limit */
-function clipped(text, limit) {
-  return text.length <= limit ? text : `${text.slice(0, limit - 1)}…`;
 }
 
 /** @param {string} state */

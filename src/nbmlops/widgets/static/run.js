@@ -15,39 +15,7 @@
  *   off(event: string, listener: () => void): void }} Model
  */
 
-/**
- * Make an element with attributes and children; strings become text nodes.
- *
- * @param {string} tag
- * @param {Record<string, string>} [attributes]
- * @param {...(Node | string | null)} children
- * @returns {HTMLElement}
- */
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children.filter((child) => child !== null));
-  return made;
-}
-
-/** @param {number} seconds */
-function length(seconds) {
-  const whole = Math.max(0, Math.floor(seconds));
-  const two = (/** @type {number} */ value) => String(value).padStart(2, "0");
-  if (whole < 60) return `${whole} s`;
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`;
-  return `${Math.floor(whole / 3600)} h ${two(Math.floor((whole % 3600) / 60))} min`;
-}
-
-/**
- * A time that has been told, or that runs on while the card is live.
- *
- * @param {string} took
- * @param {string | null} since
- */
-function clock(took, since) {
-  return element("span", since ? { class: "nbm-clock", "data-since": since } : { class: "nbm-clock" }, took);
-}
+import { clock, element, length, next, reason } from "./shared.js";
 
 /** @param {Document} shown */
 function head(shown) {
@@ -106,33 +74,6 @@ function figures(metrics) {
     element("li", {}, element("span", {}, name), " ", element("strong", {}, value)),
   );
   return element("ul", { class: "nbm-metrics", "aria-label": "metrics" }, ...items);
-}
-
-/** @param {Document["cause"]} cause */
-function reason(cause) {
-  if (!cause) return null;
-  return element(
-    "div",
-    { class: "nbm-cause", role: "alert" },
-    element(
-      "p",
-      {},
-      element("strong", {}, cause.code),
-      " ",
-      element("span", { class: "nbm-where" }, cause.place),
-    ),
-    element("p", { class: "nbm-message" }, cause.message),
-    cause.hint ? element("p", {}, cause.hint) : null,
-  );
-}
-
-/** @param {Document["commands"]} commands */
-function next(commands) {
-  if (!commands.length) return null;
-  const items = commands.map(({ what, type }) =>
-    element("li", {}, element("span", {}, what), element("code", {}, type)),
-  );
-  return element("ul", { class: "nbm-commands" }, ...items);
 }
 
 /** @param {number} count @param {string} what */

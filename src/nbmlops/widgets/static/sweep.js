@@ -25,43 +25,11 @@
  * @typedef {{ key: string, down: boolean }} Order
  */
 
-const SVG = "http://www.w3.org/2000/svg";
+import { clipped, clock, element, length, next, reason, shape } from "./shared.js";
+
 const TONES = 6;
 const PLOT = { top: 34, bottom: 12, side: 52, gap: 96, height: 260 };
 const HISTORY = { top: 22, bottom: 18, left: 52, right: 14, height: 110 };
-
-/**
- * Make an element with attributes and children; strings become text nodes.
- *
- * @param {string} tag
- * @param {Record<string, string>} [attributes]
- * @param {...(Node | string | null)} children
- * @returns {HTMLElement}
- */
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children.filter((child) => child !== null));
-  return made;
-}
-
-/**
- * @param {string} tag
- * @param {Record<string, string | number>} attributes
- * @param {...(Node | string)} children
- * @returns {SVGElement}
- */
-function shape(tag, attributes, ...children) {
-  const made = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, String(value));
-  made.append(...children);
-  return made;
-}
-
-/** @param {string} text @param {number} limit */
-function clipped(text, limit) {
-  return text.length <= limit ? text : `${text.slice(0, Math.max(1, limit - 1))}…`;
-}
 
 /**
  * Shorten in the middle: names of parameters often differ at their ends alone.
@@ -73,21 +41,6 @@ function squeezed(name, limit) {
   if (name.length <= limit) return name;
   const tail = Math.floor(limit / 2) - 1;
   return `${name.slice(0, Math.max(1, limit - tail - 1))}…${name.slice(name.length - tail)}`;
-}
-
-/** @param {number} seconds */
-function length(seconds) {
-  const whole = Math.max(0, Math.floor(seconds));
-  const two = (/** @type {number} */ value) => String(value).padStart(2, "0");
-  if (whole < 60) return `${whole} s`;
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`;
-  return `${Math.floor(whole / 3600)} h ${two(Math.floor((whole % 3600) / 60))} min`;
-}
-
-/** @param {string} took @param {string | null} since */
-function clock(took, since) {
-  const attributes = since ? { class: "nbm-clock", "data-since": since } : { class: "nbm-clock" };
-  return element("span", /** @type {Record<string, string>} */ (attributes), took);
 }
 
 // --- the head -----------------------------------------------------------------------------------
@@ -153,33 +106,6 @@ function best(shown) {
     ),
     element("p", {}, "Run it again ", element("code", {}, shown.best.command)),
   );
-}
-
-/** @param {Document["cause"]} cause */
-function reason(cause) {
-  if (!cause) return null;
-  return element(
-    "div",
-    { class: "nbm-cause", role: "alert" },
-    element(
-      "p",
-      {},
-      element("strong", {}, cause.code),
-      " ",
-      element("span", { class: "nbm-where" }, cause.place),
-    ),
-    element("p", { class: "nbm-message" }, cause.message),
-    cause.hint ? element("p", {}, cause.hint) : null,
-  );
-}
-
-/** @param {Document["commands"]} commands */
-function next(commands) {
-  if (!commands.length) return null;
-  const items = commands.map(({ what, type }) =>
-    element("li", {}, element("span", {}, what), element("code", {}, type)),
-  );
-  return element("ul", { class: "nbm-commands" }, ...items);
 }
 
 // --- parallel coordinates -----------------------------------------------------------------------
