@@ -73,3 +73,26 @@ def workspace(folder):
     opened = workspaces.open_at(folder)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def jp_server_config(folder):
+    return {"ServerApp": {"jpserver_extensions": {"nbmlops": True}, "root_dir": str(folder.parent)}}
+
+
+@pytest.fixture
+def jp_root_dir(folder):
+    return folder.parent
+
+
+@pytest.fixture
+def shell(folder, monkeypatch):
+    """A real IPython shell that stands in the project's folder."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    monkeypatch.chdir(folder)
+    InteractiveShell.clear_instance()
+    made = InteractiveShell.instance()
+    made.run_line_magic("load_ext", "nbmlops")
+    yield made
+    InteractiveShell.clear_instance()

@@ -16,29 +16,6 @@ from sources import notebook_text
 pytest_plugins = ("pytest_jupyter.jupyter_server",)
 
 
-@pytest.fixture
-def jp_server_config(folder):
-    return {"ServerApp": {"jpserver_extensions": {"nbmlops": True}, "root_dir": str(folder.parent)}}
-
-
-@pytest.fixture
-def jp_root_dir(folder):
-    return folder.parent
-
-
-@pytest.fixture
-def shell(folder, monkeypatch):
-    """A real IPython shell that stands in the project's folder."""
-    from IPython.core.interactiveshell import InteractiveShell
-
-    monkeypatch.chdir(folder)
-    InteractiveShell.clear_instance()
-    made = InteractiveShell.instance()
-    made.run_line_magic("load_ext", "nbmlops")
-    yield made
-    InteractiveShell.clear_instance()
-
-
 def by_cli(words):
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):

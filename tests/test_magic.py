@@ -8,19 +8,6 @@ from nbmlops import magic
 from sources import notebook_text
 
 
-@pytest.fixture
-def shell(folder, monkeypatch):
-    """A real IPython shell, without a kernel, that stands in the project's folder."""
-    from IPython.core.interactiveshell import InteractiveShell
-
-    monkeypatch.chdir(folder)
-    InteractiveShell.clear_instance()
-    made = InteractiveShell.instance()
-    made.run_line_magic("load_ext", "nbmlops")
-    yield made
-    InteractiveShell.clear_instance()
-
-
 @pytest.mark.slow
 def test_without_a_kernel_a_run_is_a_few_lines_and_not_a_flood(shell, capsys):
     result = shell.run_cell("%mlops train")

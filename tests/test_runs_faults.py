@@ -34,6 +34,18 @@ def kept_of(workspace, run):
 
 # --- F1, F2: processes --------------------------------------------------------------------------
 
+
+def test_a_kernel_that_does_not_start_is_told_with_what_it_said(folder):
+    (folder / "ipykernel_launcher.py").write_text("raise SystemExit('shadowed by this file')\n")
+    workspace = workspaces.open_at(folder)
+    done = end(workspace, start(workspace).run_id)
+    assert done.status is Status.FAILED
+    assert (done.cause.code, done.cause.notebook) == ("kernel-died", "train.ipynb")
+    assert "did not start" in done.cause.message
+    assert done.cause.hint == f"See what it said: `nbmlops logs {done.run_id}`."
+    assert "shadowed by this file" in "\n".join(runs.logs(workspace, done.run_id))
+
+
 TELLS = "import nbmlops as mlops\nmlops.log_metrics(loss=0.5)\nprint('partial')"
 
 

@@ -16,16 +16,6 @@ POLICY = ("sandbox;", "default-src 'none'", "img-src data:")
 
 
 @pytest.fixture
-def jp_server_config(folder):
-    return {"ServerApp": {"jpserver_extensions": {"nbmlops": True}, "root_dir": str(folder.parent)}}
-
-
-@pytest.fixture
-def jp_root_dir(folder):
-    return folder.parent
-
-
-@pytest.fixture
 def run(workspace):
     """A run that left a hostile page, a picture, a page that calls itself a script, and a log."""
     left = {

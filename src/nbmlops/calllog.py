@@ -35,6 +35,7 @@ from typing import Any
 
 import msgspec
 
+from nbmlops import layout
 from nbmlops.errors import ArtifactCorrupt, InvalidName, UnknownCall
 from nbmlops.records import CallRecord, Prediction, Route, dump, load
 
@@ -398,7 +399,7 @@ class CallLog:
             writer.synced = counted
         if new_names:
             with suppress(OSError):
-                _sync_folder(writer.folder)
+                layout.sync_folder(writer.folder)
 
     def _durable(self, descriptor: int) -> bool:
         try:
@@ -447,14 +448,6 @@ def _encoded(record: CallRecord, chain: str) -> tuple[bytes, str]:
         f'"chain":"{link}","record":'
     )
     return b"".join((head.encode(), content, b"}\n")), link
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _repair(folder: Path) -> None:

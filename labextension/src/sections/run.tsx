@@ -84,6 +84,26 @@ export function Failure(props: {
   );
 }
 
+/** Ends a run or a sweep that is under way. */
+export function CancelButton({
+  id,
+  state,
+  actions
+}: Props & { readonly id: string }): React.JSX.Element {
+  return (
+    <Button
+      label="Cancel"
+      icon={stopIcon}
+      busy={state.busy.has(keys.cancelOf(id))}
+      onClick={() => {
+        actions.cancel(id);
+      }}
+      ariaLabel={`Cancel ${id}`}
+      testId={`cancel-${id}`}
+    />
+  );
+}
+
 export function RunDetails(
   props: Props & { readonly run: RunSummary; readonly details: RunRecord | undefined }
 ): React.JSX.Element {
@@ -105,16 +125,7 @@ export function RunDetails(
         />
         <TraceButton reference={`run/${id}`} state={state} actions={actions} />
         {isUnfinished(run.status) ? (
-          <Button
-            label="Cancel"
-            icon={stopIcon}
-            busy={state.busy.has(keys.cancelOf(id))}
-            onClick={() => {
-              actions.cancel(id);
-            }}
-            ariaLabel={`Cancel ${id}`}
-            testId={`cancel-${id}`}
-          />
+          <CancelButton id={id} state={state} actions={actions} />
         ) : (
           <Button
             label="Rerun"

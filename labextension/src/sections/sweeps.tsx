@@ -1,4 +1,4 @@
-import { caretDownIcon, caretRightIcon, stopIcon } from '@jupyterlab/ui-components';
+import { caretDownIcon, caretRightIcon } from '@jupyterlab/ui-components';
 import React from 'react';
 
 import { duration, elapsed, figure, literal } from '../format';
@@ -6,7 +6,7 @@ import { Mark, TONES } from '../icons';
 import type { Dimension, SweepRecord, Trial } from '../records';
 import { isUnfinished, keys } from '../state';
 import { Button, Commit, CopyButton, Fact, Moment, ProblemNote, Progress, Selector } from './parts';
-import { Failure, type Props, RunDetails } from './run';
+import { CancelButton, Failure, type Props, RunDetails } from './run';
 
 /** How many trials there are, best first, before the others are folded away. */
 const FEW = 6;
@@ -64,18 +64,7 @@ export function SweepRow(props: Props & { readonly sweep: SweepRecord }): React.
               {done} of {sweep.trials_total} trials
             </span>
           )}
-          {isUnfinished(sweep.status) && (
-            <Button
-              label="Cancel"
-              icon={stopIcon}
-              busy={state.busy.has(keys.cancelOf(id))}
-              onClick={() => {
-                actions.cancel(id);
-              }}
-              ariaLabel={`Cancel ${id}`}
-              testId={`cancel-${id}`}
-            />
-          )}
+          {isUnfinished(sweep.status) && <CancelButton id={id} state={state} actions={actions} />}
         </div>
         <ProblemNote
           problem={state.problems[keys.cancelOf(id)]}

@@ -88,9 +88,9 @@ class Folder:
         path.parent.mkdir(exist_ok=True)
         temporary.chmod(0o444)
         temporary.replace(path)
-        _sync(path.parent)
+        layout.sync_folder(path.parent)
         if made:
-            _sync(self.root)
+            layout.sync_folder(self.root)
 
     def has(self, digest: str) -> bool:
         """Return whether there is a file of that digest."""
@@ -137,7 +137,7 @@ class Folder:
             if (found := hashed.hexdigest()) != digest:
                 raise corrupt(digest[:12], digest, found)
             temporary.replace(target)
-            _sync(target.parent)
+            layout.sync_folder(target.parent)
         except OSError as error:
             if error.filename is None:
                 error.filename = str(target)
@@ -172,11 +172,3 @@ class Folder:
                 return
             path.unlink(missing_ok=True)
             total -= size
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -52,44 +52,12 @@ def execute(run: Attempt, step: StepSpec, notebook: Path, executed: Path) -> Non
     sys.modules.setdefault("rfc3987_syntax", None)  # pyright: ignore[reportArgumentType]
     import papermill
     from nbclient.exceptions import DeadKernelError
-    from papermill.engines import NBClientEngine, papermill_engines
     from papermill.exceptions import PapermillExecutionError
-    from papermill.iorw import papermill_io
-    from papermill.translators import papermill_translators
 
     from nbmlops.runner import engine
 
-    log = logging.getLogger("papermill")
-    log.setLevel(logging.ERROR)
     raised: list[Any] = []  # cells that failed and were not tagged as such
-
-    class Engine(NBClientEngine):
-        """Papermill's own engine, with each cell's start and end told, and bounded outputs."""
-
-        @classmethod
-        def execute_managed_notebook(  # pyright: ignore[reportIncompatibleMethodOverride]
-            cls, nb_man: Any, kernel_name: str, **_: Any
-        ) -> Any:
-            _tell_cells(run, step, nb_man, raised)
-            run.pages.prepare()
-            client = engine.Client(
-                nb_man,
-                kernel_name=kernel_name,
-                startup_timeout=_START_S,
-                log=log,
-                stdout_file=run.console,
-                stderr_file=run.console,
-            )
-            with (
-                engine.written_to(run.console) as own,
-                tempfile.TemporaryDirectory(prefix="nbmlops-") as folder,
-            ):
-                client.folder = Path(folder)
-                return client.execute(stdout=own, stderr=own)
-
-    papermill_engines.register("nbmlops", Engine)
-    papermill_io.register(str(executed), engine.Writer(run.redacted))
-    papermill_translators.register(KERNEL, engine.literals(_kinds(step, notebook)))
+    _register(run, step, notebook, executed, raised)
     if run.spec.environment.source is not None:
         # Of the tool's side; and an environment of ours keeps the bytecode of what it imports.
         for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONDONTWRITEBYTECODE"):
@@ -124,6 +92,51 @@ def execute(run: Attempt, step: StepSpec, notebook: Path, executed: Path) -> Non
     except asyncio.CancelledError as error:
         raise _failed_here(run, step, "cancelled", "the run was cancelled", "") from error
     return _complete(run, step)
+
+
+def _register(
+    run: Attempt, step: StepSpec, notebook: Path, executed: Path, raised: list[Any]
+) -> None:
+    """Tell papermill how this notebook is run, written and given its parameters.
+
+    Cells that fail and were not tagged as such are added to ``raised``.
+    """
+    from papermill.engines import NBClientEngine, papermill_engines
+    from papermill.iorw import papermill_io
+    from papermill.translators import papermill_translators
+
+    from nbmlops.runner import engine
+
+    log = logging.getLogger("papermill")
+    log.setLevel(logging.ERROR)
+
+    class Engine(NBClientEngine):
+        """Papermill's own engine, with each cell's start and end told, and bounded outputs."""
+
+        @classmethod
+        def execute_managed_notebook(  # pyright: ignore[reportIncompatibleMethodOverride]
+            cls, nb_man: Any, kernel_name: str, **_: Any
+        ) -> Any:
+            _tell_cells(run, step, nb_man, raised)
+            run.pages.prepare()
+            client = engine.Client(
+                nb_man,
+                kernel_name=kernel_name,
+                startup_timeout=_START_S,
+                log=log,
+                stdout_file=run.console,
+                stderr_file=run.console,
+            )
+            with (
+                engine.written_to(run.console) as own,
+                tempfile.TemporaryDirectory(prefix="nbmlops-") as folder,
+            ):
+                client.folder = Path(folder)
+                return client.execute(stdout=own, stderr=own)
+
+    papermill_engines.register("nbmlops", Engine)
+    papermill_io.register(str(executed), engine.Writer(run.redacted))
+    papermill_translators.register(KERNEL, engine.literals(_kinds(step, notebook)))
 
 
 def _complete(run: Attempt, step: StepSpec) -> None:

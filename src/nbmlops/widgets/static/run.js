@@ -15,25 +15,7 @@
  *   off(event: string, listener: () => void): void }} Model
  */
 
-import { clock, element, length, next, reason } from "./shared.js";
-
-/** @param {Document} shown */
-function head(shown) {
-  return [
-    element(
-      "p",
-      { class: "nbm-title", role: "heading", "aria-level": "3" },
-      element(
-        "span",
-        { class: "nbm-badge", "data-state": shown.state, role: "status" },
-        `${shown.mark} ${shown.state}`,
-      ),
-      element("strong", {}, shown.run_id),
-      clock(shown.took, shown.ticking ? shown.since : null),
-    ),
-    element("ul", { class: "nbm-facts" }, ...shown.facts.map((fact) => element("li", {}, fact))),
-  ];
-}
+import { clock, element, head, length, next, reason } from "./shared.js";
 
 /** @param {Step} step @param {boolean} ticking */
 function row(step, ticking) {
@@ -140,7 +122,7 @@ function render({ model, el }) {
     ahead = Date.now() - Date.parse(shown.now);
     const steps = shown.steps.map((step) => row(step, shown.ticking));
     const parts = [
-      ...head(shown),
+      ...head(shown, shown.run_id),
       element("ol", { class: "nbm-steps" }, ...steps),
       figures(shown.metrics),
       reason(shown.cause),

@@ -61,6 +61,30 @@ function clock(took, since) {
   return element("span", since ? { class: "nbm-clock", "data-since": since } : { class: "nbm-clock" }, took);
 }
 
+/**
+ * What a view is of, in which state and for how long, and a line of facts.
+ *
+ * @param {{ state: string, mark: string, ticking: boolean, since: string, took: string,
+ *   facts: string[] }} shown
+ * @param {string} name
+ */
+function head(shown, name) {
+  return [
+    element(
+      "p",
+      { class: "nbm-title", role: "heading", "aria-level": "3" },
+      element(
+        "span",
+        { class: "nbm-badge", "data-state": shown.state, role: "status" },
+        `${shown.mark} ${shown.state}`,
+      ),
+      element("strong", {}, name),
+      clock(shown.took, shown.ticking ? shown.since : null),
+    ),
+    element("ul", { class: "nbm-facts" }, ...shown.facts.map((fact) => element("li", {}, fact))),
+  ];
+}
+
 /** @param {Cause | null} cause */
 function reason(cause) {
   if (!cause) return null;
@@ -88,4 +112,4 @@ function next(commands) {
   return element("ul", { class: "nbm-commands" }, ...items);
 }
 
-export { clipped, clock, element, length, next, reason, shape };
+export { clipped, clock, element, head, length, next, reason, shape };

@@ -25,7 +25,7 @@
  * @typedef {{ key: string, down: boolean }} Order
  */
 
-import { clipped, clock, element, length, next, reason, shape } from "./shared.js";
+import { clipped, clock, element, head, length, next, reason, shape } from "./shared.js";
 
 const TONES = 6;
 const PLOT = { top: 34, bottom: 12, side: 52, gap: 96, height: 260 };
@@ -46,20 +46,9 @@ function squeezed(name, limit) {
 // --- the head -----------------------------------------------------------------------------------
 
 /** @param {Document} shown */
-function head(shown) {
+function heading(shown) {
   return [
-    element(
-      "p",
-      { class: "nbm-title", role: "heading", "aria-level": "3" },
-      element(
-        "span",
-        { class: "nbm-badge", "data-state": shown.state, role: "status" },
-        `${shown.mark} ${shown.state}`,
-      ),
-      element("strong", {}, shown.sweep_id),
-      clock(shown.took, shown.ticking ? shown.since : null),
-    ),
-    element("ul", { class: "nbm-facts" }, ...shown.facts.map((fact) => element("li", {}, fact))),
+    ...head(shown, shown.sweep_id),
     progress(shown.counts),
     best(shown),
     reason(shown.cause),
@@ -404,7 +393,7 @@ function render({ model, el }) {
     shown = model.get("document");
     ahead = Date.now() - Date.parse(shown.now);
     root.dataset.state = shown.state;
-    top.replaceChildren(...head(shown).filter((part) => part !== null));
+    top.replaceChildren(...heading(shown).filter((part) => part !== null));
     drawPlots();
     drawTable();
     mark();
