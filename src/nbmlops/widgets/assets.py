@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 _STATIC = Path(__file__).parent / "static"
-_IMPORT = re.compile(r'^import \{[^}]*\} from "\./shared\.js";\n', re.MULTILINE)
-_EXPORT = re.compile(r"^export \{[^}]*\};\n", re.MULTILINE)
+_IMPORT = re.compile(r'^import \{([^}]*)\} from "\./shared\.js";\n', re.MULTILINE)
+_EXPORT = re.compile(r"^export \{([^}]*)\};\n", re.MULTILINE)
 
 
 def styles(name: str) -> str:
@@ -16,8 +16,11 @@ def styles(name: str) -> str:
 
 
 def module(name: str) -> str:
-    """Return what the views share and a view's own module as one, which imports nothing."""
-    return _EXPORT.sub("", _read("shared.js")) + _IMPORT.sub("", _read(f"{name}.js"))
+    """Return a view's own module with what it imports inside it, names kept apart."""
+    shared = _EXPORT.sub(r"return {\1};\n", _read("shared.js"))
+    return _IMPORT.sub(
+        lambda found: f"const {{{found[1]}}} = (() => {{\n{shared}}})();\n", _read(f"{name}.js")
+    )
 
 
 def _read(file: str) -> str:
