@@ -130,7 +130,7 @@ def refuse_what_cannot_be_typed(line):
     try:
         parser.parse([word for word in words if word != "--json"])
     except NbmlopsError as error:
-        if not re.search(r'requires an argument|invalid value "(X|KIND)"', error.message):
+        if not re.search(r'requires an argument|after it$|invalid value "(X|KIND)"', error.message):
             pytest.fail(f"{line}: {error}")
 
 

@@ -11,6 +11,7 @@ import pytest
 from tornado.httpclient import HTTPClientError
 
 from nbmlops import cli, commands, magic, parser, render, server_extension
+from nbmlops.errors import WrongUse
 from sources import notebook_text
 
 pytest_plugins = ("pytest_jupyter.jupyter_server",)
@@ -275,6 +276,16 @@ def test_inside_a_job_the_magic_does_nothing(shell, monkeypatch, capsys):
     shell.run_line_magic("mlops", "train no-such-pipeline")
     shell.run_cell_magic("mlops", "train", "-p what=ever")
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [(["logs"], "RUN_ID"), (["compare"], "RUN_ID"), (["call", "x"], "DATA")],
+)
+def test_what_is_left_out_is_named_as_the_help_names_it(words, place):
+    with pytest.raises(WrongUse, match=f"^`{words[0]}` wants {place} after it") as refused:
+        parser.parse(words)
+    assert refused.value.hint == f"See: `nbmlops {words[0]} --help`."
 
 
 def test_a_mistake_in_a_cell_shows_no_traceback(shell, capsys):

@@ -7,7 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
+from cyclopts import (
+    App,
+    CycloptsError,
+    MissingArgumentError,
+    Parameter,
+    UnusedCliTokensError,
+)
 
 from nbmlops._version import __version__
 from nbmlops.commands import TABLE, Command, Context
@@ -57,6 +63,13 @@ def parse(words: Sequence[str]) -> Parsed:
         if known and bare and isinstance(error, UnusedCliTokensError):
             raise WrongUse(f"`{bare}` is no argument", f"Try `-p {bare}`.") from error
         help_line = f"nbmlops {word} --help" if known else "nbmlops --help"
+        if isinstance(error, MissingArgumentError) and error.argument is not None:
+            wanted = error.argument.field_info
+            if wanted.kind is not inspect.Parameter.KEYWORD_ONLY:  # cyclopts writes it as an option
+                place = wanted.name.removesuffix("s").upper()
+                raise WrongUse(
+                    f"`{word}` wants {place} after it", f"See: `{help_line}`."
+                ) from error
         text = " ".join(str(error).split())
         raise WrongUse(text[:1].lower() + text[1:].rstrip("."), f"See: `{help_line}`.") from error
     command = rows.get(function)
