@@ -226,8 +226,11 @@ def prepare() -> None:
     """Make the peer's environment if it is not there."""
     if not PEER.exists():
         venv = PEER.parent.parent
-        subprocess.run(["uv", "venv", "--quiet", str(venv)], check=True)
-        install = ["uv", "pip", "install", "--quiet", "--compile-bytecode", "--python", str(PEER)]
+        import uv  # which the peer's environment, that runs this file too, does not have
+
+        binary = uv.find_uv_bin()
+        subprocess.run([binary, "venv", "--quiet", str(venv)], check=True)
+        install = [binary, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(PEER)]
         subprocess.run([*install, "mlflow>=3,<4"], check=True)
 
 
