@@ -131,6 +131,8 @@ def _route(workspace: Workspace, record: DeploymentRecord) -> Route:
         version=version.version,
         commit=version.commit,
         schema=models.schema(workspace, version),
+        batches=version.probe.independent,
+        matrix=True,
     )
 
 
@@ -172,6 +174,8 @@ def _worker(workspace: Workspace, version: ModelVersion, deployment_id: str) -> 
         model_file="model.skops",
         model_digest=file.digest,
         schema=models.schema(workspace, version),
+        form=version.probe.form,
+        sample=models.sample(workspace, version),
     )
     layout.write_file(paths.inbox / layout.SPEC_FILE, records.dump(spec))
     paths.outbox.mkdir(parents=True, exist_ok=True)

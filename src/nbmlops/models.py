@@ -18,6 +18,7 @@ from nbmlops.records import (
     ModelVersion,
     RunRecord,
     RunResult,
+    Sample,
 )
 from nbmlops.store import Kept
 from nbmlops.workspace import Workspace
@@ -94,6 +95,7 @@ def _append(
             run_digest=run_digest,
             data=run.data,
             author=run.author,
+            probe=logged.probe,
         )
         return records.plain(version)
 
@@ -192,6 +194,12 @@ def find(workspace: Workspace, reference: str) -> ModelVersion:
 def schema(workspace: Workspace, version: ModelVersion) -> ModelSchema:
     """Return what the version takes and answers."""
     return records.load(workspace.artifacts.get(version.files["schema"].digest), ModelSchema)
+
+
+def sample(workspace: Workspace, version: ModelVersion) -> Sample | None:
+    """Return rows with the version's own predictions for them, if it has any."""
+    file = version.files.get("sample")
+    return None if file is None else records.load(workspace.artifacts.get(file.digest), Sample)
 
 
 def environment(workspace: Workspace, version: ModelVersion) -> Environment:

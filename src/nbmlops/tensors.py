@@ -7,6 +7,9 @@ tensor has its ``data`` there. What is decoded is checked: names, datatypes, sha
 
 Null has no place in the protocol, so it travels as NaN in ``FP64``, and in ``BYTES`` as the one
 byte ``0xFF``, which is never valid UTF-8 and so can never be somebody's text.
+
+Front and worker send each other ``FP64``, ``INT64``, ``BOOL`` and ``BYTES``; clients may send every
+datatype of the protocol.
 """
 
 from __future__ import annotations
@@ -16,10 +19,11 @@ import re
 import struct
 import sys
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import msgspec
 
@@ -27,7 +31,16 @@ from nbmlops.errors import NbmlopsError
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
-Datatype = Literal["FP64", "INT64", "BOOL", "BYTES"]
+# The numeric datatypes and the codes of :class:`array.array` that hold them; those of 16 bits that
+# are no integers have none, and become doubles.
+NUMERIC = {
+    "INT8": "b", "INT16": "h", "INT32": "i", "INT64": "q",
+    "UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q",
+    "FP16": "d", "BF16": "d", "FP32": "f", "FP64": "d",
+}  # fmt: skip
+INTEGERS = frozenset(name for name in NUMERIC if "INT" in name)
+DATATYPES = (*NUMERIC, "BOOL", "BYTES")
+_WIDTHS = {"FP16": 2, "BF16": 2, "BOOL": 1}
 
 _NULL_BYTES = b"\xff"
 _LENGTH = struct.Struct("<I")
@@ -50,14 +63,28 @@ class InvalidAddress(NbmlopsError):
 class Tensor:
     """A named tensor: ``values`` are flat, in row-major order, ``len(values) == prod(shape)``.
 
-    Decoded ``FP64`` and ``INT64`` values are an :class:`array.array`, which numpy takes without
-    a copy; ``BYTES`` are ``str`` or, for null, ``None``.
+    Decoded numbers are an :class:`array.array`, which numpy takes without a copy; ``BYTES`` are
+    ``str`` or, for null, ``None``.
     """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
     values: Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A decoded request: its inputs by name, and which outputs it wants, in which form.
+
+    ``wanted`` maps the names of the outputs that are asked for to whether they are to be binary;
+    ``None`` asks for all, in the form that ``binary`` says.
+    """
+
+    inputs: dict[str, Tensor]
+    binary: bool = False
+    wanted: dict[str, bool] | None = None
+    id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,42 +138,59 @@ def encode_request(inputs: Sequence[Tensor]) -> tuple[bytes, int]:
 
     The answer is asked for in binary (``binary_data_output``).
     """
-    return _encode({"parameters": {"binary_data_output": True}}, "inputs", inputs)
+    document: dict[str, Any] = {"parameters": {"binary_data_output": True}}
+    body, length = _encode(document, "inputs", inputs, (True,) * len(inputs))
+    return body, length or len(body)
 
 
-def encode_response(model: str, version: int, outputs: Sequence[Tensor]) -> tuple[bytes, int]:
-    """Return the body of an ``infer`` answer and the length of its JSON header, in bytes."""
-    return _encode({"model_name": model, "model_version": str(version)}, "outputs", outputs)
+def encode_response(
+    model: str,
+    version: int,
+    outputs: Sequence[Tensor],
+    request: Request | None = None,
+    parameters: Mapping[str, Any] | None = None,
+) -> tuple[bytes, int | None]:
+    """Return the body of an ``infer`` answer, and the length of its JSON header, in bytes.
+
+    It has the outputs that ``request`` asks for, in the form that it asks for; without one all, in
+    binary. The length is ``None`` where the whole body is JSON.
+
+    Raises
+    ------
+    InvalidTensors
+        When an output is asked for that there is not.
+    """
+    asked = request or Request({}, binary=True)
+    names = {tensor.name: tensor for tensor in outputs}
+    wanted = asked.wanted or dict.fromkeys(names, asked.binary)
+    for name in wanted:
+        if name not in names:
+            _refuse(name, f"is no output of the model; it has {', '.join(names)}")
+    document: dict[str, Any] = {"model_name": model, "model_version": str(version)}
+    if asked.id is not None:
+        document["id"] = asked.id
+    if parameters:
+        document["parameters"] = parameters
+    return _encode(document, "outputs", [names[name] for name in wanted], tuple(wanted.values()))
 
 
-def encode_json_response(model: str, version: int, outputs: Sequence[Tensor]) -> bytes:
-    """Return an ``infer`` answer as JSON alone, for clients that ask for no binary data."""
-    tensors = [
-        {
-            "name": tensor.name,
-            "datatype": tensor.datatype,
-            "shape": tensor.shape,
-            "data": list(tensor.values),
-        }
-        for tensor in outputs
-    ]
-    return msgspec.json.encode(
-        {"model_name": model, "model_version": str(version), "outputs": tensors}
-    )
-
-
-def _encode(document: dict[str, Any], key: str, tensors: Sequence[Tensor]) -> tuple[bytes, int]:
-    blobs = [_pack(tensor) for tensor in tensors]
-    document[key] = [
-        {
-            "name": tensor.name,
-            "datatype": tensor.datatype,
-            "shape": tensor.shape,
-            "parameters": {"binary_data_size": len(blob)},
-        }
-        for tensor, blob in zip(tensors, blobs, strict=True)
-    ]
+def _encode(
+    document: dict[str, Any], key: str, tensors: Sequence[Tensor], binary: Sequence[bool]
+) -> tuple[bytes, int | None]:
+    blobs: list[bytes] = []
+    told: list[dict[str, Any]] = []
+    for tensor, as_bytes in zip(tensors, binary, strict=True):
+        about = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
+        if as_bytes:
+            blob = _pack(tensor)
+            blobs.append(blob)
+            told.append({**about, "parameters": {"binary_data_size": len(blob)}})
+        else:
+            told.append({**about, "data": list(tensor.values)})
+    document[key] = told
     header = msgspec.json.encode(document)
+    if not any(binary):
+        return header, None
     return b"".join((header, *blobs)), len(header)
 
 
@@ -155,23 +199,32 @@ def _pack(tensor: Tensor) -> bytes:
         _refuse(tensor.name, f"shape {list(tensor.shape)} has not {len(tensor.values)} values")
     packer = _PACKERS.get(tensor.datatype)
     if packer is None:
-        _refuse(tensor.name, f"datatype {tensor.datatype!r} is not one of {', '.join(_PACKERS)}")
+        _refuse(tensor.name, f"datatype {tensor.datatype!r} is not one of {', '.join(DATATYPES)}")
     try:
         return packer(tensor.values)
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError, struct.error) as error:
         _refuse(tensor.name, f"values do not fit {tensor.datatype}: {error}", error)
 
 
-def _pack_floats(values: Sequence[Any]) -> bytes:
-    try:
-        packed = array("d", values)
-    except TypeError:  # nulls are rare: only then a second pass
-        packed = array("d", [math.nan if value is None else value for value in values])
-    return _little_endian(packed)
+def _pack_numbers(code: str, values: Sequence[Any]) -> bytes:
+    if isinstance(values, array) and values.typecode == code:
+        return _little_endian(values)
+    if code in "fd":
+        try:
+            return _little_endian(array(code, values))
+        except TypeError:  # nulls are rare: only then a second pass
+            values = [math.nan if value is None else value for value in values]
+    return _little_endian(array(code, values))
 
 
-def _pack_integers(values: Sequence[Any]) -> bytes:
-    return _little_endian(array("q", values))
+def _pack_halves(values: Sequence[Any]) -> bytes:
+    return struct.pack(f"<{len(values)}e", *values)
+
+
+def _pack_brains(values: Sequence[Any]) -> bytes:
+    """Return BF16, the upper half of FP32: what is below is cut off."""
+    data = struct.pack(f"<{len(values)}f", *values)
+    return b"".join(data[at : at + 2] for at in range(2, len(data), 4))
 
 
 def _pack_booleans(values: Sequence[Any]) -> bytes:
@@ -190,6 +243,7 @@ def _pack_texts(values: Sequence[Any]) -> bytes:
 
 def _little_endian(values: array[Any]) -> bytes:
     if _BIG_ENDIAN:
+        values = values[:]
         values.byteswap()
     return values.tobytes()
 
@@ -201,8 +255,9 @@ def _checked_bool(value: Any) -> bool:
 
 
 _PACKERS: dict[str, Callable[[Sequence[Any]], bytes]] = {
-    "FP64": _pack_floats,
-    "INT64": _pack_integers,
+    **{name: partial(_pack_numbers, code) for name, code in NUMERIC.items()},
+    "FP16": _pack_halves,
+    "BF16": _pack_brains,
     "BOOL": _pack_booleans,
     "BYTES": _pack_texts,
 }
@@ -219,9 +274,16 @@ class _WireTensor(msgspec.Struct):
     parameters: dict[str, Any] = {}
 
 
+class _WireOutput(msgspec.Struct):
+    name: str
+    parameters: dict[str, Any] = {}
+
+
 class _WireRequest(msgspec.Struct):
     inputs: list[_WireTensor]
     parameters: dict[str, Any] = {}
+    outputs: list[_WireOutput] | None = None
+    id: str | None = None
 
 
 class _WireResponse(msgspec.Struct):
@@ -234,8 +296,8 @@ _REQUEST = msgspec.json.Decoder(_WireRequest)
 _RESPONSE = msgspec.json.Decoder(_WireResponse)
 
 
-def decode_request(body: bytes, header_length: int | None) -> tuple[dict[str, Tensor], bool]:
-    """Return the inputs of an ``infer`` request by name, and whether it wants binary outputs.
+def decode_request(body: bytes, header_length: int | None) -> Request:
+    """Return an ``infer`` request.
 
     Parameters
     ----------
@@ -249,8 +311,16 @@ def decode_request(body: bytes, header_length: int | None) -> tuple[dict[str, Te
     """
     header, rest = _split(body, header_length)
     document: _WireRequest = _parsed(_REQUEST, header)
-    wants_binary = document.parameters.get("binary_data_output") is True
-    return _tensors(document.inputs, rest), wants_binary
+    binary = document.parameters.get("binary_data_output") is True
+    wanted: dict[str, bool] | None = None
+    for output in document.outputs or ():
+        wanted = wanted or {}
+        if output.parameters.get("classification"):
+            _refuse(
+                output.name, "the classification extension is not served; ask for `probability`"
+            )
+        wanted[output.name] = output.parameters.get("binary_data", binary) is True
+    return Request(_tensors(document.inputs, rest), binary, wanted, document.id)
 
 
 def decode_response(body: bytes, header_length: int | None) -> Response:
@@ -289,7 +359,7 @@ def _tensors(found: Sequence[_WireTensor], rest: memoryview) -> dict[str, Tensor
         if wire.name in tensors:
             _refuse(wire.name, "appears twice")
         if wire.datatype not in _PACKERS:
-            _refuse(wire.name, f"datatype {wire.datatype!r} is not one of {', '.join(_PACKERS)}")
+            _refuse(wire.name, f"datatype {wire.datatype!r} is not one of {', '.join(DATATYPES)}")
         if not wire.shape or len(wire.shape) > 2 or min(wire.shape) < 0:
             _refuse(wire.name, f"shape {wire.shape} is not [n] or [n, m]")
         size = wire.parameters.get("binary_data_size")
@@ -313,19 +383,24 @@ def _tensors(found: Sequence[_WireTensor], rest: memoryview) -> dict[str, Tensor
 def _from_bytes(wire: _WireTensor, data: bytes) -> Sequence[Any]:
     count = math.prod(wire.shape)
     if wire.datatype == "BYTES":
-        values = _unpack_texts(wire.name, data, count)
-    else:
-        width = 1 if wire.datatype == "BOOL" else 8
-        if len(data) != count * width:
-            _refuse(wire.name, f"shape {wire.shape} wants {count * width} bytes, not {len(data)}")
-        if wire.datatype == "BOOL":
-            if data.translate(None, b"\0\1"):
-                _refuse(wire.name, "a BOOL is neither 0 nor 1")
-            return [byte == 1 for byte in data]
-        values = array("d" if wire.datatype == "FP64" else "q")
-        values.frombytes(data)
-        if _BIG_ENDIAN:
-            values.byteswap()
+        return _unpack_texts(wire.name, data, count)
+    code = NUMERIC.get(wire.datatype, "b")
+    width = _WIDTHS.get(wire.datatype) or array(code).itemsize
+    if len(data) != count * width:
+        _refuse(wire.name, f"shape {wire.shape} wants {count * width} bytes, not {len(data)}")
+    if wire.datatype == "BOOL":
+        if data.translate(None, b"\0\1"):
+            _refuse(wire.name, "a BOOL is neither 0 nor 1")
+        return [byte == 1 for byte in data]
+    if wire.datatype == "FP16":
+        return array("d", struct.unpack(f"<{count}e", data))
+    if wire.datatype == "BF16":
+        whole = b"".join(b"\0\0" + data[at : at + 2] for at in range(0, len(data), 2))
+        return array("d", struct.unpack(f"<{count}f", whole))
+    values = array(code)
+    values.frombytes(data)
+    if _BIG_ENDIAN:
+        values.byteswap()
     return values
 
 
@@ -363,8 +438,8 @@ def _from_json(wire: _WireTensor, data: list[Any]) -> Sequence[Any]:
         values = [value for row in rows for value in row]
     if len(values) != math.prod(wire.shape):
         _refuse(wire.name, f"shape {wire.shape} has not {len(values)} values")
-    if wire.datatype == "INT64" and any(isinstance(value, bool) for value in values):
-        _refuse(wire.name, "values do not fit INT64: a truth value")
+    if wire.datatype in NUMERIC and bool in set(map(type, values)):
+        _refuse(wire.name, f"values do not fit {wire.datatype}: a truth value")
     # Packing and unpacking is the one check of each datatype's values.
     return _from_bytes(wire, _pack(Tensor(wire.name, wire.datatype, tuple(wire.shape), values)))
 

@@ -151,7 +151,7 @@ def log_model(
         When the model cannot be kept in the skops format, holds types that are not trusted, or
         the training data cannot be described as columns.
     """
-    from nbmlops import formats
+    from nbmlops import formats, predictors
     from nbmlops import schema as contracts
 
     for pair, what in ((train, "train"), (test, "test")):
@@ -171,6 +171,7 @@ def log_model(
     if test is not None:
         scores = {**_scores(model, schema, *test), **scores}
     content = formats.to_bytes(model)
+    probe, sample = predictors.probe(model, schema, x_train)
     chosen = layout.checked_name(
         name or os.environ.get(layout.PIPELINE_VARIABLE) or "model", "model"
     )
@@ -181,9 +182,20 @@ def log_model(
             records.dump(reference), f"models/{chosen}/profile.json", kind="model"
         ),
     }
+    if sample is not None:
+        files["sample"] = _keep_bytes(
+            records.dump(sample), f"models/{chosen}/sample.json", kind="model"
+        )
     if scores:
         _emit("metric", scores)
-    _emit("model", {"name": chosen, "format": formats.SKOPS, "files": files, "metrics": scores})
+    model_values = {
+        "name": chosen,
+        "format": formats.SKOPS,
+        "files": files,
+        "metrics": scores,
+        "probe": records.plain(probe),
+    }
+    _emit("model", model_values)
 
 
 def _columns(features: Any) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import http.server
-import importlib.util
 import json
 import os
 import re
@@ -31,23 +30,22 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nbmlops import formats, schema, tensors
+from nbmlops import formats, predictors, schema, tensors
 from nbmlops._version import __version__
 from nbmlops.errors import (
     ArtifactCorrupt,
-    DeploymentFailed,
     ModelRefused,
     NbmlopsError,
     WrongUse,
 )
-from nbmlops.records import Column, ModelSchema, WorkerSpec, load
-from nbmlops.tensors import HEADER_LENGTH, Address, InvalidTensors, Tensor
+from nbmlops.records import WorkerSpec, load
+from nbmlops.tensors import HEADER_LENGTH, Address, InvalidTensors
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -89,166 +87,6 @@ def load_model(spec: WorkerSpec, inbox: Path) -> Any:
     return formats.load(path)
 
 
-class Predictor:
-    """A loaded model that takes and gives tensors, one batch at a time."""
-
-    def __init__(self, model: Any, contract: ModelSchema) -> None:
-        self._model = model
-        self._schema = contract
-        self._lock = threading.Lock()
-        names = [column.name for column in contract.columns]
-        # Names that nobody has given, and a model that knows of none: it was trained on an array.
-        from_array = not hasattr(model, "feature_names_in_") and names == [
-            f"x{index}" for index in range(len(names))
-        ]
-        self._frames = importlib.util.find_spec("pandas") is not None and not from_array
-
-    def warm_up(self) -> None:
-        """Answer the schema's example, so that the first call is as quick as the next.
-
-        Raises
-        ------
-        DeploymentFailed
-            When the model cannot, in this environment.
-        """
-        if not self._schema.example:
-            return
-        try:
-            columns = schema.check(self._schema, [self._schema.example])
-            body, length = tensors.encode_request(schema.inputs(self._schema, columns))
-            outputs = self.predict(tensors.decode_request(body, length)[0])
-            schema.predictions(self._schema, {one.name: one for one in outputs}, 1)
-        except Exception as error:  # whatever the model raises
-            traceback.print_exc()
-            raise DeploymentFailed(
-                f"the model cannot answer its example: {_told(error)}",
-                "Check that the environment is the one it was trained in.",
-            ) from error
-
-    def predict(self, inputs: Mapping[str, Tensor]) -> list[Tensor]:
-        """Return ``prediction`` [n] and, for classifiers that have them, ``probability`` [n, k].
-
-        Raises
-        ------
-        InvalidTensors
-            When the inputs are not the schema's columns. What the model raises is passed on.
-        """
-        rows = self._rows(inputs)
-        with self._lock:
-            table = self._table(inputs, rows)
-            outputs = [_prediction(self._schema, self._model.predict(table), rows)]
-            if self._schema.output.probabilities:
-                shares = _array(self._model.predict_proba(table), "float64")
-                outputs.append(Tensor("probability", "FP64", shares.shape, shares.ravel().tolist()))
-        return outputs
-
-    def _rows(self, inputs: Mapping[str, Tensor]) -> int:
-        rows: int | None = None
-        for column in self._schema.columns:
-            tensor = inputs.get(column.name)
-            if tensor is None:
-                raise InvalidTensors(f"there is no input {column.name[:120]!r}")
-            if tensor.datatype != schema.datatype(column):
-                raise InvalidTensors(
-                    f"input {column.name[:120]!r} is {tensor.datatype},"
-                    f" not {schema.datatype(column)}"
-                )
-            if tensor.shape[1:] not in {(), (1,)} or rows not in {None, tensor.shape[0]}:
-                raise InvalidTensors(
-                    f"input {column.name[:120]!r} has the shape {list(tensor.shape)},"
-                    f" not [{'n' if rows is None else rows}]"
-                )
-            rows = tensor.shape[0]
-        if len(inputs) != len(self._schema.columns):
-            known = {column.name for column in self._schema.columns}
-            extra = next(name for name in inputs if name not in known)
-            raise InvalidTensors(f"the model has no input {extra[:120]!r}")
-        if not rows:
-            raise InvalidTensors("there are no rows")
-        return rows
-
-    def _table(self, inputs: Mapping[str, Tensor], rows: int) -> Any:
-        columns = self._schema.columns
-        if not self._frames:
-            return _matrix(columns, inputs, rows)
-        import pandas as pd
-
-        if all(schema.datatype(one) == "FP64" and one.dtype in _DOUBLE for one in columns):
-            # One block of numbers, which is by far the quickest table to make.
-            names = [column.name for column in columns]
-            return pd.DataFrame(_matrix(columns, inputs, rows), columns=names, copy=False)
-        return pd.DataFrame(
-            {column.name: _series(column, inputs[column.name].values) for column in columns}
-        )
-
-
-_DOUBLE = (None, "float64")
-
-
-def _matrix(columns: Sequence[Column], inputs: Mapping[str, Tensor], rows: int) -> Any:
-    import numpy as np
-
-    matrix = np.empty((rows, len(columns)), dtype=_matrix_dtype(columns))
-    for index, column in enumerate(columns):
-        matrix[:, index] = _column(column, inputs[column.name].values)
-    return matrix
-
-
-def _matrix_dtype(columns: Sequence[Column]) -> Any:
-    import numpy as np
-
-    kinds = {column.kind for column in columns}
-    if kinds & {"category", "text"}:
-        return np.dtype("object")
-    dtypes = {column.dtype for column in columns}
-    (dtype,) = dtypes if len(dtypes) == 1 else (None,)
-    return np.dtype(dtype or "float64")
-
-
-def _column(column: Column, values: Sequence[Any]) -> Any:
-    """Return a column's values as a numpy array of the kind's own type."""
-    import numpy as np
-
-    if column.kind in {"category", "text"}:
-        return np.array([np.nan if text is None else text for text in values], dtype=object)
-    if column.kind == "boolean" and column.nullable:
-        return np.array([None if flag != flag else flag == 1 for flag in values], dtype=object)  # noqa: PLR0124 NaN
-    return np.asarray(values)
-
-
-def _series(column: Column, values: Sequence[Any]) -> Any:
-    """Return a column with the dtype that it had in training."""
-    import pandas as pd
-
-    series = pd.Series(_column(column, values))
-    if column.dtype is None or str(series.dtype) == column.dtype:
-        return series
-    cast = series.astype(column.dtype)
-    if column.kind == "integer" and not (cast == series)[series.notna()].all():
-        raise ValueError(f"column {column.name} has a number that {column.dtype} cannot hold")
-    return cast
-
-
-def _prediction(contract: ModelSchema, found: Any, rows: int) -> Tensor:
-    output = contract.output
-    if output.kind == "value":
-        values = _array(found, "float64").ravel().tolist()
-        return Tensor("prediction", "FP64", (rows,), values)
-    convert: Any = {"text": str, "integer": int, "boolean": bool, "number": float}
-    labels = [convert[output.class_kind](label) for label in _array(found, None).ravel().tolist()]
-    return Tensor("prediction", schema.LABEL_DATATYPES[output.class_kind], (rows,), labels)
-
-
-def _array(found: Any, dtype: str | None) -> Any:
-    import numpy as np
-
-    return np.asarray(found, dtype=dtype)
-
-
-def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:1000]
-
-
 # --- the server ---------------------------------------------------------------------------------
 
 
@@ -263,7 +101,7 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
     def __init__(self, address: Address, spec: WorkerSpec, token: str | None) -> None:
         self.spec = spec
         self.token = token
-        self.predictor: Predictor | None = None
+        self.predictor: predictors.Predictor | None = None
         self.draining = threading.Event()
         self._changed = threading.Condition()
         self._busy = 0
@@ -405,7 +243,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             elif found[3] == "/ready":
                 self._answer(200 if ready else 503, {"name": found[1], "ready": ready})
             else:
-                self._answer(200, metadata(self.server.spec))
+                spec = self.server.spec
+                platform = f"nbmlops_{spec.format}"
+                about = schema.metadata(spec.model, spec.version, platform, spec.schema)
+                self._answer(200, about)
 
     def _is_served(self, found: re.Match[str]) -> bool:
         spec = self.server.spec
@@ -445,20 +286,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self._fail(400, f"{HEADER_LENGTH} is not a number")
             return
         try:
-            inputs, wants_binary = tensors.decode_request(body, int(given) if given else None)
-            outputs = predictor.predict(inputs)
-            if not wants_binary:
-                answer = tensors.encode_json_response(spec.model, spec.version, outputs)
-                self._send(200, "application/json", answer)
-                return
-            answer, length = tensors.encode_response(spec.model, spec.version, outputs)
+            request = tensors.decode_request(body, int(given) if given else None)
+            outputs = predictor.predict(request.inputs)
+            answer, length = tensors.encode_response(spec.model, spec.version, outputs, request)
         except InvalidTensors as error:
             self._fail(400, error.message)
         except Exception as error:  # the model's own; it must not take the worker along
             traceback.print_exc()
-            self._answer(500, {"error": _told(error), "type": type(error).__name__})
+            self._answer(500, {"error": predictors.told(error), "type": type(error).__name__})
         else:
-            self._send(200, "application/octet-stream", answer, f"{HEADER_LENGTH}: {length}\r\n")
+            if length is None:
+                self._send(200, "application/json", answer)
+            else:
+                more = f"{HEADER_LENGTH}: {length}\r\n"
+                self._send(200, "application/octet-stream", answer, more)
 
     def _fail(self, status: int, message: str) -> None:
         self._answer(status, {"error": message})
@@ -480,27 +321,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
 
 
-def metadata(spec: WorkerSpec) -> dict[str, Any]:
-    """Return a model's metadata as the V2 protocol has it."""
-    output = spec.schema.output
-    kind = "FP64" if output.kind == "value" else schema.LABEL_DATATYPES[output.class_kind]
-    outputs: list[dict[str, Any]] = [{"name": "prediction", "datatype": kind, "shape": [-1]}]
-    if output.probabilities:
-        width = len(output.classes or ())
-        outputs.append({"name": "probability", "datatype": "FP64", "shape": [-1, width]})
-    return {
-        "name": spec.model,
-        "versions": [str(spec.version)],
-        "platform": f"nbmlops_{spec.format}",
-        "inputs": [
-            {"name": column.name, "datatype": schema.datatype(column), "shape": [-1]}
-            for column in spec.schema.columns
-        ],
-        "outputs": outputs,
-        "properties": {"classes": list(output.classes or ())},
-    }
-
-
 # --- the program --------------------------------------------------------------------------------
 
 
@@ -520,8 +340,8 @@ def main(environ: Mapping[str, str]) -> int:
         return _failed(error)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        predictor = Predictor(load_model(spec, inbox), spec.schema)
-        predictor.warm_up()
+        predictor = predictors.Predictor(load_model(spec, inbox), spec.schema, spec.form)
+        predictor.warm_up(spec.sample)
         server.predictor = predictor
         _say(f"{spec.model}:{spec.version} is ready after {time.monotonic() - began_s:.1f} s")
         os.read(stopped, 1)
@@ -552,7 +372,7 @@ def _failed(error: BaseException) -> int:
         _say(f"{error.code}: {error.message} {error.hint}".strip())
     else:
         traceback.print_exception(error)
-        _say(f"failed: {_told(error)}")
+        _say(f"failed: {predictors.told(error)}")
     return 1
 
 

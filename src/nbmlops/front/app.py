@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 import time
 import traceback
@@ -14,7 +15,8 @@ from typing import Any
 
 import msgspec
 
-from nbmlops import records, schema
+from nbmlops import records, schema, tensors
+from nbmlops._version import __version__
 from nbmlops.calllog import SYNC_INTERVAL_S, CallLog
 from nbmlops.errors import NbmlopsError
 from nbmlops.front import metrics, openapi, protocol, upstream
@@ -32,8 +34,8 @@ from nbmlops.front.protocol import (
     WorkerUnreachable,
 )
 from nbmlops.front.upstream import Routes, Worker
-from nbmlops.records import CallAnswer, FrontSpec, Prediction, Route, RouteTable
-from nbmlops.tensors import InvalidTensors
+from nbmlops.records import CallAnswer, FrontSpec, ModelSchema, Prediction, Route, RouteTable
+from nbmlops.tensors import HEADER_LENGTH, InvalidTensors, Tensor
 
 BODIES_LIMIT = 4  # bodies of the largest size that may be in memory at once
 _CONTROL_LIMIT_BYTES = 4 * 1024 * 1024
@@ -50,9 +52,23 @@ class Request:
 
     headers: Mapping[str, str]
     receive: Receive
+    model: str | None = None
+    version: str | None = None
 
 
 Handler = Callable[["App", Request], Awaitable[Answer]]
+# Checks a call against a schema and returns its columns.
+Columns = Callable[[ModelSchema], list[list[Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A call that a worker has answered."""
+
+    route: Route
+    columns: list[list[Any]]
+    outputs: dict[str, Tensor]
+    predictions: tuple[Prediction, ...]
 
 
 class App:
@@ -96,7 +112,7 @@ class App:
         for route in table.routes:
             worker = kept.pop(_identity(route), None)
             if worker is None:
-                worker = Worker(route, self.token)
+                worker = Worker(route, self.token, self.spec.deadline_s)
             worker.route = route
             workers.append(worker)
             self.log.prepare(route.deployment_id)
@@ -165,14 +181,14 @@ class App:
 
     async def _answer(self, scope: dict[str, Any], receive: Receive) -> tuple[str, Answer]:
         method, path = scope["method"], scope["path"]
-        known = path if path in ROUTES else "other"
+        known, model, version = _known(path)
         try:
             headers = protocol.headers_of(scope)
             protocol.check_source(method, headers, self.hosts)
-            handler = _handler(method, path)
-            return known, await handler(self, Request(headers, receive))
+            handler = _handler(method, known, path)
+            return known, await handler(self, Request(headers, receive, model, version))
         except NbmlopsError as error:
-            answer = protocol.error_answer(error)
+            answer = protocol.error_answer(error, plain=path.startswith("/v2"))
             if answer.status == 500:
                 traceback.print_exc()
             return known, answer
@@ -181,7 +197,7 @@ class App:
         except Exception:  # the door: our own mistake, told to the log and not to the client
             traceback.print_exc()
             error = NbmlopsError("the endpoint failed", "See `nbmlops logs`.")
-            return known, protocol.error_answer(error)
+            return known, protocol.error_answer(error, plain=path.startswith("/v2"))
 
     async def _body(self, request: Request, limit: int) -> bytes:
         """Return the body; what all bodies together take is bounded."""
@@ -207,46 +223,147 @@ class App:
         began_s = time.perf_counter()
         rows = protocol.decode_records(body, self.spec.rows_limit)
         del body
+        done = await self._predicted(lambda contract: schema.check(contract, rows))
+        call_id = self._logged(done, rows, began_s, protocol.client_id(request.headers))
+        answer = CallAnswer(
+            call_id=call_id,
+            model=done.route.model,
+            version=done.route.version,
+            commit=done.route.commit,
+            predictions=done.predictions,
+        )
+        return Answer(200, records.dump(answer), headers=_call_headers(call_id, done.route))
+
+    async def infer(self, request: Request) -> Answer:
+        """Answer ``POST /v2/models/NAME/infer``."""
+        self._check_model(request)
+        body = await self._body(request, self.spec.body_limit_bytes)
+        began_s = time.perf_counter()
+        asked = tensors.decode_request(body, protocol.header_length(request.headers))
+        del body
+
+        def columns(contract: ModelSchema) -> list[list[Any]]:
+            schema.check_outputs(contract, asked.wanted)
+            found = schema.read(contract, asked.inputs)
+            protocol.check_rows(len(found[0]), self.spec.rows_limit)
+            return found
+
+        done = await self._predicted(columns, request.version)
+        names = [column.name for column in done.route.schema.columns]
+        rows = [dict(zip(names, row, strict=True)) for row in zip(*done.columns, strict=True)]
+        client_id = protocol.client_id(request.headers) or asked.id
+        call_id = self._logged(done, rows, began_s, client_id)
+        route = done.route
+        parameters = {
+            "nbmlops_call_id": call_id,
+            "nbmlops_version": route.version,
+            "nbmlops_commit": route.commit,
+        }
+        content, length = tensors.encode_response(
+            self.spec.endpoint, route.version, list(done.outputs.values()), asked, parameters
+        )
+        headers = _call_headers(call_id, route)
+        if length is None:
+            return Answer(200, content, headers=headers)
+        headers = (*headers, (HEADER_LENGTH.lower().encode(), str(length).encode()))
+        return Answer(200, content, b"application/octet-stream", headers)
+
+    async def _predicted(self, columns: Columns, version: str | None = None) -> Done:
         try:
             async with asyncio.timeout(self.spec.deadline_s):
-                route, predictions = await self._predicted(rows)
+                try:
+                    return await self._predicted_once(columns, version)
+                except WorkerUnreachable:
+                    # It was being replaced, or closed a connection as we took it; a prediction
+                    # changes nothing, so it may be asked for again, of whoever is right now.
+                    return await self._predicted_once(columns, version)
         except TimeoutError:
             raise DeadlineExceeded(
                 f"no answer within {self.spec.deadline_s:g} s",
                 "Send fewer records at once, or look at the worker: `nbmlops logs`.",
             ) from None
-        took_s = time.perf_counter() - began_s
-        record = self.log.write(
-            route,
-            rows,
-            predictions,
-            latency_ms=round(took_s * 1000, 3),
-            client_id=protocol.client_id(request.headers),
-        )
-        self.metrics.latency(took_s)
-        self.metrics.rows[route.deployment_id, route.model, route.version] += len(rows)
-        return _call_answer(record.call_id, route, predictions)
 
-    async def _predicted(self, rows: list[Any]) -> tuple[Route, tuple[Prediction, ...]]:
-        try:
-            return await self._predicted_once(rows)
-        except WorkerUnreachable:
-            # It was being replaced, or closed a connection as we took it; a prediction changes
-            # nothing, so it may be asked for again, of whoever is the right one now.
-            return await self._predicted_once(rows)
-
-    async def _predicted_once(self, rows: list[Any]) -> tuple[Route, tuple[Prediction, ...]]:
-        worker = self.routes.pick()
+    async def _predicted_once(self, columns: Columns, version: str | None) -> Done:
+        worker = self.routes.pick() if version is None else self._of_version(version)
         route = worker.route
-        columns = schema.check(route.schema, rows)
-        outputs = await worker.infer(schema.inputs(route.schema, columns))
+        checked = columns(route.schema)
+        outputs = await worker.infer(checked)
         try:
-            return route, schema.predictions(route.schema, outputs, len(rows))
+            found = schema.predictions(route.schema, outputs, len(checked[0]))
         except InvalidTensors as error:
             raise ModelFailed(
                 f"the model does not answer as its schema says: {error.message}",
                 f"See `nbmlops logs {route.deployment_id}`.",
             ) from error
+        return Done(route, checked, outputs, found)
+
+    def _logged(self, done: Done, rows: Any, began_s: float, client_id: str | None) -> str:
+        """Write an answered call into the log and the counts; return its id."""
+        took_s = time.perf_counter() - began_s
+        route = done.route
+        record = self.log.write(
+            route,
+            rows,
+            done.predictions,
+            latency_ms=round(took_s * 1000, 3),
+            client_id=client_id,
+        )
+        self.metrics.latency(took_s)
+        self.metrics.rows[route.deployment_id, route.model, route.version] += len(rows)
+        return record.call_id
+
+    # --- the Open Inference Protocol V2 ---
+
+    def _check_model(self, request: Request) -> None:
+        if request.model != self.spec.endpoint:
+            raise NothingServed(
+                f"no model {str(request.model)[:120]!r} is served here",
+                f"The model is `{self.spec.endpoint}`.",
+            )
+        if request.version is not None:
+            self._of_version(request.version)
+
+    def _of_version(self, version: str) -> Worker:
+        """Return the worker of a version, which a client may ask for by its number."""
+        for worker in self.routes.workers:
+            if version == str(worker.route.version):
+                return worker
+        present = ", ".join(str(one.route.version) for one in self.routes.workers) or "none"
+        raise NothingServed(
+            f"version {version[:40]!r} of {self.spec.endpoint} is not served",
+            f"Now served: {present}.",
+        )
+
+    async def server(self, _: Request) -> Answer:
+        """Answer ``GET /v2``."""
+        extensions = ["binary_tensor_data"]
+        about = {"name": "nbmlops", "version": __version__, "extensions": extensions}
+        return protocol.json_answer(about)
+
+    async def model(self, request: Request) -> Answer:
+        """Answer ``GET /v2/models/NAME``."""
+        self._check_model(request)
+        worker = self.routes.champion
+        if request.version is not None:
+            worker = self._of_version(request.version)
+        if worker is None:
+            self.routes.pick()
+            raise AssertionError
+        about = schema.metadata(
+            self.spec.endpoint, worker.route.version, "nbmlops", worker.route.schema
+        )
+        about["versions"] = [str(one.route.version) for one in self.routes.workers]
+        return protocol.json_answer(about)
+
+    async def model_ready(self, request: Request) -> Answer:
+        """Answer ``GET /v2/models/NAME/ready``."""
+        self._check_model(request)
+        ready = self.is_ready
+        if request.version is not None:
+            ready = self._of_version(request.version).ready and not self.draining
+        return protocol.json_answer(
+            {"name": self.spec.endpoint, "ready": ready}, 200 if ready else 503
+        )
 
     # --- everything else ---
 
@@ -318,32 +435,40 @@ def _identity(route: Route) -> bytes:
     return records.dump(records.replace(route, role="champion", share=0.0))
 
 
-def _handler(method: str, path: str) -> Handler:
-    methods = ROUTES.get(path)
+_MODEL_PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(/ready|/infer)?")
+
+
+def _known(path: str) -> tuple[str, str | None, str | None]:
+    """Return the path as ``ROUTES`` has it, or ``other``, and the model and version in it."""
+    if path in ROUTES:
+        return path, None, None
+    found = _MODEL_PATH.fullmatch(path)
+    if found is None:
+        return "other", None, None
+    version = "" if found[2] is None else "/versions/{version}"
+    return f"/v2/models/{{model}}{version}{found[3] or ''}", found[1], found[2]
+
+
+def _handler(method: str, known: str, path: str) -> Handler:
+    methods = ROUTES.get(known)
     if methods is None:
         raise NothingServed(f"nothing is served at {path[:120]!r}", "See /docs.")
     handler = methods.get("GET" if method == "HEAD" else method)
     if handler is None:
         allow = ", ".join(sorted(methods))
-        raise MethodRefused(f"{path} does not take {method[:20]}", f"Use {allow}.", allow=allow)
+        raise MethodRefused(
+            f"{path[:120]} does not take {method[:20]}", f"Use {allow}.", allow=allow
+        )
     return handler
 
 
-def _call_answer(call_id: str, route: Route, predictions: tuple[Prediction, ...]) -> Answer:
-    body = CallAnswer(
-        call_id=call_id,
-        model=route.model,
-        version=route.version,
-        commit=route.commit,
-        predictions=predictions,
-    )
-    headers = (
+def _call_headers(call_id: str, route: Route) -> tuple[tuple[bytes, bytes], ...]:
+    return (
         (b"nbmlops-call-id", call_id.encode()),
         (b"nbmlops-model", route.model.encode()),
         (b"nbmlops-version", str(route.version).encode()),
         (b"nbmlops-commit", route.commit.encode()),
     )
-    return Answer(200, records.dump(body), headers=headers)
 
 
 def _shares(table: RouteTable) -> str:
@@ -366,6 +491,15 @@ def _static(name: str, media_type: bytes) -> Handler:
 ROUTES: dict[str, dict[str, Handler]] = {
     "/": {"GET": App.index},
     "/predict": {"POST": App.predict},
+    "/v2": {"GET": App.server},
+    "/v2/health/live": {"GET": App.live},
+    "/v2/health/ready": {"GET": App.ready},
+    "/v2/models/{model}": {"GET": App.model},
+    "/v2/models/{model}/ready": {"GET": App.model_ready},
+    "/v2/models/{model}/infer": {"POST": App.infer},
+    "/v2/models/{model}/versions/{version}": {"GET": App.model},
+    "/v2/models/{model}/versions/{version}/ready": {"GET": App.model_ready},
+    "/v2/models/{model}/versions/{version}/infer": {"POST": App.infer},
     "/health/live": {"GET": App.live},
     "/health/ready": {"GET": App.ready},
     "/metrics": {"GET": App.counts},

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import hmac
 import math
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import msgspec
 
 from nbmlops import records
 from nbmlops.errors import InvalidRecords, NbmlopsError
+from nbmlops.tensors import HEADER_LENGTH, InvalidTensors
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -138,6 +140,7 @@ class DeadlineExceeded(NbmlopsError):
 
 STATUSES: dict[str, int] = {
     InvalidJson.code: 400,
+    InvalidTensors.code: 400,
     TokenRefused.code: 401,
     OriginRefused.code: 403,
     NothingServed.code: 404,
@@ -178,8 +181,11 @@ def json_answer(document: Any, status: int = 200) -> Answer:
     return Answer(status, records.dump(document))
 
 
-def error_answer(error: NbmlopsError) -> Answer:
-    """Return an error as an answer; an error that no status is known for is our own fault."""
+def error_answer(error: NbmlopsError, *, plain: bool = False) -> Answer:
+    """Return an error as an answer; an error that no status is known for is our own fault.
+
+    ``plain`` is the form of the V2 protocol, where ``error`` is a text.
+    """
     headers: list[tuple[bytes, bytes]] = []
     if error.code in _RETRY_LATER:
         headers.append((b"retry-after", b"1"))
@@ -188,7 +194,10 @@ def error_answer(error: NbmlopsError) -> Answer:
     if error.code == MethodRefused.code:
         headers.append((b"allow", str(error.context.get("allow", "")).encode()))
     status = STATUSES.get(error.code, 500)
-    return Answer(status, records.dump(error.document()), headers=tuple(headers))
+    document: Any = error.document()
+    if plain:
+        document = {"error": f"{error.message}. {error.hint}".strip(), "code": error.code}
+    return Answer(status, records.dump(document), headers=tuple(headers))
 
 
 async def send_answer(send: Send, answer: Answer, *, closing: bool) -> None:
@@ -361,11 +370,36 @@ def decode_records(body: bytes, rows_limit: int) -> list[Any]:
     if isinstance(found, dict):
         inside: Any = found.get("records")
         found = inside if isinstance(inside, list) and len(found) == 1 else [found]
-    if len(found) > rows_limit:
-        raise TooManyRecords(
-            f"{len(found)} records are more than {rows_limit}", "Send them in several calls."
-        )
+    check_rows(len(found), rows_limit)
     return found
+
+
+def check_rows(rows: int, limit: int) -> None:
+    """Refuse a call of more rows than are taken at once.
+
+    Raises
+    ------
+    TooManyRecords
+        When there are more than ``limit``.
+    """
+    if rows > limit:
+        raise TooManyRecords(f"{rows} records are more than {limit}", "Send them in several calls.")
+
+
+def header_length(headers: Mapping[str, str]) -> int | None:
+    """Return the length of a V2 body's JSON header, ``None`` where the whole body is JSON.
+
+    Raises
+    ------
+    InvalidTensors
+        When the HTTP header is no number.
+    """
+    given = headers.get(HEADER_LENGTH.lower())
+    if given is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,15}", given):
+        raise InvalidTensors(f"{HEADER_LENGTH} is {given[:40]!r}, not a number of bytes")
+    return int(given)
 
 
 def _explained(text: bytes, error: msgspec.ValidationError) -> Any:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import aiohttp
 import msgspec
 
-from nbmlops import tensors
-from nbmlops.errors import InvalidRecords
+from nbmlops import schema, tensors
+from nbmlops.errors import InvalidRecords, NbmlopsError
 from nbmlops.front.protocol import (
     InvalidRoutes,
     ModelFailed,
@@ -27,6 +29,8 @@ from nbmlops.records import Route, RouteTable
 from nbmlops.tensors import HEADER_LENGTH, InvalidAddress, InvalidTensors, Response, Tensor
 
 IN_FLIGHT_LIMIT = 128  # calls that wait for one worker; with more, waiting outlasts patience
+BATCH_LIMIT_ROWS = 1024  # of calls that are answered together; one call may have more
+SENDERS = 1  # requests that are on their way to a worker at once, where calls wait for each other
 KEEPALIVE_S = 60.0
 PROBE_TIMEOUT_S = 2.0
 PROBE_INTERVAL_S = 1.0
@@ -41,11 +45,31 @@ _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 _ABOUT_THE_VALUES = {"ValueError", "OverflowError", "FloatingPointError"}
 
 
-class Worker:
-    """One worker: its pooled connections, how many calls wait for it, whether it is ready."""
+@dataclass(slots=True)
+class _Waiting:
+    """A call that waits to be sent with others."""
 
-    def __init__(self, route: Route, token: str | None) -> None:
+    columns: list[list[Any]]
+    answer: asyncio.Future[dict[str, Tensor]]
+
+    @property
+    def rows(self) -> int:
+        return len(self.columns[0])
+
+
+class Worker:
+    """One worker: its pooled connections, how many calls wait for it, whether it is ready.
+
+    Where the route says so, calls that come while the worker is busy are sent to it together as
+    soon as it is free; nobody waits for company.
+    """
+
+    def __init__(self, route: Route, token: str | None, deadline_s: float = 30.0) -> None:
         self.route = route
+        self._deadline_s = deadline_s
+        self._queue: deque[_Waiting] = deque()
+        self._sending = 0
+        self._senders: set[asyncio.Task[None]] = set()
         self.ready = False
         self.in_flight = 0
         self._base = "http://worker"
@@ -73,8 +97,8 @@ class Worker:
         self._seen = asyncio.Event()
         self._prober = asyncio.create_task(self._keep_probing())
 
-    async def infer(self, inputs: list[Tensor]) -> dict[str, Tensor]:
-        """Return the model's outputs by name.
+    async def infer(self, columns: list[list[Any]]) -> dict[str, Tensor]:
+        """Return the model's outputs by name, for the columns of a call that was checked.
 
         Raises
         ------
@@ -89,8 +113,89 @@ class Worker:
         """
         if self.in_flight >= IN_FLIGHT_LIMIT:
             raise Overloaded(f"{self.in_flight} calls wait already", "Try again in a second.")
-        body, length = tensors.encode_request(inputs)
         self.in_flight += 1
+        try:
+            if not self.route.batches:
+                return await self._ask(columns)
+            if self._sending < SENDERS and not self._queue:
+                return await self._first(columns)
+            waiting = _Waiting(columns, asyncio.get_running_loop().create_future())
+            self._queue.append(waiting)
+            return await waiting.answer
+        finally:
+            self.in_flight -= 1
+            if self._leaving and not self.in_flight:
+                self._idle.set()
+
+    async def _first(self, columns: list[list[Any]]) -> dict[str, Tensor]:
+        """Send a call that finds the worker free; then those that have come meanwhile."""
+        self._sending += 1
+        try:
+            return await self._ask(columns)
+        finally:
+            self._sending -= 1
+            if self._queue:
+                task = asyncio.create_task(self._send())
+                self._senders.add(task)
+                task.add_done_callback(self._senders.discard)
+
+    async def _send(self) -> None:
+        """Send what waits, in batches, until nothing does."""
+        self._sending += 1
+        try:
+            while batch := self._next_batch():
+                try:
+                    async with asyncio.timeout(self._deadline_s):
+                        await self._answer(batch)
+                except Exception as error:
+                    for waiting in batch:
+                        if not waiting.answer.done():
+                            waiting.answer.set_exception(error)
+        finally:
+            self._sending -= 1
+
+    def _next_batch(self) -> list[_Waiting]:
+        batch: list[_Waiting] = []
+        rows = 0
+        while self._queue and (not batch or rows + self._queue[0].rows <= BATCH_LIMIT_ROWS):
+            waiting = self._queue.popleft()
+            if not waiting.answer.done():  # its caller may have gone
+                batch.append(waiting)
+                rows += waiting.rows
+        return batch
+
+    async def _answer(self, batch: list[_Waiting]) -> None:
+        """Answer calls together; where that fails for a value's sake, each alone."""
+        joined = [
+            list(chain.from_iterable(parts))
+            for parts in zip(*(waiting.columns for waiting in batch), strict=True)
+        ]
+        try:
+            outputs = await self._ask(joined)
+        except (InvalidRecords, ModelFailed) as error:
+            if len(batch) == 1:
+                raise
+            del error
+            for waiting in batch:
+                try:
+                    alone = await self._ask(waiting.columns)
+                except NbmlopsError as error:
+                    if not waiting.answer.done():
+                        waiting.answer.set_exception(error)
+                else:
+                    if not waiting.answer.done():
+                        waiting.answer.set_result(alone)
+            return
+        at = 0
+        for waiting in batch:
+            if not waiting.answer.done():
+                waiting.answer.set_result(_part(outputs, at, waiting.rows))
+            at += waiting.rows
+
+    async def _ask(self, columns: list[list[Any]]) -> dict[str, Tensor]:
+        """Send one request and return the outputs, of as many rows as it has."""
+        inputs = schema.inputs(self.route.schema, columns, matrix=self.route.matrix)
+        body, length = tensors.encode_request(inputs)
         try:
             status, header_length, content = await self._post(body, length)
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as error:
@@ -98,13 +203,16 @@ class Worker:
             raise self._unreachable(type(error).__name__) from error
         except aiohttp.ClientError as error:
             raise ModelFailed(f"the worker does not speak HTTP: {error}"[:300]) from error
-        finally:
-            self.in_flight -= 1
-            if self._leaving and not self.in_flight:
-                self._idle.set()
         if status != 200:
             raise self._refusal(status, content)
-        return self._outputs(header_length, content)
+        outputs = self._outputs(header_length, content)
+        rows = len(columns[0])
+        if any(tensor.shape[0] != rows for tensor in outputs.values()):
+            raise ModelFailed(
+                f"the model answers {rows} rows with another number of them",
+                f"See `nbmlops logs {self.route.deployment_id}`.",
+            )
+        return outputs
 
     async def _post(self, body: bytes, length: int) -> tuple[int, str | None, bytes]:
         headers = {HEADER_LENGTH: str(length), "Content-Type": "application/octet-stream"}
@@ -171,6 +279,16 @@ class Worker:
                 async with asyncio.timeout(patience_s):
                     await self._idle.wait()
         await self._session.close()
+
+
+def _part(outputs: dict[str, Tensor], start: int, rows: int) -> dict[str, Tensor]:
+    """Return some rows of a batch's outputs."""
+    found: dict[str, Tensor] = {}
+    for name, tensor in outputs.items():
+        width = len(tensor.values) // (tensor.shape[0] or 1)
+        values = tensor.values[start * width : (start + rows) * width]
+        found[name] = Tensor(name, tensor.datatype, (rows, *tensor.shape[1:]), values)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

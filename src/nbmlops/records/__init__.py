@@ -57,6 +57,7 @@ from nbmlops.records.runs import (
     NotebookDifference,
     OutboxFile,
     Parameter,
+    Probe,
     RunRecord,
     RunResult,
     RunSpec,
@@ -76,6 +77,7 @@ from nbmlops.records.serving import (
     Prediction,
     Route,
     RouteTable,
+    Sample,
     WorkerSpec,
 )
 from nbmlops.records.sweeps import Dimension, SweepRecord, Trial
@@ -126,6 +128,7 @@ __all__ = [
     "OutputSchema",
     "Parameter",
     "Prediction",
+    "Probe",
     "Questions",
     "Record",
     "Reference",
@@ -135,6 +138,7 @@ __all__ = [
     "RunRecord",
     "RunResult",
     "RunSpec",
+    "Sample",
     "Scale",
     "Snapshot",
     "Status",

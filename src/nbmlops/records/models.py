@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from nbmlops.records.record import Record
-from nbmlops.records.runs import ArtifactRecord, DataRecord
+from nbmlops.records.runs import ArtifactRecord, DataRecord, Probe
 
 ColumnKind = Literal["number", "integer", "boolean", "category", "text"]
 
@@ -54,7 +54,8 @@ class ModelSchema(Record, frozen=True, kw_only=True):
 class ModelVersion(Record, frozen=True, kw_only=True):
     """A registered model: its digest is its identity, its number was given by the ledger.
 
-    ``files`` has the roles ``model``, ``schema``, ``profile`` and ``environment``.
+    ``files`` has the roles ``model``, ``schema``, ``profile``, ``environment`` and, where the model
+    answers the same twice, ``sample``.
     """
 
     model: str
@@ -78,6 +79,7 @@ class ModelVersion(Record, frozen=True, kw_only=True):
     run_digest: str
     data: tuple[DataRecord, ...] = ()
     author: str
+    probe: Probe = Probe()
 
     @property
     def name(self) -> str:

@@ -185,10 +185,23 @@ class StepOutcome(Record, frozen=True, kw_only=True):
     data: tuple[DataRecord, ...] = ()
 
 
+class Probe(Record, frozen=True, kw_only=True):
+    """What was seen of a model when it was logged, over rows of its training data.
+
+    ``form`` is the quickest that agreed with the model as given; ``independent`` is whether a row's
+    answer does not depend on the rows beside it, so that calls may be answered together.
+    """
+
+    form: Literal["given", "direct"] = "given"
+    independent: bool = False
+    deterministic: bool = True
+
+
 class LoggedModel(Record, frozen=True, kw_only=True):
     """A model as ``log_model`` left it: what it is, which cell made it, which files hold it.
 
-    ``files`` maps a role (``model``, ``schema``, ``profile``) to the name of an outbox file.
+    ``files`` maps a role (``model``, ``schema``, ``profile``, ``sample``) to the name of an outbox
+    file.
     """
 
     name: str
@@ -201,6 +214,7 @@ class LoggedModel(Record, frozen=True, kw_only=True):
     cell_id: str | None
     cell: int | None
     tagged: bool = False
+    probe: Probe = Probe()
 
 
 class RunResult(Record, frozen=True, kw_only=True):

@@ -13,6 +13,22 @@ from nbmlops.records.models import ModelSchema
 from nbmlops.records.record import Record
 
 
+class Prediction(Record, frozen=True, kw_only=True):
+    """One answer: a ``label`` with its probabilities, or a ``value``."""
+
+    label: Any = msgspec.UNSET
+    value: float | msgspec.UnsetType | None = msgspec.UNSET
+    probabilities: dict[str, float | None] | None = None
+    within_bounds: bool = True
+
+
+class Sample(Record, frozen=True, kw_only=True):
+    """Rows of the training data, and what the model predicted for them when it was logged."""
+
+    records: tuple[dict[str, Any], ...]
+    predictions: tuple[Prediction, ...]
+
+
 class WorkerSpec(Record, frozen=True, kw_only=True):
     """What a worker finds in its inbox as ``spec.json``."""
 
@@ -23,10 +39,16 @@ class WorkerSpec(Record, frozen=True, kw_only=True):
     model_file: str
     model_digest: str
     schema: ModelSchema
+    form: Literal["given", "direct"] = "given"
+    sample: Sample | None = None
 
 
 class Route(Record, frozen=True, kw_only=True):
-    """A way to one deployment: its ``share`` of the traffic in percent, its worker's address."""
+    """A way to one deployment: its ``share`` of the traffic in percent, its worker's address.
+
+    ``batches`` is whether calls that wait may be answered together, ``matrix`` whether the worker
+    takes columns of doubles as one tensor.
+    """
 
     deployment_id: str
     role: Literal["champion", "canary", "shadow"]
@@ -36,6 +58,8 @@ class Route(Record, frozen=True, kw_only=True):
     version: int
     commit: str
     schema: ModelSchema
+    batches: bool = False
+    matrix: bool = False
 
 
 class RouteTable(Record, frozen=True, kw_only=True):
@@ -100,15 +124,6 @@ class EndpointRecord(Record, frozen=True, kw_only=True):
     running: bool
     created_at: datetime
     handle: JobHandle | None = None
-
-
-class Prediction(Record, frozen=True, kw_only=True):
-    """One answer: a ``label`` with its probabilities, or a ``value``."""
-
-    label: Any = msgspec.UNSET
-    value: float | msgspec.UnsetType | None = msgspec.UNSET
-    probabilities: dict[str, float | None] | None = None
-    within_bounds: bool = True
 
 
 class CallAnswer(Record, frozen=True, kw_only=True):

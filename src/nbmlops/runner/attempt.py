@@ -10,6 +10,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from nbmlops import layout, records
 from nbmlops.records import (
     Cause,
@@ -17,6 +19,7 @@ from nbmlops.records import (
     Event,
     LoggedModel,
     OutboxFile,
+    Probe,
     RunResult,
     RunSpec,
     Status,
@@ -117,6 +120,7 @@ class Attempt:
                 cell_id=trained_in_id,
                 cell=trained_in,
                 tagged=tagged,
+                probe=msgspec.convert(values.get("probe", {}), Probe),
             )
         self.emit(event.kind, step=step.name, cell=cell, cell_id=cell_id, values=values)
 

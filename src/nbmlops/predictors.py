@@ -1,0 +1,294 @@
+"""A loaded model that takes and gives tensors: as it was given, or in a quicker, equal form.
+
+The quicker form, ``direct``, spares a scikit-learn model what costs far more than the prediction of
+one row: the one-row DataFrame, the validation of what the schema has checked already, joblib around
+the trees of a forest, and the second pass for labels that follow from the probabilities. It is used
+where :func:`probe` saw it agree with the model as given, over rows of the training data, when the
+model was logged.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from nbmlops import schema, tables
+from nbmlops.errors import DeploymentFailed, ModelRefused
+from nbmlops.records import ModelSchema, Prediction, Probe, Sample
+from nbmlops.tensors import Tensor
+
+RTOL = 1e-9
+_PROBED_ROWS = 256
+_SAMPLE_ROWS = 16
+
+Direct = Callable[[Any], tuple[Any, Any]]
+
+
+class Predictor:
+    """A model behind its schema, one batch at a time."""
+
+    def __init__(self, model: Any, contract: ModelSchema, form: str = "given") -> None:
+        self._model = model
+        self._schema = contract
+        self._lock = threading.Lock()
+        names = [column.name for column in contract.columns]
+        # Names that nobody has given, and a model that knows of none: it was trained on an array.
+        from_array = not hasattr(model, "feature_names_in_") and names == [
+            f"x{index}" for index in range(len(names))
+        ]
+        self._frames = importlib.util.find_spec("pandas") is not None and not from_array
+        self._direct = direct(model, contract) if form == "direct" else None
+
+    def warm_up(self, sample: Sample | None = None) -> None:
+        """Answer the schema's example and the sample, as quick and as true as all that follows.
+
+        Raises
+        ------
+        DeploymentFailed
+            When the model cannot, in this environment, or not as when it was logged.
+        """
+        records = list(sample.records) if sample else [self._schema.example]
+        if records == [{}]:
+            return
+        try:
+            found = self.answer(records)
+        except Exception as error:  # whatever the model raises
+            traceback.print_exc()
+            raise DeploymentFailed(
+                f"the model cannot answer its example: {told(error)}",
+                "Check that the environment is the one it was trained in.",
+            ) from error
+        if sample and not all(map(agree, found, sample.predictions)):
+            raise DeploymentFailed(
+                "the model does not answer its sample as it did when it was logged",
+                "Check that the environment is the one it was trained in; else train it again.",
+            )
+
+    def answer(self, records: Sequence[Mapping[str, Any]]) -> tuple[Prediction, ...]:
+        """Return the predictions for JSON records."""
+        columns = schema.check(self._schema, list(records))
+        found = self.predict({one.name: one for one in schema.inputs(self._schema, columns)})
+        return schema.predictions(self._schema, {one.name: one for one in found}, len(records))
+
+    def predict(self, inputs: Mapping[str, Tensor]) -> list[Tensor]:
+        """Return ``prediction`` [n] and, for classifiers that have them, ``probability`` [n, k].
+
+        Raises
+        ------
+        InvalidTensors
+            When the inputs are not the schema's columns. What the model raises is passed on.
+        """
+        with self._lock:
+            if self._direct is not None:
+                labels, shares = self._direct(tables.matrix(self._schema, inputs))
+                if _is_finite(labels if shares is None else shares):
+                    return self._told(labels, shares)
+                # The model as given says what is wrong with the values, or that nothing is.
+            make = tables.frame if self._frames else tables.matrix
+            table = make(self._schema, inputs)
+            labels = self._model.predict(table)
+            proba = self._schema.output.probabilities
+            return self._told(labels, self._model.predict_proba(table) if proba else None)
+
+    def _told(self, labels: Any, shares: Any) -> list[Tensor]:
+        import numpy as np
+
+        found = np.asarray(labels).ravel()
+        output = self._schema.output
+        datatype = schema.output_datatype(output)
+        if output.kind == "value":
+            values = found.astype("float64").tolist()
+        else:
+            convert: Any = {"text": str, "integer": int, "boolean": bool, "number": float}
+            values = list(map(convert[output.class_kind], found.tolist()))
+        outputs = [Tensor("prediction", datatype, (len(values),), values)]
+        if shares is not None:
+            block = np.asarray(shares, dtype="float64")
+            outputs.append(Tensor("probability", "FP64", block.shape, block.ravel().tolist()))
+        return outputs
+
+
+def told(error: BaseException) -> str:
+    """Return an error as a line of text."""
+    return f"{type(error).__name__}: {error}"[:1000]
+
+
+def _is_finite(found: Any) -> bool:
+    import numpy as np
+
+    return found.dtype.kind != "f" or bool(np.isfinite(found).all())
+
+
+# --- the quicker form ---------------------------------------------------------------------------
+
+
+def direct(model: Any, contract: ModelSchema) -> Direct | None:
+    """Return a function from a matrix to (labels or values, probabilities or ``None``).
+
+    ``None`` where there is no such form: the columns are not all doubles, or the model is not a
+    scikit-learn estimator or a pipeline that ends in one.
+    """
+    if not tables.is_matrix(contract) or "sklearn" not in sys.modules:
+        return None
+    from sklearn.base import BaseEstimator
+    from sklearn.pipeline import Pipeline
+
+    *before, last = [step for _, step in model.steps] if isinstance(model, Pipeline) else [model]
+    steps = [step for step in before if step not in (None, "passthrough")]
+    if not all(isinstance(step, BaseEstimator) for step in (*steps, last)):
+        return None
+    final = _final(last, contract)
+    if final is None:
+        return None
+    unchecked = _unchecked(contract)
+
+    def predict(matrix: Any) -> tuple[Any, Any]:
+        with unchecked():
+            for step in steps:
+                matrix = step.transform(matrix)
+            return final(matrix)
+
+    return predict
+
+
+def _unchecked(contract: ModelSchema) -> Callable[[], Any]:
+    """Return scikit-learn's context in which it does not check again what the schema has."""
+    from sklearn import config_context
+
+    warnings.filterwarnings("ignore", message="X does not have valid feature names")
+    finite = not any(column.nullable for column in contract.columns)
+    return lambda: config_context(assume_finite=finite, skip_parameter_validation=True)
+
+
+def _final(model: Any, contract: ModelSchema) -> Direct | None:
+    """Return the last step's predictions; of a forest, its trees', without joblib around them."""
+    from sklearn.ensemble import (
+        ExtraTreesClassifier,
+        ExtraTreesRegressor,
+        RandomForestClassifier,
+        RandomForestRegressor,
+    )
+
+    if contract.output.kind == "value":
+        if type(model) in (RandomForestRegressor, ExtraTreesRegressor):
+            mean = _mean_of_trees(model)
+            return lambda matrix: (mean(matrix)[:, 0], None)
+        return lambda matrix: (model.predict(matrix), None)
+    if not contract.output.probabilities:
+        return lambda matrix: (model.predict(matrix), None)
+    classes = model.classes_
+    if type(model) in (RandomForestClassifier, ExtraTreesClassifier):
+        shares_of = _mean_of_trees(model)
+    else:
+        shares_of = model.predict_proba
+
+    def predict(matrix: Any) -> tuple[Any, Any]:
+        shares = shares_of(matrix)
+        return classes[shares.argmax(axis=1)], shares
+
+    return predict
+
+
+def _mean_of_trees(forest: Any) -> Callable[[Any], Any]:
+    """Return the mean of the trees' values, summed in the forest's own order."""
+    import numpy as np
+
+    trees = [tree.tree_ for tree in forest.estimators_]
+
+    def mean(matrix: Any) -> Any:
+        rows = np.ascontiguousarray(matrix, dtype="float32")
+        total = 0.0
+        for tree in trees:
+            total = total + tree.predict(rows).reshape(len(rows), -1)
+        return np.asarray(total) / len(trees)
+
+    return mean
+
+
+# --- probing ------------------------------------------------------------------------------------
+
+
+def probe(model: Any, contract: ModelSchema, features: Any) -> tuple[Probe, Sample | None]:
+    """Return in which form a fitted model may be served, and what it predicts on a sample.
+
+    Over up to 256 rows of the training data it is seen whether the model, behind its schema,
+    answers the same twice, whether rows are independent (a row's answer is the same alone and
+    beside others), and whether the quicker form agrees.
+
+    Raises
+    ------
+    ModelRefused
+        When the model cannot answer rows that it was trained on.
+    """
+    records = schema.rows(features, contract, _PROBED_ROWS)
+    given = Predictor(model, contract)
+    try:
+        found = given.answer(records)
+    except Exception as error:
+        raise ModelRefused(
+            f"the model cannot predict rows of its training data: {told(error)}",
+            "Pass the features as the model takes them: log_model(model, train=(X, y)).",
+        ) from error
+    if not _agree(given, records, found):
+        return Probe(deterministic=False), None  # it draws by chance; nothing can be compared
+    sample = Sample(records=tuple(records[:_SAMPLE_ROWS]), predictions=found[:_SAMPLE_ROWS])
+    quick = _quick(model, contract, records, found)
+    independent = _is_independent(quick or given, records, found)
+    return Probe(form="direct" if quick else "given", independent=independent), sample
+
+
+def _quick(
+    model: Any,
+    contract: ModelSchema,
+    records: Sequence[dict[str, Any]],
+    found: Sequence[Prediction],
+) -> Predictor | None:
+    """Return the quicker form, if there is one and it agrees."""
+    try:
+        quick = Predictor(model, contract, "direct")
+        agrees = quick._direct is not None and _agree(quick, records, found)  # noqa: SLF001 own
+    except Exception:  # whatever the model raises where it is taken apart
+        return None
+    return quick if agrees else None
+
+
+def _agree(
+    predictor: Predictor, records: Sequence[dict[str, Any]], found: Sequence[Prediction]
+) -> bool:
+    return all(map(agree, predictor.answer(records), found))
+
+
+def _is_independent(
+    predictor: Predictor, records: Sequence[dict[str, Any]], found: Sequence[Prediction]
+) -> bool:
+    """Whether rows get the same answers alone, in other company and in another order."""
+    alone = all(
+        _agree(predictor, [record], [prediction])
+        for record, prediction in zip(records[:_SAMPLE_ROWS], found, strict=False)
+    )
+    half = len(records) // 2
+    return alone and _agree(predictor, records[half:][::-1], found[half:][::-1])
+
+
+def agree(one: Prediction, other: Prediction, rtol: float = RTOL) -> bool:
+    """Whether two predictions are equal: labels exactly, numbers within ``rtol``."""
+    if one.label != other.label or not _close(one.value, other.value, rtol):
+        return False
+    left, right = one.probabilities, other.probabilities
+    if left is None or right is None:
+        return left is right
+    return left.keys() == right.keys() and all(
+        _close(share, right[name], rtol, rtol) for name, share in left.items()
+    )
+
+
+def _close(one: Any, other: Any, rtol: float, atol: float = 0.0) -> bool:
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=rtol, abs_tol=atol)
+    return one == other

@@ -1,0 +1,43 @@
+"""A model's contract with its callers: inferred from training data, checked at every call.
+
+A schema says which columns a record has, of which kind, and what the model answers. Checking is
+strict where a mistake would otherwise become a silently wrong answer: text is no number, a truth
+value is no number, every column is there and no other, numbers are finite, and ``null`` stands
+only where training had gaps. It is lenient where JSON itself is: columns come in any order, and
+``5.0`` is an integer.
+
+A category that training never saw is accepted: many encoders have a rule for it, those that have
+none refuse it themselves, and monitoring counts it from the call log. A number outside the
+training range is accepted for the same reasons.
+"""
+
+from nbmlops.schema.answers import predictions, spelled_class
+from nbmlops.schema.checking import EXACT_IN_FLOAT, INT64_MAX, INT64_MIN, check
+from nbmlops.schema.inference import infer, rows
+from nbmlops.schema.wire import (
+    MATRIX,
+    check_outputs,
+    datatype,
+    inputs,
+    metadata,
+    output_datatype,
+    read,
+)
+
+__all__ = [
+    "EXACT_IN_FLOAT",
+    "INT64_MAX",
+    "INT64_MIN",
+    "MATRIX",
+    "check",
+    "check_outputs",
+    "datatype",
+    "infer",
+    "inputs",
+    "metadata",
+    "output_datatype",
+    "predictions",
+    "read",
+    "rows",
+    "spelled_class",
+]

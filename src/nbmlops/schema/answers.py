@@ -1,0 +1,89 @@
+"""What a model answers, held against what its schema says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nbmlops.records import ModelSchema, OutputSchema, Prediction
+from nbmlops.schema.wire import output_datatype
+from nbmlops.tensors import InvalidTensors, Tensor
+
+ROUNDING = 1e-9  # shares that a model sums up may leave 0..1 by that much
+
+
+def spelled_class(kind: str, value: Any) -> str:
+    """Return a class label as ``OutputSchema.classes`` and ``probabilities`` spell it."""
+    if kind == "boolean":
+        return "true" if value else "false"
+    if kind == "integer":
+        return str(int(value))
+    return repr(float(value)) if kind == "number" else str(value)
+
+
+def predictions(
+    schema: ModelSchema, outputs: Mapping[str, Tensor], rows: int
+) -> tuple[Prediction, ...]:
+    """Return the model's outputs as one answer a row, each held against what is plausible.
+
+    A label is within bounds if it is one of the classes and its probabilities are shares; a value
+    if it is finite and within the plausible range. A value that is not finite becomes ``None``.
+
+    Raises
+    ------
+    InvalidTensors
+        When the outputs are not those of the schema, or not of ``rows`` rows.
+    """
+    output = schema.output
+    found = _output(outputs, "prediction", output_datatype(output), (rows,))
+    if output.kind == "value":
+        return tuple(_value(output, value) for value in found.values)
+    labels: Sequence[Any] = found.values
+    if not output.probabilities:
+        return tuple(_label(output, label, None) for label in labels)
+    width = len(output.classes or ())
+    flat = _output(outputs, "probability", "FP64", (rows, width)).values
+    return tuple(
+        _label(output, label, flat[row * width : (row + 1) * width])
+        for row, label in enumerate(labels)
+    )
+
+
+def _output(
+    outputs: Mapping[str, Tensor], name: str, wanted: str, shape: tuple[int, ...]
+) -> Tensor:
+    tensor = outputs.get(name)
+    if tensor is None:
+        raise InvalidTensors(f"the worker's answer has no output {name!r}")
+    if tensor.datatype != wanted or tensor.shape != shape:
+        raise InvalidTensors(
+            f"output {name!r} is {tensor.datatype} {list(tensor.shape)},"
+            f" not {wanted} {list(shape)}",
+        )
+    return tensor
+
+
+def _value(output: OutputSchema, value: float) -> Prediction:
+    if not math.isfinite(value):
+        return Prediction(value=None, within_bounds=False)
+    above = output.low is None or value >= output.low
+    below = output.high is None or value <= output.high
+    return Prediction(value=value, within_bounds=above and below)
+
+
+def _label(output: OutputSchema, label: Any, shares: Sequence[float] | None) -> Prediction:
+    classes = output.classes or ()
+    within = label is not None and spelled_class(output.class_kind, label) in classes
+    if isinstance(label, float) and not math.isfinite(label):
+        label = None
+    if shares is None:
+        return Prediction(label=label, within_bounds=within)
+    return Prediction(
+        label=label,
+        probabilities={
+            name: share if math.isfinite(share) else None
+            for name, share in zip(classes, shares, strict=True)
+        },
+        within_bounds=within and all(-ROUNDING <= share <= 1 + ROUNDING for share in shares),
+    )
