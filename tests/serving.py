@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from nbmlops import formats, schema, tensors
+from nbmlops import formats, predictors, schema, tensors
 from nbmlops.records import FrontSpec, Route, RouteTable, WorkerSpec, dump
 
 SOURCE = Path(__file__).parents[1] / "src"
@@ -72,6 +72,13 @@ def model(kind):
         probabilities=hasattr(made, "predict_proba"),
     )
     return formats.to_bytes(made), contract, table, made
+
+
+@functools.cache
+def probed(kind):
+    """Return what was seen of the model when it was logged, and its sample."""
+    _, contract, table, made = model(kind)
+    return predictors.probe(made, contract, table)
 
 
 def until(happened, within_s=30.0, every_s=0.02):
@@ -189,6 +196,8 @@ def worker_inbox(folder, kind="logistic", deployment="cancer-w1", version=3, **c
         model_file="model.skops",
         model_digest=hashlib.sha256(content).hexdigest(),
         schema=contract,
+        form=probed(kind)[0].form,
+        sample=probed(kind)[1],
     )
     (folder / "spec.json").write_bytes(dump(msgspec.structs.replace(spec, **changes)))
     return folder
@@ -205,6 +214,8 @@ def route(kind, address, deployment="cancer-w1", version=3, **changes):
         version=version,
         commit=COMMIT,
         schema=model(kind)[1],
+        batches=True,
+        matrix=True,
     )
     return msgspec.structs.replace(made, **changes)
 

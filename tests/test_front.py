@@ -46,16 +46,16 @@ LIVE, READY = "/health/live", "/health/ready"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 SLOW_WORKER = """
 import sys, time
-from nbmlops import worker
-usual = worker.Predictor.predict
+from nbmlops import predictors, worker
+usual = predictors.Predictor.predict
 def predict(self, inputs):
     time.sleep({seconds})
     return usual(self, inputs)
-warm_up = worker.Predictor.warm_up
-def warm(self):
-    warm_up(self)
-    worker.Predictor.predict = predict
-worker.Predictor.warm_up = warm
+warm_up = predictors.Predictor.warm_up
+def warm(self, sample):
+    warm_up(self, sample)
+    predictors.Predictor.predict = predict
+predictors.Predictor.warm_up = warm
 sys.exit(worker.main(__import__("os").environ))
 """
 
@@ -312,10 +312,12 @@ def test_numbers_that_the_model_cannot_take_are_the_callers_affair(world):
 def test_every_path_and_method_is_in_one_table(served):
     connection = Connection(served.address)
     methods = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "HEAD"]
-    for path in [*ROUTES, "/v2", "/predict/", "/../etc/passwd", "/%2e%2e", "/control", "//"]:
+    odd = ["/v2/", "/v2/models", "/predict/", "/../etc/passwd", "/%2e%2e", "/control", "//"]
+    for template in [*ROUTES, *odd]:
+        path = template.format(model="cancer", version=3)
         for method in methods:
             status, headers, _ = connection.ask(method, path)
-            known = ROUTES.get(path)
+            known = ROUTES.get(template)
             asked = "GET" if method == "HEAD" else method
             if known is None:
                 assert status == 404, (method, path)

@@ -9,12 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbmlops import tensors
-from nbmlops.tensors import InvalidAddress, InvalidTensors, Tensor
+from nbmlops.tensors import InvalidAddress, InvalidTensors, Request, Tensor
 
-INT64 = st.integers(-(2**63), 2**63 - 1)
 VALUES = {
     "FP64": st.floats(allow_nan=False),
-    "INT64": INT64,
+    "FP32": st.floats(allow_nan=False, width=32),
+    "FP16": st.floats(allow_nan=False, width=16),
+    "BF16": st.integers(-256, 256).map(float),
+    **{f"INT{n}": st.integers(-(2 ** (n - 1)), 2 ** (n - 1) - 1) for n in (8, 16, 32, 64)},
+    **{f"UINT{n}": st.integers(0, 2**n - 1) for n in (8, 16, 32, 64)},
     "BOOL": st.booleans(),
     "BYTES": st.none() | st.text(st.characters(exclude_categories=["Cs"])),
 }
@@ -38,13 +41,17 @@ def some_tensors(draw):
 @given(some_tensors())
 def test_what_is_encoded_is_what_is_decoded(sent):
     body, length = tensors.encode_request(sent)
-    got, wants_binary = tensors.decode_request(body, length)
-    assert wants_binary
+    asked = tensors.decode_request(body, length)
+    got = asked.inputs
+    assert asked.binary
     assert [t.name for t in sent] == list(got)
     for tensor in sent:
         assert list(got[tensor.name].values) == list(tensor.values)
         assert got[tensor.name].shape == tensor.shape
     answer = tensors.decode_response(*tensors.encode_response("m", 3, sent))
+    as_json, none = tensors.encode_response("m", 3, sent, Request({}))
+    if not any(isinstance(v, float) and math.isinf(v) for t in sent for v in t.values):
+        assert tensors.decode_response(as_json, none) == answer
     assert (answer.model, answer.version) == ("m", "3")
     assert [list(t.values) for t in answer.outputs.values()] == [list(t.values) for t in sent]
 
@@ -61,7 +68,7 @@ def test_a_damaged_body_is_refused_or_decodes_to_consistent_tensors(sent, at, ju
     at = min(at, len(body))
     damaged = body[:at] + junk + body[at + cut :]
     try:
-        got, _ = tensors.decode_request(damaged, length)
+        got = tensors.decode_request(damaged, length).inputs
     except InvalidTensors:
         return
     for tensor in got.values():
@@ -95,8 +102,9 @@ def test_json_data_are_accepted_flat_and_nested():
             {"name": "b", "datatype": "BYTES", "shape": [2], "data": ["x", None]},
         ],
     }
-    got, wants_binary = tensors.decode_request(msgspec.json.encode(document), None)
-    assert not wants_binary
+    asked = tensors.decode_request(msgspec.json.encode(document), None)
+    got = asked.inputs
+    assert not asked.binary
     assert list(got["a"].values)[:3] == [1.0, 2.0, 3.5]
     assert math.isnan(got["a"].values[3])
     assert list(got["b"].values) == ["x", None]
@@ -114,7 +122,10 @@ def _tensor(**changes):
         ({"shape": []}, "is not [n]"),
         ({"shape": [1, 1, 1]}, "is not [n]"),
         ({"shape": [10**30]}, "not of the V2 protocol|has not"),
-        ({"datatype": "FP16"}, "FP16"),
+        ({"datatype": "FP8"}, "FP8"),
+        ({"data": [True]}, "do not fit FP64"),
+        ({"datatype": "UINT8", "data": [256]}, "do not fit UINT8"),
+        ({"datatype": "FP16", "data": [1e9]}, "do not fit FP16"),
         ({"data": ["1"]}, "do not fit FP64"),
         ({"datatype": "INT64", "data": [1.5]}, "do not fit INT64"),
         ({"datatype": "INT64", "data": [True]}, "do not fit INT64"),
@@ -142,6 +153,24 @@ def test_names_that_repeat_and_bytes_that_belong_to_nothing_are_refused():
     body = msgspec.json.encode({"inputs": [_tensor()]})
     with pytest.raises(InvalidTensors, match="belong to no tensor"):
         tensors.decode_request(body + b"junk", len(body))
+
+
+def test_an_answer_has_the_outputs_that_are_asked_for_in_the_form_that_is_asked_for():
+    outputs = [Tensor("a", "FP64", (1,), [1.5]), Tensor("b", "BYTES", (1,), ["x"])]
+    document = {
+        "id": "mine",
+        "inputs": [_tensor()],
+        "parameters": {"binary_data_output": True},
+        "outputs": [{"name": "b"}, {"name": "a", "parameters": {"binary_data": False}}],
+    }
+    asked = tensors.decode_request(msgspec.json.encode(document), None)
+    body, length = tensors.encode_response("m", 3, outputs, asked, {"key": 1})
+    header = msgspec.json.decode(body[:length])
+    assert (header["id"], header["parameters"]) == ("mine", {"key": 1})
+    assert header["outputs"][1]["data"] == [1.5]
+    assert list(tensors.decode_response(body, length).outputs) == ["b", "a"]
+    with pytest.raises(InvalidTensors, match="'c'.*no output of the model; it has a, b"):
+        tensors.encode_response("m", 3, outputs, Request({}, wanted={"c": True}))
 
 
 def test_text_that_is_not_utf_8_and_a_bool_of_two_are_refused():

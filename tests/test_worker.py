@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 import serving
-from nbmlops import schema, tensors, worker
+from nbmlops import predictors, schema, tensors, worker
 from nbmlops.errors import ArtifactCorrupt, DeploymentFailed, ModelRefused
 from nbmlops.records import Column, ModelSchema, OutputSchema, WorkerSpec, load
 from nbmlops.tensors import HEADER_LENGTH, InvalidTensors, Tensor
@@ -217,7 +217,7 @@ def given(columns, values, **attributes):
         setattr(seen, name, value)
     checked = schema.check(contract, values)
     body, length = tensors.encode_request(schema.inputs(contract, checked))
-    worker.Predictor(seen, contract).predict(tensors.decode_request(body, length)[0])
+    predictors.Predictor(seen, contract).predict(tensors.decode_request(body, length).inputs)
     return seen.table
 
 
@@ -279,7 +279,7 @@ def test_predictions_are_made_one_batch_at_a_time():
             inside.pop()
             return np.zeros(len(table))
 
-    predictor = worker.Predictor(Slow(), contract)
+    predictor = predictors.Predictor(Slow(), contract)
     tensor = {"x0": Tensor("x0", "FP64", (1,), [1.0])}
     threads = [threading.Thread(target=predictor.predict, args=(tensor,)) for _ in range(8)]
     for thread in threads:
@@ -301,7 +301,7 @@ def test_a_model_that_cannot_answer_its_example_never_gets_ready():
             raise AttributeError("made by another version")
 
     with pytest.raises(DeploymentFailed, match="another version"):
-        worker.Predictor(Broken(), contract).warm_up()
+        predictors.Predictor(Broken(), contract).warm_up()
 
 
 # --- loading ------------------------------------------------------------------------------------
@@ -451,4 +451,4 @@ def test_a_predictor_refuses_tensors_of_another_length():
     )
     two = {"a": Tensor("a", "FP64", (1,), [1.0]), "b": Tensor("b", "FP64", (2,), [1.0, 2.0])}
     with pytest.raises(InvalidTensors, match="'b' has the shape"):
-        worker.Predictor(Seen(), contract).predict(two)
+        predictors.Predictor(Seen(), contract).predict(two)

@@ -202,7 +202,10 @@ def _mean_of_trees(forest: Any) -> Callable[[Any], Any]:
     trees = [tree.tree_ for tree in forest.estimators_]
 
     def mean(matrix: Any) -> Any:
-        rows = np.ascontiguousarray(matrix, dtype="float32")
+        with np.errstate(over="ignore"):
+            rows = np.ascontiguousarray(matrix, dtype="float32")
+        if np.isinf(rows).any():  # beyond 32 bits, which the forest itself refuses
+            return np.full((len(rows), 1), np.nan)
         total = 0.0
         for tree in trees:
             total = total + tree.predict(rows).reshape(len(rows), -1)
