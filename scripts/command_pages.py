@@ -12,8 +12,8 @@ from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
-from nbmlops import commands, records
-from nbmlops.commands import TABLE, Command
+from nbmlops import records
+from nbmlops.commands import TABLE, Command, table
 
 DOCS = Path(__file__).parent.parent / "docs"
 MADE = "This page is made from the docstrings and records: `python scripts/command_pages.py`."
@@ -76,10 +76,10 @@ ITEMS: dict[str, type[msgspec.Struct]] = {
 }
 
 EXITS = {
-    commands._run_exit: "1 when it ended otherwise than `succeeded`",  # noqa: SLF001
-    commands._check_exit: "1 when something of `--level` or above was found",  # noqa: SLF001
-    commands._health_exit: "1 when something was found",  # noqa: SLF001
-    commands._monitor_exit: "3 alert, 4 unknown",  # noqa: SLF001
+    table._run_exit: "1 when it ended otherwise than `succeeded`",  # noqa: SLF001
+    table._check_exit: "1 when something of `--level` or above was found",  # noqa: SLF001
+    table._health_exit: "1 when something was found",  # noqa: SLF001
+    table._monitor_exit: "3 alert, 4 unknown",  # noqa: SLF001
 }
 
 

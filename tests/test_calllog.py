@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbmlops import calllog
-from nbmlops.calllog import CallLog
+from nbmlops.calllog import CallLog, ids, segments, writing
 from nbmlops.errors import ArtifactCorrupt, InvalidName, UnknownCall
 from nbmlops.records import ModelSchema, OutputSchema, Prediction, Route
 
@@ -86,7 +86,7 @@ def test_ids_grow_whatever_the_clock_does(clock_ms, chance):
 
 
 def test_an_exhausted_millisecond_borrows_from_the_next():
-    full = calllog._assembled(5, 2**74 - 1)
+    full = ids.assembled(5, 2**74 - 1)
     assert calllog.uuid7(5, 0, full) >> 80 == 6
 
 
@@ -184,7 +184,7 @@ def test_segments_are_sealed_each_hour_and_calls_found_by_opening_one(
 
 
 def test_segments_are_sealed_at_their_size(tmp_path, log, monkeypatch):
-    monkeypatch.setattr(calllog, "SEGMENT_LIMIT_BYTES", 2000)
+    monkeypatch.setattr(writing, "SEGMENT_LIMIT_BYTES", 2000)
     made = [write(log) for _ in range(12)]
     segments = list((tmp_path / DEPLOYMENT).glob("*.jsonl"))
     assert len(segments) > 2
@@ -219,9 +219,9 @@ def test_a_window_gives_the_calls_between_two_times(tmp_path, log, clock, monkey
     everything = list(calllog.window(tmp_path, DEPLOYMENT, None, None))
     assert everything == made
     opened = []
-    usual = calllog._Segment.lines
+    usual = segments.Segment.lines
     monkeypatch.setattr(
-        calllog._Segment, "lines", lambda segment: opened.append(segment) or usual(segment)
+        segments.Segment, "lines", lambda segment: opened.append(segment) or usual(segment)
     )
     got = list(calllog.window(tmp_path, DEPLOYMENT, made[4].at, made[6].at))
     assert got == made[4:6]
@@ -434,7 +434,7 @@ def test_on_a_full_disk_calls_are_answered_and_the_drops_counted_where_they_surv
 def test_drops_at_the_end_are_missed_although_no_record_follows(tmp_path, clock, monkeypatch):
     log = CallLog(tmp_path, "cancer", now_ms=clock)
     write(log)
-    monkeypatch.setattr(calllog.os, "write", _no_space)
+    monkeypatch.setattr(writing.os, "write", _no_space)
     assert write(log).sequence == 2
     monkeypatch.undo()
     found = calllog.verify(tmp_path, DEPLOYMENT)
@@ -473,7 +473,7 @@ def test_a_failed_fsync_is_never_tried_again_on_the_same_segment(tmp_path, log, 
 
     if not Path("/proc/self/fd").exists():
         pytest.skip("names of open files are read from /proc")
-    monkeypatch.setattr(calllog.os, "fsync", failing)
+    monkeypatch.setattr(writing.os, "fsync", failing)
     log.sync()
     second = write(log)
     log.sync()
@@ -491,6 +491,6 @@ def test_what_was_not_written_is_not_synced(log, monkeypatch):
     write(log)
     log.sync()
     synced = []
-    monkeypatch.setattr(calllog.os, "fsync", synced.append)
+    monkeypatch.setattr(writing.os, "fsync", synced.append)
     log.sync()
     assert synced == []

@@ -193,7 +193,10 @@ def test_what_does_not_fit_is_refused_by_name(served, change, status, words):
 
 
 def test_integers_and_truth_values_may_come_in_other_numeric_types(served):
-    change = {"age": {"datatype": "FP32", "data": [41]}, "member": {"datatype": "UINT8", "data": [1]}}
+    change = {
+        "age": {"datatype": "FP32", "data": [41]},
+        "member": {"datatype": "UINT8", "data": [1]},
+    }
     status, _, answer = infer(served("mixed"), columns(**change))
     assert status == 200, answer
 

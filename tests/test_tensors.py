@@ -169,7 +169,7 @@ def test_an_answer_has_the_outputs_that_are_asked_for_in_the_form_that_is_asked_
     assert (header["id"], header["parameters"]) == ("mine", {"key": 1})
     assert header["outputs"][1]["data"] == [1.5]
     assert list(tensors.decode_response(body, length).outputs) == ["b", "a"]
-    with pytest.raises(InvalidTensors, match="'c'.*no output of the model; it has a, b"):
+    with pytest.raises(InvalidTensors, match=r"'c'.*no output of the model; it has a, b"):
         tensors.encode_response("m", 3, outputs, Request({}, wanted={"c": True}))
 
 

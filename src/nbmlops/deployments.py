@@ -9,30 +9,25 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from nbmlops import endpoints, environment, layout, ledger, models, pipelines, records
+from nbmlops import endpoints, layout, ledger, models, workers
 from nbmlops.errors import DeploymentFailed, UnknownEndpoint, UnknownReference
 from nbmlops.records import (
     Cause,
     DeploymentRecord,
     DeploymentStatus,
     EndpointRecord,
-    Environment,
     JobHandle,
-    JobSpec,
     LedgerEntry,
     ModelVersion,
     Route,
-    WorkerSpec,
     replace,
 )
 from nbmlops.store import Kept
 from nbmlops.workspace import Workspace
 
 KIND = "deployment"
-_WORKER_PORT = 8080
 _ALL = 10_000
 _LIVE = (DeploymentStatus.STARTING.value, DeploymentStatus.RUNNING.value)
 
@@ -91,7 +86,7 @@ def _deploy(workspace: Workspace, version: ModelVersion, launcher: str) -> Deplo
         handle=JobHandle(launcher=launcher, name=deployment_id),
     )
     workspace.say(f"starting {version.name} as {deployment_id}")
-    job = _worker(workspace, version, deployment_id)
+    job = workers.job(workspace, version, deployment_id)
     _keep(workspace, record)
     try:
         workspace.launcher(launcher).launch(job)
@@ -157,50 +152,6 @@ def undeploy(workspace: Workspace, endpoint: str) -> DeploymentRecord:
         _settle(workspace, endpoint)
         endpoints.until_ended(workspace, [endpoints.handle(found), _handle(current)])
         return get(workspace, current.deployment_id)
-
-
-# --- the worker ---------------------------------------------------------------------------------
-
-
-def _worker(workspace: Workspace, version: ModelVersion, deployment_id: str) -> JobSpec:
-    paths = workspace.home.job(deployment_id)
-    file = version.files["model"]
-    workspace.artifacts.copy_to(file.digest, paths.inbox / "model.skops")
-    spec = WorkerSpec(
-        deployment_id=deployment_id,
-        model=version.model,
-        version=version.version,
-        format=version.format,
-        model_file="model.skops",
-        model_digest=file.digest,
-        schema=models.schema(workspace, version),
-        form=version.probe.form,
-        sample=models.sample(workspace, version),
-    )
-    layout.write_file(paths.inbox / layout.SPEC_FILE, records.dump(spec))
-    paths.outbox.mkdir(parents=True, exist_ok=True)
-    made = models.environment(workspace, version)
-    return JobSpec(
-        name=deployment_id,
-        # -E: variables such as PYTHONPATH are of the tool's side.
-        command=(_interpreter(workspace, version, made), *_isolated(made), "-m", "nbmlops.worker"),
-        inbox=paths.inbox.as_uri(),
-        outbox=paths.outbox.as_uri(),
-        port=_WORKER_PORT,
-        ready_path="/v2/health/ready",
-    )
-
-
-def _isolated(made: Environment) -> tuple[str, ...]:
-    return () if made.source is None else ("-E", "-u")
-
-
-def _interpreter(workspace: Workspace, version: ModelVersion, made: Environment) -> str:
-    """Return the interpreter of the version's environment; made again when it is gone."""
-    if made.source is None or Path(made.python).exists():
-        return made.python
-    plan = pipelines.environment_plan(workspace, version.commit)
-    return environment.ensure(plan, workspace.cache, workspace.say).python
 
 
 def _handle(record: DeploymentRecord) -> JobHandle:

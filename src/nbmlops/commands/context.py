@@ -1,0 +1,62 @@
+"""Who acts, from where, and who watches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbmlops.records import (
+    RunRecord,
+    SweepRecord,
+)
+
+if TYPE_CHECKING:
+    from nbmlops.workspace import Workspace
+
+
+def _silent(_: Any) -> None:
+    return None
+
+
+@dataclass
+class Context:
+    """Who acts, from where, and who watches.
+
+    ``start`` is the folder they stand in, ``notebook`` the notebook if they stand in one;
+    ``say`` takes a line of progress, ``warn`` one that stays, ``watch`` a run and ``watch_sweep``
+    a sweep each time somebody has looked. ``executed`` is what the notebook's kernel has run, by
+    the cell's id, with the time. ``bounds`` is the folder that a person who is not on their own
+    terminal cannot leave.
+    """
+
+    start: Path
+    notebook: Path | None = None
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    say: Callable[[str], None] = _silent
+    warn: Callable[[str], None] = _silent
+    watch: Callable[[RunRecord], None] = _silent
+    watch_sweep: Callable[[SweepRecord], None] = _silent
+    executed: Mapping[str, tuple[str, datetime]] = field(default_factory=dict)
+    bounds: Path | None = None
+    stdin: Callable[[], str] | None = None
+    _open: Workspace | None = None
+
+    def workspace(self) -> Workspace:
+        """Return the project at or above ``start``, opened once."""
+        if self._open is None:
+            from nbmlops import workspace
+
+            self._open = workspace.open_at(
+                self.start, environ=self.environ, say=self.say, warn=self.warn
+            )
+        return self._open
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None

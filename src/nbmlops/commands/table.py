@@ -1,0 +1,130 @@
+"""The rows: one for each command, and how the doors treat it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nbmlops.commands.project import check, ci, doctor, init, project
+from nbmlops.commands.running import cancel, compare, logs, rerun, run, runs, sweep, train
+from nbmlops.commands.serving import call, deploy, deployments, models, undeploy
+from nbmlops.commands.watching import monitor, trace
+from nbmlops.errors import UnknownReference, nearest
+from nbmlops.records import (
+    CheckReport,
+    Health,
+    MonitorReport,
+    RunRecord,
+    SweepRecord,
+)
+
+
+def _done(_: Any) -> int:
+    return 0
+
+
+def _run_exit(run: RunRecord | SweepRecord) -> int:
+    return 1 if run.status.is_final and run.status.value != "succeeded" else 0
+
+
+def _monitor_exit(report: MonitorReport) -> int:
+    return {"ok": 0, "alert": 3, "unknown": 4}[report.verdict]
+
+
+def _check_exit(report: CheckReport) -> int:
+    from nbmlops import rules
+
+    return 1 if any(rules.is_at_least(f.level, report.level) for f in report.findings) else 0
+
+
+def _health_exit(health: Health) -> int:
+    return 1 if health.findings else 0
+
+
+@dataclass(frozen=True)
+class Command:
+    """A row: the function, its group in the help, and how the doors treat it.
+
+    ``reads`` says that it changes nothing that a person would call a change (HTTP GET);
+    ``streams`` that it returns lines; ``short`` has short options; ``here_only`` names options
+    that mean something only on the person's own terminal.
+    """
+
+    function: Callable[..., Any]
+    group: str
+    reads: bool = True
+    streams: bool = False
+    short: Mapping[str, str] = field(default_factory=dict)
+    here_only: tuple[str, ...] = ()
+    exit_code: Callable[[Any], int] = _done
+
+    @property
+    def name(self) -> str:
+        """The word that people type."""
+        return self.function.__name__
+
+    @property
+    def parameters(self) -> list[inspect.Parameter]:
+        """What people type after it, with the types resolved."""
+        signature = inspect.signature(self.function, eval_str=True)
+        return list(signature.parameters.values())[1:]
+
+    @property
+    def summary(self) -> str:
+        """The first line of its help."""
+        return (inspect.getdoc(self.function) or "").splitlines()[0]
+
+
+TABLE: tuple[Command, ...] = (
+    Command(init, "Project", reads=False),
+    Command(project, "Project"),
+    Command(check, "Project", reads=False, exit_code=_check_exit),
+    Command(ci, "Project", reads=False),
+    Command(doctor, "Project", exit_code=_health_exit),
+    Command(
+        train,
+        "Run",
+        reads=False,
+        short={"param": "-p"},
+        here_only=("junit",),
+        exit_code=_run_exit,
+    ),
+    Command(
+        sweep,
+        "Run",
+        reads=False,
+        short={"param": "-p"},
+        exit_code=_run_exit,
+    ),
+    Command(runs, "Run"),
+    Command(run, "Run", here_only=("save",)),
+    Command(logs, "Run", streams=True, short={"follow": "-f"}, here_only=("follow",)),
+    Command(compare, "Run"),
+    Command(cancel, "Run", reads=False),
+    Command(rerun, "Run", reads=False, exit_code=_run_exit),
+    Command(models, "Model"),
+    Command(deploy, "Model", reads=False),
+    Command(deployments, "Model"),
+    Command(undeploy, "Model", reads=False),
+    Command(call, "Model", reads=False),
+    Command(trace, "Watch"),
+    Command(monitor, "Watch", exit_code=_monitor_exit),
+)
+
+
+def find(name: str) -> Command:
+    """Return the row of that name.
+
+    Raises
+    ------
+    UnknownReference
+        When there is none.
+    """
+    for command in TABLE:
+        if command.name == name:
+            return command
+    raise UnknownReference(
+        f"there is no command `{name[:60]}`", nearest(name, [row.name for row in TABLE])
+    )
