@@ -26,10 +26,10 @@ progress, warnings and logs go to standard error.
 | exit code | means |
 |---|---|
 | 0 | done |
-| 1 | the work failed: a run failed, `check` or `doctor` found something |
+| 1 | the work failed: a run failed, `check` or `doctor` found something, `replay`: red |
 | 2 | wrong use or input |
 | 3 | `monitor`: alert |
-| 4 | `monitor`: unknown |
+| 4 | `monitor`, `replay`: unknown |
 | 5 | the outside is not there: launcher, store, network, disk |
 | 130 | interrupted while watching; the run goes on |
 
@@ -46,7 +46,7 @@ EXAMPLES = {
     "project": "nbmlops project",
     "check": "nbmlops check --fix\nnbmlops check notebooks/train.ipynb --level block",
     "ci": "nbmlops ci github",
-    "doctor": "nbmlops doctor",
+    "doctor": "nbmlops doctor\nnbmlops doctor --repair",
     "train": "nbmlops train train -p max_depth=6\n"
     "nbmlops train notebooks/train.ipynb --detach\n"
     "nbmlops train train --junit report.xml --json > run.json",
@@ -60,11 +60,19 @@ EXAMPLES = {
     "cancel": "nbmlops cancel RUN",
     "rerun": "nbmlops rerun RUN",
     "models": "nbmlops models --model cancer",
+    "model": "nbmlops model cancer\nnbmlops model cancer:1 --at 2026-05-01",
+    "alias": "nbmlops alias cancer:1 best\nnbmlops alias cancer:1 best --remove",
     "deploy": "nbmlops deploy cancer\nnbmlops deploy cancer:1",
+    "rollback": "nbmlops rollback cancer\nnbmlops rollback cancer --to 1",
     "deployments": "nbmlops deployments",
     "undeploy": "nbmlops undeploy cancer",
     "call": "nbmlops call cancer - < records.json",
-    "trace": "nbmlops trace call/CALL\nnbmlops trace model/cancer:1",
+    "predict": "nbmlops predict cancer rows.parquet --out answers.parquet\n"
+    "nbmlops predict cancer:1 rows.csv --out answers.csv --force",
+    "actuals": "nbmlops actuals cancer diagnoses.csv\n"
+    "nbmlops actuals cancer diagnoses.parquet --by client_id --label diagnosis",
+    "replay": "nbmlops replay call/CALL\nnbmlops replay cancer --last 500 --against cancer:1",
+    "trace": "nbmlops trace call/CALL\nnbmlops trace CALL --source\nnbmlops trace cancer:1",
     "monitor": "nbmlops monitor cancer --window 24h",
 }
 
@@ -80,6 +88,7 @@ EXITS = {
     table._check_exit: "1 when something of `--level` or above was found",  # noqa: SLF001
     table._health_exit: "1 when something was found",  # noqa: SLF001
     table._monitor_exit: "3 alert, 4 unknown",  # noqa: SLF001
+    table._replay_exit: "1 red, 4 unknown",  # noqa: SLF001
 }
 
 

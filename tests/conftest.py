@@ -8,6 +8,7 @@ import hypothesis
 import pytest
 
 from nbmlops import workspace as workspaces
+from served import churn  # noqa: F401  # a fixture
 from services import postgres, s3  # noqa: F401  # fixtures
 from sources import SETTINGS, git, notebook_text
 

@@ -6,6 +6,7 @@ import atexit
 import functools
 import hashlib
 import http.client
+import math
 import os
 import secrets
 import shutil
@@ -34,6 +35,7 @@ def model(kind):
     from sklearn.compose import make_column_transformer
     from sklearn.datasets import load_breast_cancer, load_diabetes
     from sklearn.ensemble import RandomForestClassifier
+    from sklearn.impute import SimpleImputer
     from sklearn.linear_model import LinearRegression, LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -56,6 +58,24 @@ def model(kind):
         target = ["yes" if age > 30 else "no" for age in range(60)]
         encoder = make_column_transformer((OneHotEncoder(), ["city"]), remainder="passthrough")
         made = make_pipeline(encoder, LogisticRegression(max_iter=1000))
+    elif kind == "gaps":
+        table = pd.DataFrame(
+            {
+                "city": ["Bern", None, "Oslo"] * 20,
+                "age": pd.array([None, *range(59)], dtype="Int64"),
+                "income": [1.5, None, 3.25, -7.0] * 15,
+                "member": pd.array([True, False, None] * 20, dtype="boolean"),
+                "rooms": range(60),
+            },
+        )
+        target = [row % 3 for row in range(60)]
+        made = make_pipeline(
+            make_column_transformer(
+                (OneHotEncoder(handle_unknown="ignore"), ["city"]),
+                (SimpleImputer(missing_values=math.nan), ["age", "income", "member", "rooms"]),
+            ),
+            LogisticRegression(max_iter=10_000),
+        )
     else:
         table, target = load_breast_cancer(return_X_y=True, as_frame=True)
         forest = RandomForestClassifier(10, random_state=0)

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from nbmlops import (
+    archives,
     commands,
     datasets,
     digests,
@@ -235,7 +236,7 @@ def test_an_archive_with_tricks_is_not_laid_out(tmp_path, entries):
             archive.addfile(member(name, kind, target), io.BytesIO(b""))
     before = sorted(p for p in tmp_path.iterdir())
     with pytest.raises((ValueError, OSError)):
-        checkout.unpack(tmp_path / "evil.tar", tmp_path / "work")
+        archives.unpack(tmp_path / "evil.tar", tmp_path / "work")
     assert sorted(p for p in tmp_path.iterdir() if p.name != "work") == before
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
 import random
 import resource
 import signal
@@ -16,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbmlops import calllog
-from nbmlops.calllog import CallLog, ids, segments, writing
+from nbmlops.calllog import CallLog, ids, seeking, segments, writing
 from nbmlops.errors import ArtifactCorrupt, InvalidName, UnknownCall
 from nbmlops.records import ModelSchema, OutputSchema, Prediction, Route
 
@@ -161,9 +163,28 @@ def test_records_whose_text_looks_like_the_logs_own_do_not_mislead(tmp_path, log
     assert calllog.verify(tmp_path, DEPLOYMENT).problems == ()
 
 
-def test_segments_are_sealed_each_hour_and_calls_found_by_opening_one(
-    tmp_path, log, clock, monkeypatch
-):
+OPENED = {"watching": False, "paths": []}
+
+
+def _audited(event, arguments):
+    if event == "open" and OPENED["watching"]:
+        OPENED["paths"].append(str(arguments[0]))
+
+
+sys.addaudithook(_audited)
+
+
+@contextlib.contextmanager
+def opened_files():
+    """Give the files that the block opens."""
+    OPENED.update(watching=True, paths=[])
+    try:
+        yield OPENED["paths"]
+    finally:
+        OPENED["watching"] = False
+
+
+def test_segments_are_sealed_each_hour_and_calls_found_by_opening_one(tmp_path, log, clock):
     made = []
     for _ in range(6):
         made.append(write(log))
@@ -173,14 +194,60 @@ def test_segments_are_sealed_each_hour_and_calls_found_by_opening_one(
     segments = sorted((tmp_path / DEPLOYMENT).glob("*.jsonl"))
     assert len(segments) == 3
     assert [path.stat().st_mode & 0o200 for path in segments] == [0, 0, 0o200]
-    opened = []
-    monkeypatch.setattr(
-        Path, "read_bytes", lambda path: opened.append(path) or path.open("rb").read()
-    )
     for record in made:
-        opened.clear()
-        assert calllog.find(tmp_path, record.call_id) == record
+        with opened_files() as opened:
+            assert calllog.find(tmp_path, record.call_id) == record
         assert len(opened) == 1
+
+
+@given(
+    notes=st.lists(st.integers(0, 9000), max_size=40),
+    cut=st.integers(0, 400),
+    chance=st.randoms(use_true_random=False),
+)
+def test_any_line_of_any_segment_is_found_by_its_id_and_none_that_is_not_whole(
+    tmp_path_factory, notes, cut, chance
+):
+    path = tmp_path_factory.mktemp("segment") / "one.jsonl"
+    numbers = sorted({chance.getrandbits(60) for _ in notes})
+    ids = [calllog.new_call_id(DEPLOYMENT, START_MS + n % 10**9, n) for n in numbers]
+    written = {
+        call_id: f'{{"call_id":"{call_id}","record":{{"note":"{"x" * length}"}}}}'.encode()
+        for call_id, length in zip(sorted(ids), notes, strict=False)
+    }
+    data = b"".join(line + b"\n" for line in written.values())
+    kept = data[: max(0, len(data) - cut)]
+    path.write_bytes(kept)
+    with path.open("rb") as file:
+        for call_id, line in written.items():
+            whole = kept.find(line + b"\n") >= 0
+            assert seeking.sought(file.fileno(), call_id) == (line if whole else None)
+        for _ in range(5):
+            other = calllog.new_call_id(
+                DEPLOYMENT, START_MS + chance.randrange(10**9), chance.getrandbits(74)
+            )
+            assert seeking.sought(file.fileno(), other) == written.get(other)
+        assert seeking.sought(file.fileno(), "0" * 12 + "70008" + "0" * 15 + "-a") is None
+
+
+def test_a_line_that_was_changed_hides_no_other(tmp_path, log):
+    made = [write(log, float(number)) for number in range(9)]
+    (path, line) = lines(tmp_path)[4]
+    path.write_bytes(path.read_bytes().replace(line, b"junk" * 300 + b"\n"))
+    for record in made[:4] + made[5:]:
+        assert calllog.find(tmp_path, record.call_id) == record
+    with pytest.raises(UnknownCall):
+        calllog.find(tmp_path, made[4].call_id)
+
+
+def test_a_call_is_found_by_reading_little_of_its_segment(tmp_path, log, monkeypatch):
+    made = [write(log, float(number), note="x" * 500) for number in range(3000)]
+    usual, read = os.pread, []
+    monkeypatch.setattr(os, "pread", lambda *words: read.append(usual(*words)) or read[-1])
+    for record in random.sample(made, 20):
+        read.clear()
+        assert calllog.find(tmp_path, record.call_id) == record
+        assert sum(map(len, read)) < 200_000
 
 
 def test_segments_are_sealed_at_their_size(tmp_path, log, monkeypatch):
@@ -494,3 +561,123 @@ def test_what_was_not_written_is_not_synced(log, monkeypatch):
     monkeypatch.setattr(writing.os, "fsync", synced.append)
     log.sync()
     assert synced == []
+
+
+# --- retention ----------------------------------------------------------------------------------
+
+
+def retained(tmp_path, clock, calls=10):
+    log = CallLog(tmp_path, "cancer", now_ms=clock)
+    for number in range(calls):
+        write(log, float(number))
+        clock.now_ms += HOUR_MS
+    log.close()
+
+
+def later(hours):
+    return datetime.fromtimestamp((START_MS + hours * HOUR_MS) / 1000, UTC) + timedelta(minutes=1)
+
+
+def test_what_is_older_than_is_kept_leaves_a_tombstone_and_the_chain_holds(tmp_path, clock):
+    retained(tmp_path, clock)
+    for hours, gone in ((5, 4), (7, 6), (30, 10)):
+        calllog.drop_expired(tmp_path, later(hours + 1), timedelta(hours=2))
+        found = calllog.verify(tmp_path, DEPLOYMENT)
+        assert found.problems == ()
+        assert (found.answered, found.records, found.expired) == (10, 10 - gone, gone)
+        assert list(found.last_sequence.values()) == [10]
+
+
+def test_a_removal_that_is_killed_is_completed_by_the_next(tmp_path, clock, monkeypatch):
+    retained(tmp_path, clock)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            calllog.drop_expired(tmp_path, later(6), timedelta(hours=2))
+    found = calllog.verify(tmp_path, DEPLOYMENT)
+    assert (found.problems, found.records, found.expired) == ((), 9, 1)
+    calllog.drop_expired(tmp_path, later(6), timedelta(hours=2))
+    found = calllog.verify(tmp_path, DEPLOYMENT)
+    assert (found.problems, found.records, found.expired) == ((), 6, 4)
+
+
+def test_segments_that_are_removed_by_hand_are_still_missed(tmp_path, clock):
+    retained(tmp_path, clock)
+    calllog.drop_expired(tmp_path, later(6), timedelta(hours=2))
+    min((tmp_path / DEPLOYMENT).glob("*.jsonl")).unlink()
+    assert calllog.verify(tmp_path, DEPLOYMENT).problems
+
+
+def test_an_open_segment_is_never_removed(tmp_path, log, clock):
+    write(log)
+    assert list(calllog.expired(tmp_path, later(1000), timedelta(hours=2))) == []
+
+
+# --- many ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sought", [0, 10_000])
+def test_many_calls_are_found_at_once(tmp_path, log, clock, monkeypatch, sought):
+    from nbmlops.calllog import reading
+
+    monkeypatch.setattr(reading, "_SOUGHT", sought)
+    made = []
+    for _ in range(30):
+        made.append(write(log))
+        clock.now_ms += HOUR_MS // 7
+    wanted = [*made[3:9], made[25]]
+    names = [one.call_id for one in wanted] + ["nope", calllog.new_call_id(DEPLOYMENT, 5, 5)]
+    assert list(calllog.find_many(tmp_path, DEPLOYMENT, names)) == wanted
+
+
+# --- redaction ----------------------------------------------------------------------------------
+
+KEY = b"k" * 32
+
+
+def test_columns_that_are_never_logged_are_absent_and_hashed_ones_are_keyed():
+    from nbmlops.calllog import redaction
+
+    records = [{"name": "Ada", "age": 41, "x": 1.5}, {"name": None, "age": 41.0, "x": 2.5}]
+    first, second = redaction.redacted(records, ["x"], ["name", "age"], KEY)
+    assert first.keys() == {"name", "age"}
+    assert first["age"] == second["age"] != first["name"]
+    assert len(first["name"]) == 32
+    assert second["name"] is None
+    assert first["name"] != redaction.digest("name", "Ada", b"o" * 32)
+    assert records[0]["name"] == "Ada"
+    assert redaction.redacted(records, [], ["name"], None) == [
+        {"age": 41, "x": 1.5},
+        {"age": 41.0, "x": 2.5},
+    ]
+
+
+@given(st.text(), st.text(), st.text())
+def test_a_hash_tells_columns_and_values_apart(column, one, other):
+    from nbmlops.calllog import redaction
+
+    same = redaction.digest(column, one, KEY) == redaction.digest(column, other, KEY)
+    assert same == (one == other)
+
+
+def test_a_log_redacts_before_it_writes(tmp_path, clock):
+    import msgspec
+
+    route = msgspec.structs.replace(ROUTE, never=("ssn",), hashed=("name",))
+    log = CallLog(tmp_path, "cancer", now_ms=clock)
+    records = [{"x": 1.0, "ssn": "078-05-1120", "name": "Ada"}]
+    # Without a key what should be hashed is not logged at all.
+    first = log.write(route, records, (Prediction(value=1.0),), latency_ms=1.0)
+    calllog.ensure_key(tmp_path)
+    second = log.write(route, records, (Prediction(value=1.0),), latency_ms=1.0)
+    log.close()
+    assert first.records == ({"x": 1.0},)
+    assert calllog.find(tmp_path, second.call_id) == second
+    assert second.redacted == ("name", "ssn")
+    assert second.records[0].keys() == {"x", "name"}
+    data = b"".join(line for _, line in lines(tmp_path))
+    assert b"078-05-1120" not in data
+    assert b"Ada" not in data
+    assert calllog.verify(tmp_path, DEPLOYMENT).problems == ()
+    assert (tmp_path / calllog.KEY_FILE).stat().st_mode & 0o777 == 0o600
+    assert calllog.ensure_key(tmp_path) == calllog.ensure_key(tmp_path)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nbmlops import commands, completion, parser, runs, workspace
+import registered
+from nbmlops import commands, completion, models, parser, runs, workspace
 from nbmlops.commands import Context
 from nbmlops.records import RunRecord, Status
 from sources import notebook_text
@@ -108,3 +109,12 @@ def test_the_shells_script_has_every_command(shell):
     for name in parser.command_names():
         assert name in script
     assert "--detach" in script or "'detach'" in script or "-l detach" in script
+
+
+def test_aliases_of_models_are_offered(folder, offered):
+    opened = workspace.open_at(folder)
+    registered.version(opened, 1)
+    models.set_alias(opened, "iris:1", "best")
+    opened.close()
+    assert offered("deploy iris@") == ["iris@best"]
+    assert offered("model iri") == ["iris", "iris:1", "iris@best"]

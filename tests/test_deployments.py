@@ -17,6 +17,7 @@ from nbmlops import (
     runs,
     submission,
     tick,
+    workers,
 )
 from nbmlops import workspace as workspaces
 from nbmlops.errors import DeploymentFailed
@@ -148,7 +149,7 @@ def test_an_undeploy_that_is_killed_is_completed(opened, monkeypatch, step):
 
 def test_a_worker_that_never_gets_ready_leaves_the_old_version_its_traffic(opened, monkeypatch):
     deployments.deploy(opened, "iris:1")
-    original = deployments._worker
+    original = workers.job
 
     def broken(*arguments):
         job = original(*arguments)
@@ -156,7 +157,7 @@ def test_a_worker_that_never_gets_ready_leaves_the_old_version_its_traffic(opene
         (inbox / "model.skops").write_bytes(b"other bytes")
         return job
 
-    monkeypatch.setattr(deployments, "_worker", broken)
+    monkeypatch.setattr(workers, "job", broken)
     with pytest.raises(DeploymentFailed) as caught:
         deployments.deploy(opened, "iris:2")
     assert "digest" in caught.value.message

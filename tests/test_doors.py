@@ -10,8 +10,9 @@ from contextlib import redirect_stderr, redirect_stdout
 import pytest
 from tornado.httpclient import HTTPClientError
 
-from nbmlops import cli, commands, magic, parser, render, server_extension
+from nbmlops import cli, commands, magic, models, parser, render, server_extension
 from nbmlops.errors import WrongUse
+from registered import version
 from sources import notebook_text
 
 pytest_plugins = ("pytest_jupyter.jupyter_server",)
@@ -86,8 +87,32 @@ MISTAKES = [
     (["trace", "x"], {"reference": "x"}, "GET", "unknown-reference", 404, 2),
     (["trace", "call/zz"], {"reference": "call/zz"}, "GET", "unknown-call", 404, 2),
     (["monitor", "none"], {"endpoint": "none"}, "GET", "unknown-endpoint", 404, 2),
+    (["trace", "none", "--source"], {"reference": "none"}, "GET", "unknown-reference", 404, 2),
+    (["replay", "none"], {"reference": "none"}, "POST", "unknown-endpoint", 404, 2),
+    (["replay", "call/zz"], {"reference": "call/zz"}, "POST", "unknown-call", 404, 2),
+    (
+        ["actuals", "none", "truths.csv"],
+        {"endpoint": "none", "file": "truths.csv"},
+        "POST",
+        "unknown-endpoint",
+        404,
+        2,
+    ),
+    (
+        ["predict", "none", "in.csv", "--out", "out.csv"],
+        {"model": "none", "file": "in.csv", "out": "out.csv"},
+        "POST",
+        "unknown-model",
+        404,
+        2,
+    ),
     (["monitor", "../x"], {"endpoint": "../x"}, "GET", "invalid-name", 400, 2),
     (["deploy", "none"], {"model": "none"}, "POST", "unknown-model", 404, 2),
+    (["model", "none"], {"model": "none"}, "GET", "unknown-model", 404, 2),
+    (["model", "none@x"], {"model": "none@x"}, "GET", "unknown-model", 404, 2),
+    (["model", "x", "--at", "now"], {"model": "x", "at": "now"}, "GET", "wrong-use", 400, 2),
+    (["alias", "none", "a"], {"model": "none", "alias": "a"}, "POST", "unknown-model", 404, 2),
+    (["rollback", "none"], {"endpoint": "none"}, "POST", "unknown-endpoint", 404, 2),
     (["undeploy", "none"], {"endpoint": "none"}, "POST", "unknown-endpoint", 404, 2),
     (
         ["call", "none", "[]"],
@@ -146,6 +171,28 @@ async def test_reads_are_the_same_through_every_door(jp_fetch, shell):
         assert asked == typed, name
         if name not in ("logs", "project"):  # the magic prints lines as they are
             assert by_magic(shell, [name, *words]) == typed
+
+
+OF_MODELS = [
+    ("models", [], {}, "GET"),
+    ("model", ["iris"], {"model": "iris"}, "GET"),
+    ("model", ["iris@best"], {"model": "iris@best"}, "GET"),
+    ("model", ["iris", "--at", "2999-01-01"], {"model": "iris", "at": "2999-01-01"}, "GET"),
+    ("alias", ["iris:1", "best"], {"model": "iris:1", "alias": "best"}, "POST"),
+]
+
+
+@pytest.mark.parametrize(("name", "words", "arguments", "method"), OF_MODELS)
+async def test_models_are_the_same_through_every_door(
+    jp_fetch, shell, workspace, name, words, arguments, method
+):
+    for number in (1, 2):
+        version(workspace, number)
+    models.set_alias(workspace, "iris:1", "best")
+    typed, code = by_cli([name, *words])
+    assert code == 0, typed
+    assert by_magic(shell, [name, *words]) == typed
+    assert await by_http(jp_fetch, name, method, **arguments) == (typed, 200)
 
 
 # What differs from one piece of work to the next that was asked for in the same words.

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nbmlops import calllog
-from nbmlops.front import openapi, protocol, upstream
+from nbmlops.front import openapi, protocol, routing, upstream
 from nbmlops.front.app import ROUTES
 from nbmlops.records import CallAnswer, RouteTable, dump, load
 from serving import (
@@ -676,7 +676,7 @@ def test_picking_follows_the_shares(shares, chance):
             self.route = route("mixed", "unix:/a", share=share)
 
     workers = tuple(One(share) for share in scaled)
-    picked = upstream.Routes(table_of(1), workers).pick(lambda: chance)
+    picked = routing.Routes(table_of(1), workers).pick(lambda: chance)
     at = workers.index(picked)
     assert sum(scaled[:at]) <= 100.0 * chance + 1e-9
     assert 100.0 * chance <= sum(scaled[: at + 1]) + 1e-9

@@ -1,3 +1,5 @@
+from datetime import timedelta
+
 import pytest
 
 from nbmlops import layout, project
@@ -94,3 +96,36 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         layout.write_file(target, b"new")
     assert target.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+CALLS = "[project]\nname = 'a'\n[calls]\n"
+
+
+def test_calls_are_kept_as_the_table_says(tmp_path):
+    path = tmp_path / "nbmlops.toml"
+    path.write_text(CALLS + "never = ['ssn']\nhashed = ['customer_id']\nkeep = '90d'\n")
+    found = project.read(tmp_path).calls
+    assert (found.never, found.hashed, found.kept_for) == (
+        ("ssn",),
+        ("customer_id",),
+        timedelta(days=90),
+    )
+    path.write_text("[project]\nname = 'a'\n")
+    assert project.read(tmp_path).calls.kept_for is None
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("keep = '90 days'", "no length of time"),
+        ("keep = '0d'", "no length of time"),
+        ("never = ['a']\nhashed = ['a']", "`a` in never and in hashed"),
+        ("hash = ['a']", "unknown key `hash`"),
+        ("never = 'a'", "Expected `array`"),
+    ],
+)
+def test_a_table_of_calls_without_meaning_is_refused(tmp_path, line, words):
+    (tmp_path / "nbmlops.toml").write_text(CALLS + line)
+    with pytest.raises(InvalidSettings) as caught:
+        project.read(tmp_path)
+    assert words in caught.value.message

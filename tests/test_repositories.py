@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from nbmlops import layout, pipelines, runs, snapshot, submission, workspace
+from nbmlops import archives, layout, pipelines, runs, snapshot, submission, workspace
 from nbmlops.errors import NbmlopsError
 from nbmlops.launchers.local import LocalLauncher
 from nbmlops.records import RunRecord
-from nbmlops.runner import checkout
 from sources import SETTINGS, git, notebook_text
 from terminal import refused, typed
 from test_snapshot import users_state
@@ -29,7 +28,7 @@ def captured(folder, tmp_path):
     opened.close()
     place = tmp_path / "job"
     shutil.rmtree(place, ignore_errors=True)
-    checkout.unpack(tmp_path / "source.tar", place)
+    archives.unpack(tmp_path / "source.tar", place)
     return files_of(place, [p.relative_to(place) for p in place.rglob("*")])
 
 

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nbmlops import snapshot
+from nbmlops import archives, snapshot
 from nbmlops.errors import SnapshotRefused
-from nbmlops.runner import checkout
 from sources import git, notebook_text
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -68,7 +67,7 @@ def test_a_dirty_work_tree_is_captured_and_nothing_of_the_users_is_touched(folde
     listed = git(folder, "ls-tree", "-r", "--name-only", taken.commit).splitlines()
     assert listed == [".gitignore", "link", "new.txt", "run.sh", "staged.py", "train.ipynb"]
     snapshot.export(repo_of(folder), taken.commit, tmp_path / "source.tar")
-    checkout.unpack(tmp_path / "source.tar", tmp_path / "out")
+    archives.unpack(tmp_path / "source.tar", tmp_path / "out")
     assert (tmp_path / "out" / "new.txt").read_bytes() == b"CRLF\r\nstays\r\n"
     assert os.access(tmp_path / "out" / "run.sh", os.X_OK)
     assert (tmp_path / "out" / "link").readlink().name == "new.txt"
@@ -82,7 +81,7 @@ def test_an_archive_that_leads_out_is_refused(tmp_path, name):
         archive.addfile(link)
         archive.addfile(tarfile.TarInfo(name))
     with pytest.raises((ValueError, FileExistsError)):
-        checkout.unpack(tmp_path / "evil.tar", tmp_path / "work")
+        archives.unpack(tmp_path / "evil.tar", tmp_path / "work")
     assert not (tmp_path / "x").exists()
 
 

@@ -97,6 +97,10 @@ export interface ModelVersion {
   readonly run_digest: string;
   readonly data: readonly DataRecord[];
   readonly author: string;
+  readonly probe: Probe;
+  readonly loader: string | null;
+  readonly command: readonly string[];
+  readonly project_dir: string;
 }
 
 /** The answer to one of the four questions; ``yes`` means still as in training. */
@@ -254,6 +258,13 @@ export interface Parameter {
   readonly help: string | null;
 }
 
+/** What was seen of a model when it was logged, over rows of its training data. */
+export interface Probe {
+  readonly form: 'direct' | 'given' | 'numeric';
+  readonly independent: boolean;
+  readonly deterministic: boolean;
+}
+
 /** A run, from submission to its end; the document of ``train`` and ``run``. */
 export interface RunRecord {
   readonly run_id: string;
@@ -332,6 +343,7 @@ export interface DeploymentRecord {
   readonly handle: JobHandle | null;
   readonly cause: Cause | null;
   readonly monitor: string | null;
+  readonly rolled_back_from: number | null;
 }
 
 /** Where a deployment stands. */

@@ -184,8 +184,12 @@ def _versions(workspace: Workspace) -> list[str]:
 
 
 def _models(workspace: Workspace) -> list[str]:
+    from nbmlops import decisions, ledger
+
     versions = _versions(workspace)
-    return [*(text.partition(":")[0] for text in versions), *versions]
+    standing = decisions.aliases(ledger.entries(workspace.repo))
+    aliases = [f"{model}@{alias}" for model, named in standing.items() for alias in named]
+    return [*(text.partition(":")[0] for text in versions), *versions, *aliases]
 
 
 def _endpoints(workspace: Workspace) -> list[str]:
@@ -222,6 +226,7 @@ _SOURCES: Mapping[str, Callable[[Workspace], list[str]]] = {
     "status": _statuses,
     "files": _notebooks,
     "model": _models,
+    "against": _models,
     "endpoint": _endpoints,
     "reference": _references,
 }

@@ -8,13 +8,21 @@ state, which :func:`settle` completes or rolls back.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
-from nbmlops import endpoints, layout, ledger, models, workers
-from nbmlops.errors import DeploymentFailed, UnknownEndpoint, UnknownReference
+from nbmlops import calllog, decisions, endpoints, layout, ledger, models, records, stints, workers
+from nbmlops.errors import (
+    DeploymentFailed,
+    NothingToGoBackTo,
+    UnknownEndpoint,
+    UnknownReference,
+)
 from nbmlops.records import (
     Cause,
+    DeploymentDecision,
     DeploymentRecord,
     DeploymentStatus,
     EndpointRecord,
@@ -29,35 +37,106 @@ from nbmlops.workspace import Workspace
 
 KIND = "deployment"
 _ALL = 10_000
+STEADY_S = 1.0  # with the traffic, before the version that had it is stopped
 _LIVE = (DeploymentStatus.STARTING.value, DeploymentStatus.RUNNING.value)
 
 
-def deploy(workspace: Workspace, reference: str, *, launcher: str = "local") -> DeploymentRecord:
-    """Serve a model version behind the endpoint of the model's name, and return when it is ready.
+def deploy(
+    workspace: Workspace, reference: str, *, endpoint: str | None = None, launcher: str = "local"
+) -> DeploymentRecord:
+    """Serve a model version behind an endpoint, and return when it is ready.
 
-    The version that already has all traffic changes nothing.
+    The endpoint has the model's name unless another is given. The version that already has all
+    traffic changes nothing.
 
     Raises
     ------
+    InvalidName
+        When the endpoint's name is not one.
     UnknownModel
         When there is no such version.
     DeploymentFailed
         When the worker does not get ready; what served before still serves.
     """
     version = models.find(workspace, reference)
+    name = layout.checked_name(endpoint or version.model, "endpoint")
     workspace.launcher(launcher).check()
-    with workspace.exclusively(_lock(version.model)):
-        _settle(workspace, version.model)
-        current = _current(workspace, version.model)
+    with workspace.exclusively(endpoints.lock(name)):
+        _settle(workspace, name)
+        current = _current(workspace, name)
+        if current is not None and (current.model, current.version) == (
+            version.model,
+            version.version,
+        ):
+            live = look(workspace, current)
+            if live.status is DeploymentStatus.RUNNING and live.ready:
+                return _refreshed(workspace, live)
+        return _deploy(workspace, version, name, launcher)
+
+
+def rollback(workspace: Workspace, endpoint: str, to: int | None = None) -> DeploymentRecord:
+    """Go back to the version that took an endpoint's traffic before, or to an earlier one.
+
+    It goes the way of :func:`deploy`, so no call fails. Rolled back once more, it goes to the
+    version before that one. ``to`` names any version that has taken the traffic; the one that has
+    it changes nothing.
+
+    Raises
+    ------
+    UnknownEndpoint
+        When the endpoint is not up.
+    NothingToGoBackTo
+        When there is no such version.
+    DeploymentFailed
+        When the worker does not get ready; what served before still serves.
+    """
+    launcher = endpoints.running(workspace, endpoint).launcher
+    workspace.launcher(launcher).check()
+    with workspace.exclusively(endpoints.lock(endpoint)):
+        _settle(workspace, endpoint)
+        endpoints.running(workspace, endpoint)
+        current = _current(workspace, endpoint)
+        left = current.version if current else None
+        target = _earlier(workspace, endpoint, left, to)
+        version = models.find(workspace, f"{target.model}:{target.version}")
         if current is not None and current.version == version.version:
             live = look(workspace, current)
             if live.status is DeploymentStatus.RUNNING and live.ready:
                 return live
-        return _deploy(workspace, version, launcher)
+        return _deploy(workspace, version, endpoint, launcher, rolled_back_from=left)
 
 
-def _lock(endpoint: str) -> str:
-    return f"endpoint-{endpoint}"
+def _earlier(
+    workspace: Workspace, endpoint: str, left: int | None, to: int | None
+) -> DeploymentDecision:
+    """Return the decision that a rollback goes back to."""
+    entries = list(ledger.entries(workspace.repo))
+    traffic = decisions.traffic(entries).get(endpoint, decisions.Traffic())
+    back = [item.decision for item in traffic.back]
+    if to is None:
+        while back and back[-1].version == left:
+            back.pop()
+        if back:
+            return back[-1]
+        raise NothingToGoBackTo(
+            f"no version took the traffic of `{endpoint}` before version {left}",
+            f"See what was decided: `nbmlops model {endpoint}`.",
+            endpoint=endpoint,
+        )
+    took = [
+        item.decision
+        for item in decisions.placed(entries)
+        if item.entry.kind == "deployed" and item.decision.endpoint == endpoint
+    ]
+    for decision in reversed(took):
+        if decision.version == to:
+            return decision
+    known = ", ".join(str(number) for number in sorted({decision.version for decision in took}))
+    raise NothingToGoBackTo(
+        f"version {to} never took the traffic of `{endpoint}`; those that did: {known}",
+        f"Name one of these; another version is deployed: `nbmlops deploy {endpoint}:{to}`.",
+        endpoint=endpoint,
+    )
 
 
 def _current(workspace: Workspace, endpoint: str) -> DeploymentRecord | None:
@@ -69,8 +148,14 @@ def _current(workspace: Workspace, endpoint: str) -> DeploymentRecord | None:
     return None if kept is None else kept.record
 
 
-def _deploy(workspace: Workspace, version: ModelVersion, launcher: str) -> DeploymentRecord:
-    endpoint = endpoints.made(workspace, version.model, launcher)
+def _deploy(
+    workspace: Workspace,
+    version: ModelVersion,
+    name: str,
+    launcher: str,
+    rolled_back_from: int | None = None,
+) -> DeploymentRecord:
+    endpoint = endpoints.made(workspace, name, launcher)
     deployment_id = layout.new_id(version.model, workspace.now().timestamp())
     record = DeploymentRecord(
         endpoint=endpoint.endpoint,
@@ -84,13 +169,16 @@ def _deploy(workspace: Workspace, version: ModelVersion, launcher: str) -> Deplo
         created_at=workspace.now(),
         author=workspace.repo.author(),
         handle=JobHandle(launcher=launcher, name=deployment_id),
+        rolled_back_from=rolled_back_from,
     )
     workspace.say(f"starting {version.name} as {deployment_id}")
     job = workers.job(workspace, version, deployment_id)
     _keep(workspace, record)
     try:
         workspace.launcher(launcher).launch(job)
-        endpoints.until_ready(workspace, _handle(record), deployment_id)
+        status = endpoints.until_ready(workspace, _handle(record), deployment_id)
+        if version.command:  # ours has compared its sample before it is ready
+            stints.check_sample(workspace, version, str(status.address), deployment_id)
         before = _current(workspace, record.endpoint)
         _decide(workspace, "deployed", record, before)
         return _take_traffic(workspace, record)
@@ -100,20 +188,59 @@ def _deploy(workspace: Workspace, version: ModelVersion, launcher: str) -> Deplo
 
 
 def _take_traffic(workspace: Workspace, record: DeploymentRecord) -> DeploymentRecord:
-    """Point the endpoint at a ready deployment that was decided on, and stop all others."""
+    """Point the endpoint at a ready deployment that was decided on, and stop all others.
+
+    Raises
+    ------
+    DeploymentFailed
+        When the worker ends as soon as it has the traffic, which the others can still take back.
+    """
+    _check_alive(workspace, record)
     endpoint = endpoints.find(workspace, record.endpoint)
     if endpoint is None or endpoint.deployment_id != record.deployment_id:
         endpoint = endpoints.point(workspace, record.endpoint, record.deployment_id)
     endpoints.serve(workspace, endpoint, (_route(workspace, record),))
+    others = [
+        other
+        for other in _live(workspace, record.endpoint)
+        if other.deployment_id != record.deployment_id
+    ]
+    steady = time.monotonic() + STEADY_S
+    while others and time.monotonic() < steady:
+        _check_alive(workspace, record)
+        time.sleep(0.1)
     taken = replace(record, status=DeploymentStatus.RUNNING, ready=1)
     _keep(workspace, taken)
-    for other in _live(workspace, record.endpoint):
-        if other.deployment_id != record.deployment_id:
-            _stop(workspace, other)
+    for other in others:
+        _stop(workspace, other)
     return taken
 
 
+def _check_alive(workspace: Workspace, record: DeploymentRecord) -> None:
+    handle = _handle(record)
+    status = workspace.launcher(handle.launcher).poll([handle])[handle]
+    if status.status.is_final:
+        cause = status.cause.message if status.cause else "it ended"
+        raise DeploymentFailed(
+            f"{record.deployment_id} did not stay up: {cause}",
+            f"See what it wrote: `nbmlops logs {record.deployment_id}`.",
+            job=record.deployment_id,
+        )
+
+
+def _refreshed(workspace: Workspace, record: DeploymentRecord) -> DeploymentRecord:
+    """Tell the front of a deployment that has its traffic what has changed in ``[calls]``."""
+    wanted = workspace.settings.calls
+    routes = endpoints.told(workspace, record.endpoint)
+    if any((route.never, route.hashed) != (wanted.never, wanted.hashed) for route in routes):
+        pointed = endpoints.point(workspace, record.endpoint, record.deployment_id)
+        endpoints.serve(workspace, pointed, (_route(workspace, record),))
+    return record
+
+
 def _route(workspace: Workspace, record: DeploymentRecord) -> Route:
+    if workspace.settings.calls.hashed:
+        calllog.ensure_key(workspace.home.calls)
     handle = _handle(record)
     status = workspace.launcher(handle.launcher).poll([handle])[handle]
     version = models.find(workspace, f"{record.model}:{record.version}")
@@ -127,7 +254,10 @@ def _route(workspace: Workspace, record: DeploymentRecord) -> Route:
         commit=version.commit,
         schema=models.schema(workspace, version),
         batches=version.probe.independent,
-        matrix=True,
+        matrix=not version.command,
+        binary=workers.takes_binary(version, str(status.address)),
+        never=workspace.settings.calls.never,
+        hashed=workspace.settings.calls.hashed,
     )
 
 
@@ -140,7 +270,7 @@ def undeploy(workspace: Workspace, endpoint: str) -> DeploymentRecord:
         When there is no such endpoint, or it is not up.
     """
     endpoints.running(workspace, endpoint)
-    with workspace.exclusively(_lock(endpoint)):
+    with workspace.exclusively(endpoints.lock(endpoint)):
         found = endpoints.running(workspace, endpoint)
         current = _current(workspace, endpoint)
         if current is None:
@@ -169,14 +299,15 @@ def _give_up(
             with contextlib.suppress(DeploymentFailed):
                 route = _route(workspace, _kept(workspace, before_id).record)
                 endpoints.serve(workspace, pointed, (route,))
+    cause = Cause(code=why.code, message=why.message, hint=why.hint)
     if _is_decided(workspace, "deployed", record):
-        _decide(workspace, "undeployed", record, None)
+        _decide(workspace, "undeployed", record, None, cause)
     workspace.launcher(record.launcher).cancel(_handle(record))
     failed = replace(
         record,
         status=DeploymentStatus.FAILED,
-        stopped_at=workspace.now(),
-        cause=Cause(code=why.code, message=why.message, hint=why.hint),
+        stopped_at=_ended_at(workspace, record),
+        cause=cause,
     )
     _keep(workspace, failed)
 
@@ -184,9 +315,19 @@ def _give_up(
 def _stop(workspace: Workspace, record: DeploymentRecord) -> None:
     workspace.launcher(record.launcher).cancel(_handle(record))
     stopped = replace(
-        record, status=DeploymentStatus.STOPPED, ready=0, desired=0, stopped_at=workspace.now()
+        record,
+        status=DeploymentStatus.STOPPED,
+        ready=0,
+        desired=0,
+        stopped_at=_ended_at(workspace, record),
     )
     _keep(workspace, stopped)
+
+
+def _ended_at(workspace: Workspace, record: DeploymentRecord) -> datetime:
+    """Return when it was decided that it ends: the ledger says the same after the store is lost."""
+    decided = decisions.ended_at(ledger.entries(workspace.repo), record.deployment_id)
+    return decided or workspace.now()
 
 
 # --- what is kept -------------------------------------------------------------------------------
@@ -200,27 +341,36 @@ def _is_decided(workspace: Workspace, kind: str, record: DeploymentRecord) -> bo
 
 
 def _decide(
-    workspace: Workspace, kind: str, record: DeploymentRecord, before: DeploymentRecord | None
+    workspace: Workspace,
+    kind: Literal["deployed", "undeployed"],
+    record: DeploymentRecord,
+    before: DeploymentRecord | None,
+    cause: Cause | None = None,
 ) -> None:
     """Write a decision into the ledger, once."""
-    body: dict[str, Any] = {
-        "endpoint": record.endpoint,
-        "deployment_id": record.deployment_id,
-        "model": record.model,
-        "version": record.version,
-        "version_digest": models.find(workspace, f"{record.model}:{record.version}").digest,
-        "commit": record.commit,
-        "launcher": record.launcher,
-        "replaces": before.deployment_id if before else None,
-    }
+    decision = DeploymentDecision(
+        endpoint=record.endpoint,
+        deployment_id=record.deployment_id,
+        model=record.model,
+        version=record.version,
+        version_digest=models.find(workspace, f"{record.model}:{record.version}").digest,
+        commit=record.commit,
+        launcher=record.launcher,
+        replaces=before.deployment_id if before else None,
+        url=record.url,
+        created_at=record.created_at,
+        reason="deploy" if record.rolled_back_from is None else "rollback",
+        rolled_back_from=record.rolled_back_from,
+        cause=cause,
+    )
 
     def make(earlier: list[LedgerEntry]) -> dict[str, Any] | LedgerEntry:
         for entry in earlier:
             if entry.kind == kind and entry.body.get("deployment_id") == record.deployment_id:
                 return entry
-        return body
+        return records.plain(decision)
 
-    ledger.append(workspace.repo, kind, make, workspace.now())
+    decisions.decide(workspace, kind, make)
 
 
 def get(workspace: Workspace, deployment_id: str) -> DeploymentRecord:
@@ -232,6 +382,17 @@ def get(workspace: Workspace, deployment_id: str) -> DeploymentRecord:
         When there is none of that id.
     """
     return look(workspace, _kept(workspace, deployment_id).record)
+
+
+def recorded(workspace: Workspace, deployment_id: str) -> DeploymentRecord:
+    """Return the deployment as it was recorded last, without a look at its jobs.
+
+    Raises
+    ------
+    UnknownReference
+        When there is none of that id.
+    """
+    return _kept(workspace, deployment_id).record
 
 
 def _kept(workspace: Workspace, deployment_id: str) -> Kept[DeploymentRecord]:
@@ -291,9 +452,21 @@ def settle(workspace: Workspace) -> None:
     for endpoint in endpoints.every(workspace):
         if _is_settled(workspace, endpoint):
             continue
-        with workspace.exclusively(_lock(endpoint.endpoint), wait=False) as ours:
+        with workspace.exclusively(endpoints.lock(endpoint.endpoint), wait=False) as ours:
             if ours:
-                _settle(workspace, endpoint.endpoint)
+                _settle_and_wait(workspace, endpoint)
+
+
+def _settle_and_wait(workspace: Workspace, endpoint: EndpointRecord) -> None:
+    """Settle an endpoint, and see off what was stopped: nobody else waits for it."""
+    before = {record.deployment_id: record for record in _live(workspace, endpoint.endpoint)}
+    _settle(workspace, endpoint.endpoint)
+    live = {record.deployment_id for record in _live(workspace, endpoint.endpoint)}
+    ending = [_handle(record) for name, record in before.items() if name not in live]
+    left = endpoints.find(workspace, endpoint.endpoint)
+    if left is not None and not left.running:
+        ending.append(endpoints.handle(left))
+    endpoints.until_ended(workspace, ending)
 
 
 def _is_settled(workspace: Workspace, endpoint: EndpointRecord) -> bool:

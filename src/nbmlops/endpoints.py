@@ -16,7 +16,7 @@ import time
 
 import msgspec
 
-from nbmlops import layout, records
+from nbmlops import decisions, layout, ledger, records
 from nbmlops.errors import (
     CallFailed,
     DeploymentFailed,
@@ -69,25 +69,59 @@ def running(workspace: Workspace, name: str) -> EndpointRecord:
     raise UnknownEndpoint(f"no endpoint `{name}` is up", hint, endpoint=name)
 
 
+def lock(name: str) -> str:
+    """Return the name of the lock that whoever changes an endpoint holds."""
+    return f"endpoint-{name}"
+
+
 def made(workspace: Workspace, name: str, launcher: str) -> EndpointRecord:
     """Return the endpoint of that name; a new one gets a free port, which it keeps."""
     found = find(workspace, name)
     if found is not None:
         return found
-    port = _free_port()
-    record = EndpointRecord(
-        endpoint=name,
-        launcher=launcher,
-        port=port,
-        url=f"http://127.0.0.1:{port}",
-        revision=0,
-        deployment_id=None,
-        running=False,
-        created_at=workspace.now(),
-        handle=JobHandle(launcher=launcher, name=f"endpoint-{name}"),
-    )
+    record = found_again(workspace, name, launcher)
     workspace.store.swap(KIND, name, record, expected=0, key=f"{KIND}:{name}:made")
     return record
+
+
+def found_again(workspace: Workspace, name: str, launcher: str) -> EndpointRecord:
+    """Return the record of an endpoint that the store does not know, with the URL that it had.
+
+    A front that is up tells its own, the ledger that of one that is down; else the port is any
+    that is free. Its revision is not below that of the table that the front has.
+    """
+    job = JobHandle(launcher=launcher, name=f"endpoint-{name}")
+    status = workspace.launcher(launcher).poll([job])[job]
+    up = status.status is Status.RUNNING
+    placed = [
+        item
+        for item in decisions.placed(ledger.entries(workspace.repo))
+        if item.decision.endpoint == name
+    ]
+    known = (status.address if up else None, *(item.decision.url for item in reversed(placed)))
+    url = next((url for url in known if url), None) or f"http://127.0.0.1:{_free_port()}"
+    table = given(workspace, job)
+    return EndpointRecord(
+        endpoint=name,
+        launcher=launcher,
+        port=int(url.rpartition(":")[2]),
+        url=url,
+        # Without its table, the time is a number that no front has counted to.
+        revision=table.revision if table else int(workspace.now().timestamp()) if up else 0,
+        deployment_id=None,
+        running=False,
+        created_at=placed[0].entry.at if placed else workspace.now(),
+        handle=job,
+    )
+
+
+def given(workspace: Workspace, job: JobHandle) -> RouteTable | None:
+    """Return the route table that a front was given last."""
+    try:
+        data = (workspace.home.job(job.name).inbox / layout.ROUTES_FILE).read_bytes()
+        return records.load(data, RouteTable)
+    except (OSError, msgspec.DecodeError):
+        return None
 
 
 def _free_port() -> int:
@@ -197,6 +231,15 @@ def serve(workspace: Workspace, endpoint: EndpointRecord, routes: tuple[Route, .
             f"another program answers on {endpoint.url}",
             f"End it, or see who it is: `lsof -i :{endpoint.port}`; then deploy again.",
         )
+
+
+def told(workspace: Workspace, name: str) -> tuple[Route, ...]:
+    """Return the routes that an endpoint's front was given last."""
+    path = workspace.home.job(f"endpoint-{name}").inbox / layout.ROUTES_FILE
+    try:
+        return records.load(path.read_bytes(), RouteTable).routes
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return ()
 
 
 def stop(workspace: Workspace, endpoint: EndpointRecord) -> None:

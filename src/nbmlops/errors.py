@@ -63,7 +63,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     'There are none yet.'
     """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    # Names come from outside, and comparing takes as long as the product of their lengths.
+    close = difflib.get_close_matches(name[:200], names, n=1, cutoff=0.6)
     if close:
         return f"Did you mean `{close[0]}`?"
     if not names:
@@ -173,6 +174,18 @@ class UnknownModel(NbmlopsError):
     """No model or version has that name."""
 
     code = "unknown-model"
+
+
+class UnknownAlias(NbmlopsError):
+    """No version of the model has that alias."""
+
+    code = "unknown-alias"
+
+
+class NothingToGoBackTo(NbmlopsError):
+    """No other version took an endpoint's traffic before."""
+
+    code = "no-earlier-version"
 
 
 class UnknownEndpoint(NbmlopsError):

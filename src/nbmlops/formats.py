@@ -9,12 +9,16 @@ persistence).
 
 from __future__ import annotations
 
+import importlib
+import sys
 from pathlib import Path
 from typing import Any
 
 from nbmlops.errors import ModelRefused
 
 SKOPS = "skops"
+LOADER = "loader"  # files of any kind, and a function of the project that makes a model of them
+COMMAND = "command"  # files of any kind, and a program of the project that serves them
 
 TRUSTED_TYPES = (
     "numpy.dtype",
@@ -80,6 +84,40 @@ def load(path: Path) -> Any:
         ) from error
     _refuse_untrusted(untrusted)
     return skops_io.load(path, trusted=list(TRUSTED_TYPES))
+
+
+def load_by(loader: str, folder: Path, source: Path) -> Any:
+    """Return what a project's own loader makes of a model's files: an object with ``predict``.
+
+    Parameters
+    ----------
+    loader
+        ``package.module:function``; the function gets ``folder``.
+    source
+        The folder of the project, from which the module is imported.
+
+    Raises
+    ------
+    ModelRefused
+        When there is no such function, or what it returns cannot predict.
+    """
+    name, _, function = loader.partition(":")
+    if str(source) not in sys.path:
+        sys.path.insert(0, str(source))
+    try:
+        load_model = getattr(importlib.import_module(name), function)
+    except (ImportError, AttributeError) as error:
+        raise ModelRefused(
+            f"the loader {loader} cannot be imported: {error}",
+            'Commit its module, and write `loader = "package.module:function"`.',
+        ) from error
+    model = load_model(folder)
+    if not callable(getattr(model, "predict", None)):
+        raise ModelRefused(
+            f"the loader {loader} returned {type(model).__name__}, which has no `predict`",
+            "Return an object whose predict(table) answers one label or value a row.",
+        )
+    return model
 
 
 def _refuse_untrusted(found: list[str]) -> None:

@@ -6,7 +6,17 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from nbmlops import calllog, deployments, endpoints, models, runs, snapshot, sweeps
+from nbmlops import (
+    calllog,
+    decisions,
+    deployments,
+    layout,
+    ledger,
+    models,
+    rebuilding,
+    runs,
+    snapshot,
+)
 from nbmlops.records import (
     DeploymentRecord,
     DeploymentStatus,
@@ -14,13 +24,13 @@ from nbmlops.records import (
     Health,
     ModelVersion,
     RunRecord,
-    SweepRecord,
 )
 from nbmlops.workspace import LAUNCHERS, Workspace
 
 _ALL = 100_000
 _LEASE_S = 600.0
-_ENDING_S = 60.0
+_LOST = "Restore the store from a backup; or move it away, then: nbmlops doctor --repair"
+_RESTORE = "Restore refs/nbmlops/ledger from a clone or a backup."
 
 
 def check(workspace: Workspace) -> Health:
@@ -51,7 +61,7 @@ def _runs(workspace: Workspace) -> list[RunRecord]:
 def _durable(workspace: Workspace) -> Iterator[Finding]:
     """Find what was acknowledged and is gone: store, snapshots, versions, bytes."""
     for fault in workspace.store.faults():
-        yield Finding(code="store-damaged", message=fault, fix="Restore the store from a backup.")
+        yield Finding(code="store-damaged", message=fault, fix=_LOST)
     for run in _runs(workspace):
         if not snapshot.is_held(workspace.repo, run.snapshot, run.commit):
             yield Finding(
@@ -66,21 +76,52 @@ def _durable(workspace: Workspace) -> Iterator[Finding]:
                     message=f"{artifact.name} of {run.run_id} is not there any more",
                     fix=f"Restore {artifact.digest[:12]} from a backup, or run it again.",
                 )
-    recorded = {version.name: version for version in models.recorded(workspace)}
+    yield from _ledger(workspace)
+    for item in rebuilding.missing(workspace):
+        yield item.finding
+
+
+def _ledger(workspace: Workspace) -> Iterator[Finding]:
+    """Find what somebody has changed in the ledger, or damaged."""
+    for fault in ledger.faults(workspace.repo):
+        restore = f"git update-ref {layout.LEDGER_REF} {fault.good}" if fault.good else ""
+        yield Finding(code=fault.code, message=fault.message, fix=restore or _RESTORE)
+    for _ in rebuilding.stale_locks(workspace):
+        yield Finding(
+            code="ledger-locked", message=rebuilding.LOCKED, fix="nbmlops doctor --repair"
+        )
+    entries = list(ledger.entries(workspace.repo))
+    for entry, why in decisions.misfits(entries):
+        yield Finding(
+            code="ledger-unreadable",
+            message=f"entry {entry.sequence} of the ledger {why}",
+            fix="If a newer nbmlops wrote it, upgrade this one; else restore the ledger.",
+        )
+    seen, head = decisions.seen(workspace), ledger.head(workspace.repo)
+    if seen and (head is None or not ledger.descends(workspace.repo, head, seen)):
+        yield Finding(
+            code="ledger-rewritten",
+            message=f"the ledger does not go on from {seen[:12]}, where it was seen last",
+            fix=f"git update-ref {layout.LEDGER_REF} {seen}",
+        )
+    recorded = {version.name: version for _, version in decisions.versions(entries)}
     for kept in workspace.store.page(models.KIND, ModelVersion, limit=_ALL):
         if recorded.get(kept.record.name) != kept.record:
             yield Finding(
                 code="ledger-rewritten",
                 message=f"{kept.record.name} is not in the ledger as it was registered",
-                fix="Restore refs/nbmlops/ledger from a clone or a backup.",
+                fix=_RESTORE,
             )
+    of_runs = {artifact.digest for run in _runs(workspace) for artifact in run.artifacts}
     for version in recorded.values():
-        if workspace.store.get(models.KIND, version.name, ModelVersion) is None:
-            yield Finding(
-                code="version-not-indexed",
-                message=f"{version.name} is in the ledger and not in the store",
-                fix="Any command that lists models takes it in: `nbmlops models`.",
-            )
+        named = {role: file.digest for role, file in version.files.items()}
+        for role, digest in {**named, "run": version.run_digest}.items():
+            if digest not in of_runs and not workspace.artifacts.has(digest):
+                yield Finding(
+                    code="artifact-gone",
+                    message=f"the {role} of {version.name} is not there any more",
+                    fix=f"Restore {digest[:12]} from a backup, or train it again.",
+                )
 
 
 def _single(workspace: Workspace) -> Iterator[Finding]:
@@ -121,14 +162,12 @@ def _verified(workspace: Workspace) -> Iterator[Finding]:
 
 def _untouched(workspace: Workspace) -> Iterator[Finding]:
     """Find what we would have left behind in the user's repository."""
-    for path in workspace.home.scratch.glob("index-*"):
-        age_s = workspace.now().timestamp() - path.stat().st_mtime
-        if age_s > _LEASE_S:
-            yield Finding(
-                code="index-left",
-                message=f"a private index was left by a command that was killed: {path.name}",
-                fix=f"rm '{path}'",
-            )
+    for path in rebuilding.private_indexes(workspace):
+        yield Finding(
+            code="index-left",
+            message=f"a private index was left by a command that was killed: {path.name}",
+            fix=f"rm '{path}'",
+        )
 
 
 def _accounted(workspace: Workspace) -> Iterator[Finding]:
@@ -156,40 +195,21 @@ def _explained(workspace: Workspace) -> Iterator[Finding]:
 
 def _owned(workspace: Workspace) -> Iterator[Finding]:
     """Find jobs that are up although no record wants them, and the other way round."""
-    wanted = {run.handle.name for run in runs.unfinished(workspace) if run.handle}
-    wanted |= {sweep.handle.name for sweep in sweeps.unfinished(workspace) if sweep.handle}
-    for endpoint in endpoints.every(workspace):
-        if endpoint.running:
-            wanted.add(endpoints.handle(endpoint).name)
     for record in deployments.listed(workspace):
-        wanted.add(record.deployment_id)
         if record.status is DeploymentStatus.FAILED or not record.ready:
             yield Finding(
                 code="deployment-down",
                 message=f"{record.deployment_id} should serve {record.endpoint} and does not",
                 fix=f"nbmlops deploy {record.model}:{record.version}",
             )
-    wanted |= _ending(workspace)
+    wanted = rebuilding.wanted(workspace) | rebuilding.ending(workspace)
     for name in LAUNCHERS:
         for handle in workspace.launcher(name).jobs():
             if handle.name not in wanted:
                 yield Finding(
                     code="job-orphaned",
                     message=f"the job {handle.name} is up and belongs to nobody",
-                    fix=f"pkill -f '{name}/{handle.name}/'",
+                    fix="nbmlops doctor --repair"
+                    if rebuilding.serves(workspace, handle)
+                    else f"pkill -f '{name}/{handle.name}/'",
                 )
-
-
-def _ending(workspace: Workspace) -> set[str]:
-    """Return the jobs of what was stopped a moment ago, which may need a while to end."""
-    now = workspace.now()
-    names: set[str] = set()
-    for kept in workspace.store.page(deployments.KIND, DeploymentRecord, limit=_ALL):
-        stopped_at = kept.record.stopped_at
-        if stopped_at and (now - stopped_at).total_seconds() < _ENDING_S:
-            names |= {kept.record.deployment_id, f"endpoint-{kept.record.endpoint}"}
-    for kept in workspace.store.page(sweeps.KIND, SweepRecord, limit=_ALL):
-        finished_at = kept.record.finished_at
-        if finished_at and (now - finished_at).total_seconds() < _ENDING_S and kept.record.handle:
-            names.add(kept.record.handle.name)
-    return names

@@ -178,6 +178,10 @@ class Home:
         """The call log, a folder for each deployment."""
         return self.root / "calls"
 
+    def actuals(self, endpoint: str) -> Path:
+        """Return the folder of the truths that came for an endpoint's calls."""
+        return self.root / "actuals" / checked_name(endpoint, "endpoint")
+
     @property
     def local_jobs(self) -> Path:
         """What the local launcher knows of its jobs."""

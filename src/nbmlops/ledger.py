@@ -7,10 +7,13 @@ The ref moves by compare-and-swap: of two people who append at once both land, o
 from __future__ import annotations
 
 import contextlib
-import io
+import re
+import secrets
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -19,7 +22,26 @@ from nbmlops.errors import Conflict, GitFailed
 from nbmlops.records import LedgerEntry
 from nbmlops.repository import Repository
 
-_TRIES = 20
+_TRIES = 100
+_LOCKED_TRIES = 10
+_PAUSE_MS = 160
+_NAME = re.compile(r"(\d{4}-\d{2})/(\d{8,})\.json")
+
+
+class Fault(NamedTuple):
+    """Something that no append leaves behind; ``good`` is the last commit before it."""
+
+    code: str
+    message: str
+    good: str | None = None
+
+
+class _File(NamedTuple):
+    """A file of the ledger: the sequence that its name tells, and its bytes if they are there."""
+
+    path: str
+    sequence: int | None
+    content: bytes | None
 
 
 def head(repo: Repository) -> str | None:
@@ -34,20 +56,60 @@ def entries(repo: Repository) -> Iterator[LedgerEntry]:
 
 
 def _entries_of(repo: Repository, commit: str) -> Iterator[LedgerEntry]:
+    found = [entry for file in _files(repo, commit) if (entry := _read(file)) is not None]
+    return iter(sorted(found, key=lambda entry: entry.sequence))
+
+
+def _read(file: _File) -> LedgerEntry | None:
+    """Return what a file says, or ``None`` for one that is none of ours or was damaged."""
+    if file.content is None:
+        return None
+    with contextlib.suppress(msgspec.ValidationError, msgspec.DecodeError):
+        return records.load(file.content, LedgerEntry)
+    return None
+
+
+def _files(repo: Repository, commit: str) -> list[_File]:
     listed = repo.run("ls-tree", "-r", "-z", "--full-tree", commit).split(b"\0")
     files = sorted(
-        (line.split(b"\t", 1)[1], line.split(b"\t", 1)[0].split(b" ")[2]) for line in listed if line
+        (line.split(b"\t", 1)[1].decode(errors="replace"), line.split(b"\t", 1)[0].split(b" ")[2])
+        for line in listed
+        if line
     )
-    stream = io.BytesIO(
-        repo.run("cat-file", "--batch", stdin=b"".join(blob + b"\n" for _, blob in files))
-    )
-    found: list[LedgerEntry] = []
-    for _ in files:
-        size = int(stream.readline().split()[2])
-        with contextlib.suppress(msgspec.ValidationError, msgspec.DecodeError):
-            found.append(records.load(stream.read(size), LedgerEntry))
-        stream.read(1)
-    return iter(sorted(found, key=lambda entry: entry.sequence))
+    contents = _contents(repo, [blob.decode() for _, blob in files])
+    return [
+        _File(path, int(named[2]) if (named := _NAME.fullmatch(path)) else None, content)
+        for (path, _), content in zip(files, contents, strict=True)
+    ]
+
+
+def _contents(repo: Repository, blobs: list[str]) -> list[bytes | None]:
+    """Return the bytes of many blobs; ``None`` for one that is gone or damaged."""
+    asked = "".join(f"{blob}\n" for blob in blobs).encode()
+    try:
+        output = repo.run("cat-file", "--batch", stdin=asked)
+    except GitFailed:  # it stops at the first that is damaged
+        return [_content(repo, blob) for blob in blobs]
+    found: list[bytes | None] = []
+    place = 0
+    for _ in blobs:
+        end = output.index(b"\n", place)
+        words = output[place:end].split()
+        place = end + 1
+        if words[1] == b"missing":
+            found.append(None)
+            continue
+        size = int(words[2])
+        found.append(output[place : place + size])
+        place += size + 1
+    return found
+
+
+def _content(repo: Repository, blob: str) -> bytes | None:
+    try:
+        return repo.run("cat-file", "blob", blob)
+    except GitFailed:
+        return None
 
 
 def append(
@@ -64,18 +126,25 @@ def append(
     Raises
     ------
     Conflict
-        When others kept appending first for twenty times.
+        When others kept appending first for a hundred times.
+    GitFailed
+        When git cannot write, or the ref stays locked.
     """
-    for _ in range(_TRIES):
+    locked = 0
+    for number in range(_TRIES):
         before = head(repo)
-        earlier = list(_entries_of(repo, before)) if before else []
+        files = _files(repo, before) if before else []
+        read = (entry for file in files if (entry := _read(file)) is not None)
+        earlier = sorted(read, key=lambda entry: entry.sequence)
         made = make(earlier)
         if isinstance(made, LedgerEntry):
             return made
+        # By the names of the files: an entry that cannot be read has its number all the same.
+        taken = [file.sequence for file in files if file.sequence is not None]
         entry = records.load(
             records.dump(
                 {
-                    "sequence": earlier[-1].sequence + 1 if earlier else 1,
+                    "sequence": max(taken, default=0) + 1,
                     "kind": kind,
                     "at": now,
                     "author": repo.author(),
@@ -84,8 +153,16 @@ def append(
             ),
             LedgerEntry,
         )
-        if _try(repo, before, entry):
-            return entry
+        try:
+            if _try(repo, before, entry):
+                return entry
+        except GitFailed as error:
+            # Somebody else moves the ref just now, or was killed while doing so.
+            locked += 1
+            if ".lock" not in error.message or locked == _LOCKED_TRIES:
+                raise
+        # Of two who go on in step the same one would lose each time.
+        time.sleep(secrets.randbelow(min(_PAUSE_MS, 10 << min(number, 8))) / 1000)
     raise Conflict("others are writing to the ledger without a pause", "Try again in a moment.")
 
 
@@ -127,3 +204,96 @@ def _tree(repo: Repository, treeish: str) -> dict[bytes, bytes]:
 def _make_tree(repo: Repository, entries: dict[bytes, bytes]) -> str:
     lines = b"".join(meta + b"\t" + name + b"\0" for name, meta in sorted(entries.items()))
     return repo.run("mktree", "-z", stdin=lines).decode().strip()
+
+
+# --- looking for what no append leaves behind ---------------------------------------------------
+
+
+def lock_file(repo: Repository) -> Path:
+    """Return the file by which git locks the ledger's ref; one that stays was left by a kill."""
+    return repo.common_dir / f"{layout.LEDGER_REF}.lock"
+
+
+def descends(repo: Repository, commit: str, earlier: str) -> bool:
+    """Return whether ``commit`` is ``earlier``, or was appended to it."""
+    try:
+        repo.run("merge-base", "--is-ancestor", earlier, commit)
+    except GitFailed:
+        return False
+    return True
+
+
+def faults(repo: Repository) -> list[Fault]:
+    """Return what is wrong with the ledger in itself; an empty list is good.
+
+    Entries that cannot be read, numbers that are missing or given twice, and commits of the chain
+    that did anything but add one entry.
+    """
+    commit = head(repo)
+    if commit is None:
+        return []
+    try:
+        return [*_faults_of_files(repo, commit), *_faults_of_chain(repo, commit)]
+    except GitFailed as error:
+        return [Fault("ledger-unreadable", f"the ledger cannot be read: {error.message}")]
+
+
+def _faults_of_files(repo: Repository, commit: str) -> Iterator[Fault]:
+    numbers: dict[int, str] = {}
+    for file in _files(repo, commit):
+        entry = _read(file)
+        if file.sequence is None:
+            yield Fault("ledger-unreadable", f"{file.path[:80]} in the ledger is no entry")
+            continue
+        if entry is None:
+            what = "is gone or damaged" if file.content is None else "cannot be read"
+            yield Fault("ledger-unreadable", f"entry {file.sequence} of the ledger {what}")
+        elif (f"{entry.at:%Y-%m}", entry.sequence) != (file.path[:7], file.sequence):
+            yield Fault(
+                "ledger-changed",
+                f"entry {file.sequence} of the ledger says that it is {entry.sequence}"
+                f" of {entry.at:%Y-%m}",
+            )
+        if file.sequence in numbers:
+            yield Fault("ledger-doubled", f"the ledger has two entries {file.sequence}")
+        numbers[file.sequence] = file.path
+    for number in sorted(set(range(1, max(numbers, default=0) + 1)) - set(numbers)):
+        yield Fault("ledger-gap", f"entry {number} of the ledger is missing")
+
+
+def _faults_of_chain(repo: Repository, commit: str) -> Iterator[Fault]:
+    listed = repo.run("rev-list", "--reverse", "--topo-order", "--parents", commit)
+    chain = [line.split() for line in listed.decode().splitlines()]
+    parents = {commit: before for commit, *before in chain}
+    output = repo.run(
+        "diff-tree", "--stdin", "-r", "--root", "--no-renames", "--always",
+        stdin="".join(f"{one}\n" for one in parents).encode(),
+    ).decode(errors="replace")  # fmt: skip
+    changes: dict[str, list[list[str]]] = {one: [] for one in parents}
+    current = ""
+    for line in output.splitlines():
+        if line.startswith(":"):
+            changes[current].append(line.removeprefix(":").split(maxsplit=5))
+        else:
+            current = line.split()[0]
+    for number, (one, before) in enumerate(parents.items(), 1):
+        good = before[0] if before else None
+        if len(before) > 1:
+            yield Fault("ledger-changed", f"commit {one[:12]} of the ledger joins two", good)
+        elif (said := _not_an_append(changes[one], number)) is not None:
+            yield Fault("ledger-changed", f"commit {one[:12]} of the ledger {said}", good)
+
+
+def _not_an_append(changes: list[list[str]], number: int) -> str | None:
+    """Return what a commit did besides adding the entry of its place in the chain."""
+    added: list[str] = []
+    for _, mode, _, _, how, path in changes:
+        if how != "A" or mode != "100644":
+            return f"{'removes' if how == 'D' else 'changes'} {path[:80]}"
+        added.append(path)
+    named = [found for path in added if (found := _NAME.fullmatch(path))]
+    if len(added) != 1 or len(named) != 1:
+        return f"adds {len(added)} files instead of one entry"
+    if int(named[0][2]) != number:
+        return f"adds entry {int(named[0][2])} in place of {number}"
+    return None

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
+import re
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from nbmlops import digests, ledger, records
-from nbmlops.errors import ArtifactMissing, Conflict, UnknownModel, nearest
+from nbmlops import decisions, digests, ledger, records
+from nbmlops.errors import (
+    ArtifactMissing,
+    Conflict,
+    InvalidName,
+    UnknownAlias,
+    UnknownModel,
+    nearest,
+)
 from nbmlops.records import (
+    AliasDecision,
     ArtifactRecord,
     Environment,
     LedgerEntry,
@@ -25,6 +34,7 @@ from nbmlops.workspace import Workspace
 
 KIND = "version"
 _ALL = 100_000
+_ALIAS = re.compile(r"[a-z][a-z0-9-]{0,62}")
 
 
 def register(
@@ -62,6 +72,8 @@ def _append(
         "environment": records.load(environment, Environment).environment_id,
         "files": {role: files[role].digest for role in ("model", "schema")},
     }
+    if logged.loader or logged.command:  # what the model answers follows from the code as well
+        identity |= {"loader": logged.loader, "command": logged.command, "commit": run.commit}
     digest = digests.of_bytes(msgspec.json.encode(identity, order="sorted"))
 
     def make(earlier: list[LedgerEntry]) -> dict[str, Any] | LedgerEntry:
@@ -96,10 +108,13 @@ def _append(
             data=run.data,
             author=run.author,
             probe=logged.probe,
+            loader=logged.loader,
+            command=logged.command,
+            project_dir=run.project_dir,
         )
         return records.plain(version)
 
-    entry = ledger.append(workspace.repo, KIND, make, workspace.now())
+    entry = decisions.decide(workspace, KIND, make)
     return msgspec.convert(entry.body, ModelVersion)
 
 
@@ -139,12 +154,100 @@ def index(workspace: Workspace) -> int:
 
 def recorded(workspace: Workspace) -> list[ModelVersion]:
     """Return the versions of the ledger; an entry that is none is passed over."""
-    found: list[ModelVersion] = []
-    for entry in ledger.entries(workspace.repo):
-        if entry.kind == KIND:
-            with contextlib.suppress(msgspec.ValidationError):
-                found.append(msgspec.convert(entry.body, ModelVersion))
-    return found
+    return [version for _, version in decisions.versions(ledger.entries(workspace.repo))]
+
+
+def aliased(workspace: Workspace, found: Iterable[ModelVersion]) -> list[ModelVersion]:
+    """Return the versions with the aliases that stand now."""
+    standing = decisions.aliases(ledger.entries(workspace.repo))
+    return [
+        records.replace(version, aliases=names_of(standing.get(version.model, {}), version.version))
+        for version in found
+    ]
+
+
+def names_of(aliases: dict[str, int], version: int) -> tuple[str, ...]:
+    """Return the aliases that name a version, sorted."""
+    return tuple(sorted(alias for alias, named in aliases.items() if named == version))
+
+
+def checked_alias(alias: str) -> str:
+    """Return a word that can be an alias, or refuse it.
+
+    Raises
+    ------
+    InvalidName
+        For anything but a letter and up to 62 letters, digits and hyphens, all lower-case; and for
+        ``latest``, which would say what it does not mean.
+    """
+    if alias == "latest" or not _ALIAS.fullmatch(alias):
+        raise InvalidName(
+            f"{alias[:60]!r} cannot be an alias",
+            "The newest version needs none: its model's name alone means it."
+            if alias == "latest"
+            else "Use a lower-case letter, then letters, digits and hyphens, such as `best`.",
+            alias=alias[:200],
+        )
+    return alias
+
+
+def set_alias(workspace: Workspace, reference: str, alias: str) -> AliasDecision | None:
+    """Let an alias name a version; ``None`` when it does so already.
+
+    Raises
+    ------
+    UnknownModel
+        When there is no such version.
+    InvalidName
+        When the word cannot be an alias.
+    """
+    version = find(workspace, reference)
+    return _decide_alias(workspace, version, checked_alias(alias), removed=False)
+
+
+def take_alias(workspace: Workspace, reference: str, alias: str) -> AliasDecision | None:
+    """Take an alias from the version that it names.
+
+    Raises
+    ------
+    UnknownAlias
+        When it does not name that version.
+    """
+    version = find(workspace, reference)
+    return _decide_alias(workspace, version, checked_alias(alias), removed=True)
+
+
+def _decide_alias(
+    workspace: Workspace, version: ModelVersion, alias: str, *, removed: bool
+) -> AliasDecision | None:
+    stands = False
+
+    def make(earlier: list[LedgerEntry]) -> dict[str, Any] | LedgerEntry:
+        nonlocal stands
+        named = decisions.aliases(earlier).get(version.model, {}).get(alias)
+        if removed and named != version.version:
+            raise UnknownAlias(
+                f"`{alias}` is no alias of {version.name}",
+                f"It names {version.model}:{named}." if named else "See them: `nbmlops models`.",
+                model=version.model,
+                alias=alias,
+            )
+        stands = named == version.version and not removed
+        if stands:
+            return earlier[-1]
+        return records.plain(
+            AliasDecision(
+                model=version.model,
+                version=version.version,
+                version_digest=version.digest,
+                alias=alias,
+                removed=removed,
+                moved_from=None if removed else named,
+            )
+        )
+
+    entry = decisions.decide(workspace, "alias", make)
+    return None if stands else decisions.read(entry, AliasDecision)
 
 
 def versions(workspace: Workspace, model: str | None = None) -> list[ModelVersion]:
@@ -170,13 +273,20 @@ def versions(workspace: Workspace, model: str | None = None) -> list[ModelVersio
 
 
 def find(workspace: Workspace, reference: str) -> ModelVersion:
-    """Return the version that ``NAME`` (its newest) or ``NAME:V`` names.
+    """Return the version that ``NAME`` (its newest), ``NAME:V`` or ``NAME@ALIAS`` names.
 
     Raises
     ------
     UnknownModel
         When there is none.
+    UnknownAlias
+        When no version has that alias.
     """
+    name, at, alias = reference.partition("@")
+    if at:
+        versions(workspace, name)
+        standing = decisions.aliases(ledger.entries(workspace.repo)).get(name, {})
+        reference = f"{name}:{named(name, standing, alias)}"
     name, colon, number = reference.partition(":")
     found = versions(workspace, name)
     if not colon:
@@ -189,6 +299,24 @@ def find(workspace: Workspace, reference: str) -> ModelVersion:
         f"It has {', '.join(str(version.version) for version in found[:10])}.",
         model=reference,
     )
+
+
+def named(model: str, aliases: dict[str, int], alias: str) -> int:
+    """Return the version that an alias names.
+
+    Raises
+    ------
+    UnknownAlias
+        When it names none.
+    """
+    if alias not in aliases:
+        raise UnknownAlias(
+            f"no version of `{model}` has the alias `{alias[:60]}`",
+            nearest(alias, aliases) if aliases else f"Set it: `nbmlops alias {model} NAME`.",
+            model=model,
+            alias=alias[:200],
+        )
+    return aliases[alias]
 
 
 def schema(workspace: Workspace, version: ModelVersion) -> ModelSchema:

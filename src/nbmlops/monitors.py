@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 
-from nbmlops import calllog, deployments, endpoints, layout, models, records
-from nbmlops.errors import WrongUse
+from nbmlops import calls, deployments, endpoints, layout, models, records
 from nbmlops.monitoring import drift, profile
+from nbmlops.project import length
 from nbmlops.records import (
     Budget,
-    CallRecord,
+    ColumnReport,
     DeploymentRecord,
+    ModelSchema,
     MonitorReport,
 )
 from nbmlops.workspace import Workspace
 
 KIND = "report"
-_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 def monitor(workspace: Workspace, endpoint: str, *, window: str | None = None) -> MonitorReport:
@@ -33,32 +33,30 @@ def monitor(workspace: Workspace, endpoint: str, *, window: str | None = None) -
     current = _served(workspace, endpoint)
     version = models.find(workspace, f"{current.model}:{current.version}")
     now = workspace.now()
-    since = now - _length(window) if window else None
-    calls = list(calllog.window(workspace.home.calls, current.deployment_id, since, None))
+    since = now - length(window) if window else None
     schema = models.schema(workspace, version)
     digest = version.files["profile"].digest
     reference = records.load(workspace.artifacts.get(digest), profile.Profile)
-    seen = profile.window_profile(
-        [record for call in calls for record in call.records],
-        [prediction for call in calls for prediction in call.predictions],
-        reference,
-    )
-    first, last = _span(calls)
+    looked = _looked(calls.window(workspace, current.deployment_id, since), reference)
+    hidden = looked.redacted
     settings = workspace.settings.monitoring
     report = drift.report(
-        reference,
-        seen,
-        schema,
+        _without(reference, hidden),
+        _without(looked.profile, hidden),
+        records.replace(
+            schema, columns=tuple(one for one in schema.columns if one.name not in hidden)
+        ),
         model=version.model,
         version=version.version,
         commit=version.commit,
         endpoint=endpoint,
         reference_digest=digest,
-        since=since or first,
-        until=last,
+        since=since or looked.first,
+        until=looked.last,
         created_at=now,
         budget=Budget(false_alarms=settings.false_alarms, windows=settings.windows),
     )
+    report = records.replace(report, columns=(*report.columns, *_kept_out(schema, hidden)))
     _keep(workspace, current, report)
     return report
 
@@ -68,18 +66,52 @@ def _served(workspace: Workspace, name: str) -> DeploymentRecord:
     return deployments.get(workspace, endpoint.deployment_id or "")
 
 
-def _length(text: str) -> timedelta:
-    found = re.fullmatch(r"([1-9][0-9]{0,4})([mhd])", text)
-    if not found:
-        raise WrongUse(
-            f"`{text[:40]}` is no length of time", "Write it as 30m, 24h or 7d: `--window 24h`."
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What a window of calls looks like, and which columns are not in the log as they were sent."""
+
+    profile: profile.Profile
+    first: datetime | None
+    last: datetime | None
+    redacted: frozenset[str]
+
+
+def _looked(window: calls.Calls, reference: profile.Profile) -> _Looked:
+    """Summarise a window, a batch of calls at a time."""
+    seen = profile.window_profile([], [], reference)
+    times: set[datetime] = set()
+    redacted: set[str] = set()
+    for batch in window.batches():
+        part = profile.window_profile(
+            [record for call in batch for record in call.records],
+            [prediction for call in batch for prediction in call.predictions],
+            reference,
         )
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+        seen = profile.merge(seen, part) if seen.rows else part
+        found = [call.at for call in batch]
+        times = {min(*times, *found), max(*times, *found)} if times else {min(found), max(found)}
+        redacted.update(*(call.redacted for call in batch if call.redacted))
+    first, last = (min(times), max(times)) if times else (None, None)
+    return _Looked(seen, first, last, frozenset(redacted))
 
 
-def _span(calls: list[CallRecord]) -> tuple[datetime | None, datetime | None]:
-    times = [call.at for call in calls]
-    return (min(times), max(times)) if times else (None, None)
+def _without(whole: profile.Profile, hidden: frozenset[str]) -> profile.Profile:
+    kept = tuple(column for column in whole.columns if column.name not in hidden)
+    return records.replace(whole, columns=kept)
+
+
+def _kept_out(schema: ModelSchema, hidden: frozenset[str]) -> tuple[ColumnReport, ...]:
+    """Return the columns that nobody can watch, since their values are kept out of the log."""
+    return tuple(
+        ColumnReport(
+            name=column.name,
+            kind=column.kind,
+            verdict="unknown",
+            reason="its values are kept out of the call log: [calls] of nbmlops.toml",
+        )
+        for column in schema.columns
+        if column.name in hidden
+    )
 
 
 def _keep(workspace: Workspace, deployment: DeploymentRecord, report: MonitorReport) -> None:

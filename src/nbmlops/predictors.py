@@ -1,41 +1,37 @@
 """A loaded model that takes and gives tensors: as it was given, or in a quicker, equal form.
 
-The quicker form, ``direct``, spares a scikit-learn model what costs far more than the prediction of
-one row: the one-row DataFrame, the validation of what the schema has checked already, joblib around
-the trees of a forest, and the second pass for labels that follow from the probabilities. It is used
-where :func:`probe` saw it agree with the model as given, over rows of the training data, when the
-model was logged.
+A quicker form (:mod:`nbmlops.shortcuts`) is used where :func:`probe` saw it agree with the model as
+given, over rows of the training data, when the model was logged.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import math
-import sys
 import threading
 import traceback
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
-from nbmlops import schema, tables
+from nbmlops import schema, shortcuts, tables
 from nbmlops.errors import DeploymentFailed, ModelRefused
 from nbmlops.records import ModelSchema, Prediction, Probe, Sample
 from nbmlops.tensors import Tensor
+
+Form = Literal["given", "direct", "numeric"]
 
 RTOL = 1e-9
 _PROBED_ROWS = 256
 _SAMPLE_ROWS = 16
 
-Direct = Callable[[Any], tuple[Any, Any]]
-
 
 class Predictor:
     """A model behind its schema, one batch at a time."""
 
-    def __init__(self, model: Any, contract: ModelSchema, form: str = "given") -> None:
+    def __init__(self, model: Any, contract: ModelSchema, form: Form = "given") -> None:
         self._model = model
         self._schema = contract
+        self.form: Form = form
         self._lock = threading.Lock()
         names = [column.name for column in contract.columns]
         # Names that nobody has given, and a model that knows of none: it was trained on an array.
@@ -43,7 +39,12 @@ class Predictor:
             f"x{index}" for index in range(len(names))
         ]
         self._frames = importlib.util.find_spec("pandas") is not None and not from_array
-        self._direct = direct(model, contract) if form == "direct" else None
+        self._shortcut = shortcuts.shortcut(model, contract, form)
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether it is served in another form than the one it was given in."""
+        return self._shortcut is not None
 
     def warm_up(self, sample: Sample | None = None) -> None:
         """Answer the schema's example and the sample, as quick and as true as all that follows.
@@ -85,8 +86,8 @@ class Predictor:
             When the inputs are not the schema's columns. What the model raises is passed on.
         """
         with self._lock:
-            if self._direct is not None:
-                labels, shares = self._direct(tables.matrix(self._schema, inputs))
+            if self._shortcut is not None:
+                labels, shares = self._shortcut(tables.matrix(self._schema, inputs))
                 if _is_finite(labels if shares is None else shares):
                     return self._told(labels, shares)
                 # The model as given says what is wrong with the values, or that nothing is.
@@ -125,95 +126,6 @@ def _is_finite(found: Any) -> bool:
     return found.dtype.kind != "f" or bool(np.isfinite(found).all())
 
 
-# --- the quicker form ---------------------------------------------------------------------------
-
-
-def direct(model: Any, contract: ModelSchema) -> Direct | None:
-    """Return a function from a matrix to (labels or values, probabilities or ``None``).
-
-    ``None`` where there is no such form: the columns are not all doubles, or the model is not a
-    scikit-learn estimator or a pipeline that ends in one.
-    """
-    if not tables.is_matrix(contract) or "sklearn" not in sys.modules:
-        return None
-    from sklearn.base import BaseEstimator
-    from sklearn.pipeline import Pipeline
-
-    *before, last = [step for _, step in model.steps] if isinstance(model, Pipeline) else [model]
-    steps = [step for step in before if step not in (None, "passthrough")]
-    if not all(isinstance(step, BaseEstimator) for step in (*steps, last)):
-        return None
-    final = _final(last, contract)
-    if final is None:
-        return None
-    unchecked = _unchecked(contract)
-
-    def predict(matrix: Any) -> tuple[Any, Any]:
-        with unchecked():
-            for step in steps:
-                matrix = step.transform(matrix)
-            return final(matrix)
-
-    return predict
-
-
-def _unchecked(contract: ModelSchema) -> Callable[[], Any]:
-    """Return scikit-learn's context in which it does not check again what the schema has."""
-    from sklearn import config_context
-
-    warnings.filterwarnings("ignore", message="X does not have valid feature names")
-    finite = not any(column.nullable for column in contract.columns)
-    return lambda: config_context(assume_finite=finite, skip_parameter_validation=True)
-
-
-def _final(model: Any, contract: ModelSchema) -> Direct | None:
-    """Return the last step's predictions; of a forest, its trees', without joblib around them."""
-    from sklearn.ensemble import (
-        ExtraTreesClassifier,
-        ExtraTreesRegressor,
-        RandomForestClassifier,
-        RandomForestRegressor,
-    )
-
-    if contract.output.kind == "value":
-        if type(model) in (RandomForestRegressor, ExtraTreesRegressor):
-            mean = _mean_of_trees(model)
-            return lambda matrix: (mean(matrix)[:, 0], None)
-        return lambda matrix: (model.predict(matrix), None)
-    if not contract.output.probabilities:
-        return lambda matrix: (model.predict(matrix), None)
-    classes = model.classes_
-    if type(model) in (RandomForestClassifier, ExtraTreesClassifier):
-        shares_of = _mean_of_trees(model)
-    else:
-        shares_of = model.predict_proba
-
-    def predict(matrix: Any) -> tuple[Any, Any]:
-        shares = shares_of(matrix)
-        return classes[shares.argmax(axis=1)], shares
-
-    return predict
-
-
-def _mean_of_trees(forest: Any) -> Callable[[Any], Any]:
-    """Return the mean of the trees' values, summed in the forest's own order."""
-    import numpy as np
-
-    trees = [tree.tree_ for tree in forest.estimators_]
-
-    def mean(matrix: Any) -> Any:
-        with np.errstate(over="ignore"):
-            rows = np.ascontiguousarray(matrix, dtype="float32")
-        if np.isinf(rows).any():  # beyond 32 bits, which the forest itself refuses
-            return np.full((len(rows), 1), np.nan)
-        total = 0.0
-        for tree in trees:
-            total = total + tree.predict(rows).reshape(len(rows), -1)
-        return np.asarray(total) / len(trees)
-
-    return mean
-
-
 # --- probing ------------------------------------------------------------------------------------
 
 
@@ -243,7 +155,7 @@ def probe(model: Any, contract: ModelSchema, features: Any) -> tuple[Probe, Samp
     sample = Sample(records=tuple(records[:_SAMPLE_ROWS]), predictions=found[:_SAMPLE_ROWS])
     quick = _quick(model, contract, records, found)
     independent = _is_independent(quick or given, records, found)
-    return Probe(form="direct" if quick else "given", independent=independent), sample
+    return Probe(form=quick.form if quick else "given", independent=independent), sample
 
 
 def _quick(
@@ -252,13 +164,15 @@ def _quick(
     records: Sequence[dict[str, Any]],
     found: Sequence[Prediction],
 ) -> Predictor | None:
-    """Return the quicker form, if there is one and it agrees."""
-    try:
-        quick = Predictor(model, contract, "direct")
-        agrees = quick._direct is not None and _agree(quick, records, found)  # noqa: SLF001 own
-    except Exception:  # whatever the model raises where it is taken apart
-        return None
-    return quick if agrees else None
+    """Return the quickest form that agrees, if one does."""
+    for form in shortcuts.FORMS:
+        try:
+            quick = Predictor(model, contract, form)
+            if quick.is_quick and _agree(quick, records, found):
+                return quick
+        except Exception:  # noqa: S112 whatever the model raises where it is taken apart
+            continue
+    return None
 
 
 def _agree(

@@ -6,15 +6,17 @@ The file is read strictly: an unknown key is refused with the nearest known one.
 from __future__ import annotations
 
 import graphlib
+import re
 import tomllib
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from nbmlops import layout
-from nbmlops.errors import InvalidSettings, NoProject, nearest
+from nbmlops.errors import InvalidSettings, NoProject, WrongUse, nearest
 from nbmlops.records import Resources
 
 
@@ -64,6 +66,18 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     url: str | None = None
 
 
+class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An entry of ``[models]``: how a model that is not scikit-learn's is loaded, or served.
+
+    ``loader`` is a function of the project, ``package.module:function``, that makes an object with
+    ``predict`` of the model's folder; ``command`` a program that serves it by the Open Inference
+    Protocol V2. There is one of both.
+    """
+
+    loader: str | None = None
+    command: tuple[str, ...] = ()
+
+
 class StoreSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The ``[store]`` table: ``url`` of a PostgreSQL database instead of a SQLite file."""
 
@@ -84,6 +98,23 @@ class MonitoringSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     windows: int = 100
 
 
+class CallSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The ``[calls]`` table: what the call log keeps, how, and for how long.
+
+    ``never`` are columns that are not logged, ``hashed`` those that are logged as keyed hashes;
+    ``keep`` is a length such as ``90d``, after which calls may be removed.
+    """
+
+    never: tuple[str, ...] = ()
+    hashed: tuple[str, ...] = ()
+    keep: str | None = None
+
+    @property
+    def kept_for(self) -> timedelta | None:
+        """How long calls are kept; for ever: ``None``."""
+        return None if self.keep is None else length(self.keep)
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of ``nbmlops.toml``."""
 
@@ -91,9 +122,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pipelines: dict[str, PipelineSettings] = {}
     data: dict[str, str | DataSettings] = {}
     rules: dict[str, Literal["off", "advise", "warn", "block"]] = {}
+    models: dict[str, ModelSettings] = {}
     store: StoreSettings = StoreSettings()
     artifacts: ArtifactSettings = ArtifactSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
+    calls: CallSettings = CallSettings()
 
     def data_settings(self) -> dict[str, DataSettings]:
         """Return the entries of ``[data]``, each as a table."""
@@ -103,14 +136,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         }
 
 
+_LOADER = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _TABLES: dict[str, type[msgspec.Struct]] = {
     "": Settings,
     "project": ProjectSettings,
     "monitoring": MonitoringSettings,
+    "calls": CallSettings,
     "store": StoreSettings,
     "artifacts": ArtifactSettings,
     "data": DataSettings,
     "resources": Resources,
+    "models": ModelSettings,
     "steps": StepSettings,
     "pipelines": PipelineSettings,
 }
@@ -168,7 +205,9 @@ def _refuse_unknown_keys(document: dict[str, Any], path: Path) -> None:
 def _tables(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield each table of the file with its kind and where it stands."""
     yield "", "", document
-    for key in ("project", "monitoring", "store", "artifacts"):
+    for name, found in _table(document.get("models")).items():
+        yield "models", f"[models.{name}] ", _table(found)
+    for key in ("project", "monitoring", "calls", "store", "artifacts"):
         yield key, f"[{key}] ", _table(document.get(key))
     for name, found in _table(document.get("data")).items():
         yield "data", f"[data.{name}] ", _table(found)
@@ -206,9 +245,49 @@ def _check_names(settings: Settings, path: Path) -> None:
         for file in [f for s in pipeline.steps for f in (s.notebook, *s.outputs)]:
             checked_relative(file, path)
         _check_steps(name, pipeline, path)
+    _check_calls(settings.calls, path)
+    for name, model in settings.models.items():
+        layout.checked_name(name, "model")
+        if bool(model.loader) == bool(model.command):
+            raise InvalidSettings(
+                f"{path}: [models.{name}] has neither a loader nor a command, or both",
+                'Write loader = "package.module:function", or command = ["program", ...].',
+            )
+        if model.loader and not _LOADER.fullmatch(model.loader):
+            raise InvalidSettings(
+                f"{path}: [models.{name}] has the loader `{model.loader[:80]}`",
+                'Write loader = "package.module:function".',
+            )
     for name, entry in settings.data_settings().items():
         layout.checked_name(name, "data set")
         checked_relative(entry.path, path)
+
+
+def length(text: str) -> timedelta:
+    """Return the length of time that ``30m``, ``24h`` or ``90d`` says.
+
+    Raises
+    ------
+    WrongUse
+        For anything else.
+    """
+    found = re.fullmatch(r"([1-9][0-9]{0,4})([mhd])", text)
+    if not found:
+        raise WrongUse(f"`{text[:40]}` is no length of time", "Write it as 30m, 24h or 7d.")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def _check_calls(settings: CallSettings, path: Path) -> None:
+    if both := sorted({*settings.never} & {*settings.hashed}):
+        raise InvalidSettings(
+            f"{path}: [calls] names `{both[0]}` in never and in hashed", "Take it out of one."
+        )
+    try:
+        _ = settings.kept_for
+    except WrongUse as error:
+        raise InvalidSettings(
+            f"{path}: [calls] keep: {error.message}", 'Write it as keep = "90d".'
+        ) from error
 
 
 def _check_steps(name: str, pipeline: PipelineSettings, path: Path) -> None:

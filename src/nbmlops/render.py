@@ -12,8 +12,10 @@ from datetime import datetime
 from typing import Any
 
 from nbmlops import records
-from nbmlops.commands import CiAnswer, InitAnswer, ProjectAnswer
+from nbmlops.commands import AliasAnswer, CiAnswer, InitAnswer, ProjectAnswer, SourceAnswer
 from nbmlops.records import (
+    Actuals,
+    BatchRecord,
     CallAnswer,
     CellChange,
     CheckFinding,
@@ -22,10 +24,13 @@ from nbmlops.records import (
     DeploymentRecord,
     Difference,
     Health,
+    Lineage,
     Listing,
+    ModelReport,
     ModelVersion,
     MonitorReport,
     Prediction,
+    Replay,
     RunRecord,
     SweepRecord,
     Trace,
@@ -60,6 +65,7 @@ _INVARIANTS = {
 
 
 _TRIALS_SHOWN = 40
+_DECISIONS_SHOWN = 30
 
 
 @dataclass(frozen=True)
@@ -180,10 +186,11 @@ def _sweeps_table(items: Sequence[SweepRecord]) -> Table:
 
 def _models_table(items: Sequence[ModelVersion]) -> Table:
     return Table(
-        ("model", "metrics", "commit", "run", "digest", "created"),
+        ("model", "aliases", "metrics", "commit", "run", "digest", "created"),
         tuple(
             (
                 item.name,
+                ", ".join(item.aliases),
                 _metrics(item.metrics),
                 item.commit[:8],
                 item.run_id,
@@ -271,7 +278,8 @@ def _run(run: RunRecord) -> Iterable[Block]:
 
 
 def _deployment(item: DeploymentRecord) -> Iterable[Block]:
-    yield Title(f"{_deployment_status(item)}  {item.model}:{item.version} at {item.url}")
+    back = f", rolled back from {item.rolled_back_from}" if item.rolled_back_from else ""
+    yield Title(f"{_deployment_status(item)}  {item.model}:{item.version} at {item.url}{back}")
     yield Fields(
         (
             ("endpoint", item.endpoint),
@@ -284,6 +292,87 @@ def _deployment(item: DeploymentRecord) -> Iterable[Block]:
     )
     if item.cause is not None:
         yield Line(f"{item.cause.code}: {item.cause.message}")
+
+
+def _alias(answer: AliasAnswer) -> Iterable[Block]:
+    version = answer.version
+    if not answer.changed:
+        yield Title(f"{answer.alias} is an alias of {version.name} already")
+    elif answer.removed:
+        yield Title(f"{answer.alias} is no alias of {version.name} any more")
+    else:
+        before = f", no more {version.model}:{answer.moved_from}" if answer.moved_from else ""
+        yield Title(f"{answer.alias} names {version.name} now{before}")
+    if not answer.removed:
+        yield Line(f"Serve it: nbmlops deploy {version.model}@{answer.alias}")
+
+
+def _model(report: ModelReport) -> Iterable[Block]:
+    from nbmlops.widgets import timeline
+
+    when = f" as it stood on {report.at:%Y-%m-%d %H:%M:%S} UTC" if report.at else ""
+    yield Title(f"{report.model}: {_counted(len(report.versions), 'version')}{when}")
+    yield Code(timeline.drawn(report))
+    yield Table(
+        ("version", "aliases", "serves", "metrics", "created", "author", "run"),
+        tuple(
+            (
+                f"{item.model}:{item.version}",
+                ", ".join(item.aliases),
+                ", ".join(item.endpoints),
+                _metrics(item.metrics),
+                _time(item.created_at),
+                item.author.partition(" <")[0],
+                item.run_id,
+            )
+            for item in report.versions
+        ),
+    )
+    for item in report.deployed:
+        state = "" if item.status is None else f" ({item.status}{'' if item.ready else ', down'})"
+        how = "rolled back" if item.reason == "rollback" else "deployed"
+        yield Line(
+            f"{item.endpoint} serves {report.model}:{item.version}{state} at {item.url or '?'},"
+            f" {how} {_time(item.since)} by {item.author}"
+        )
+    if not report.deployed:
+        yield Line("It serves nowhere." if report.at is None else "It served nowhere.")
+    yield Title(f"Where {report.model}:{report.version} comes from")
+    yield Fields(_lineage_pairs(report.lineage))
+    yield Title("What was decided")
+    yield Table(
+        ("", "when", "who", "what"),
+        tuple(
+            (str(item.sequence), _time(item.at), item.author.partition(" <")[0], item.what)
+            for item in report.history[-_DECISIONS_SHOWN:]
+        ),
+    )
+    if len(report.history) > _DECISIONS_SHOWN:
+        yield Line(f"… after {len(report.history) - _DECISIONS_SHOWN:,} earlier ones: --json")
+
+
+def _lineage_pairs(lineage: Lineage) -> tuple[tuple[str, str], ...]:
+    place = f"{lineage.notebook} ({lineage.notebook_blob[:8]})"
+    if lineage.cell:
+        place += f", cell {lineage.cell} ({_CELL_IS[lineage.cell_is]})"
+    columns = ", ".join(list(lineage.columns)[:6])
+    more = len(lineage.columns) - 6
+    pairs = [
+        ("digest", lineage.digest),
+        ("run", lineage.run_id),
+        ("parameters", _pairs(lineage.parameters)),
+        ("commit", lineage.commit),
+        ("notebook", place),
+        *(("data", f"{item.name} ({item.digest[:12]})") for item in lineage.data),
+        ("environment", lineage.environment_id),
+        *(
+            ("file", f"{role}: {file.bytes:,} bytes ({file.digest[:12]})")
+            for role, file in lineage.files.items()
+        ),
+        ("columns", f"{columns} and {more} more" if more > 0 else columns),
+        ("missing", ", ".join(lineage.missing)),
+    ]
+    return tuple((name, value) for name, value in pairs if value)
 
 
 def _answer(answer: CallAnswer) -> Iterable[Block]:
@@ -346,6 +435,93 @@ def _snapshot_pairs(found: TracedSnapshot) -> list[tuple[str, str]]:
     if found.cell_is:
         place += f" ({_CELL_IS[found.cell_is]})"
     return [("commit", _commit(found.commit, bool(found.dirty), 40)), ("notebook", place)]
+
+
+def _source(trace: SourceAnswer) -> Iterable[Block]:
+    found = trace.snapshot
+    if found is not None:
+        body, where = trace.model_version, dict(_snapshot_pairs(found))
+        name = f"{body['model']}:{body['version']} was trained by " if body else ""
+        yield Title(f"{name}{where['notebook']}")
+        yield Line(f"at commit {where['commit']}")
+        if found.source:
+            yield Code(found.source)
+    if trace.missing:
+        yield Line(f"Missing: {', '.join(trace.missing)}. See: nbmlops doctor")
+
+
+def _batch(batch: BatchRecord) -> Iterable[Block]:
+    yield Title(f"{_counted(batch.rows, 'row')} answered by {batch.model}:{batch.version}")
+    yield Fields(
+        (
+            ("from", f"{batch.source} ({batch.source_digest[:12]})"),
+            ("to", f"{batch.out} ({batch.out_digest[:12]})"),
+            ("out of bounds", f"{batch.out_of_bounds:,}"),
+            ("commit", batch.commit),
+            ("took", f"{batch.seconds:.1f} s"),
+        )
+    )
+
+
+def _actuals(found: Actuals) -> Iterable[Block]:
+    yield Title(f"{_counted(found.rows, 'row')} for {found.endpoint}, by `{found.by}`")
+    yield Table(
+        ("", "rows", ""),
+        (
+            ("joined", f"{found.joined:,}", "are new"),
+            ("duplicates", f"{found.duplicates:,}", "were known, and say the same"),
+            ("conflicting", f"{found.conflicting:,}", "said something else before; the new counts"),
+            ("unknown", f"{found.unknown:,}", "name no call in the log"),
+            ("late", f"{found.late:,}", "of those known came more than 30 days after their call"),
+            ("ambiguous", f"{found.ambiguous:,}", "of those known have a key of several calls"),
+        ),
+    )
+    if found.joined or found.conflicting:
+        yield Line(f"See what follows: nbmlops monitor {found.endpoint}")
+
+
+def _replay(found: Replay) -> Iterable[Block]:
+    marks = {"green": "✓", "red": "✗", "unknown": "?"}
+    against = f" against {found.against}" if found.against else ""
+    yield Title(
+        f"{marks[found.verdict]} {found.verdict}  {found.equal:,} of {found.compared:,} answers of"
+        f" {_counted(found.calls, 'call')} are equal{against}"
+    )
+    pairs = [("tolerance", f"{found.rtol:g}"), ("versions", ", ".join(found.versions))]
+    if found.difference_max is not None and found.difference_mean is not None:
+        told = f"mean {found.difference_mean:.3g}, at most {found.difference_max:.3g}"
+        pairs.append(("numbers differ by", told))
+    if found.latency_was_ms is not None and found.latency_is_ms is not None:
+        told = f"{found.latency_was_ms:.1f} ms then, {found.latency_is_ms:.1f} ms now (medians)"
+        pairs.append(("latency", told))
+    if found.unknown:
+        pairs.append(("not compared", _counted(found.unknown, "record")))
+    if found.reason:
+        pairs.append(("reason", found.reason))
+    yield Fields(tuple(pairs))
+    if found.changes:
+        yield Table(
+            ("label", "records"), tuple((what, str(count)) for what, count in found.changes.items())
+        )
+    if found.different:
+        yield Table(
+            ("call", "row", "was", "is"),
+            tuple(map(_replayed, found.different[:_TRIALS_SHOWN])),
+        )
+    if found.different_total > _TRIALS_SHOWN:
+        hidden = found.different_total - _TRIALS_SHOWN
+        yield Line(f"… and {hidden:,} more; the first {len(found.different):,}: --json")
+
+
+def _replayed(item: dict[str, Any]) -> tuple[str, ...]:
+    now = item.get("reason") or _shown_answer(item["is"])
+    return (item["call_id"], str(item["row"]), _shown_answer(item["was"]), now)
+
+
+def _shown_answer(answer: dict[str, Any]) -> str:
+    value = answer.get("label", answer.get("value"))
+    shares = _metrics(answer.get("probabilities") or {})
+    return f"{_number(value) if isinstance(value, float) else value} {shares}".strip()
 
 
 def _report(report: MonitorReport) -> Iterable[Block]:
@@ -500,6 +676,8 @@ def _health(health: Health) -> Iterable[Block]:
         ("", "", ""),
         tuple((name, how, _INVARIANTS.get(name, "")) for name, how in health.invariants.items()),
     )
+    if health.repaired:
+        yield Table(("", "put right"), tuple((f.code, f.message) for f in health.repaired))
     if health.findings:
         yield Table(
             ("", "finding", "what to do"),
@@ -536,9 +714,15 @@ _VIEWS: tuple[tuple[type, Any], ...] = (
     (RunRecord, _run),
     (SweepRecord, _sweep),
     (Comparison, _comparison),
+    (ModelReport, _model),
+    (AliasAnswer, _alias),
     (DeploymentRecord, _deployment),
     (CallAnswer, _answer),
+    (SourceAnswer, _source),
     (Trace, _trace),
+    (BatchRecord, _batch),
+    (Actuals, _actuals),
+    (Replay, _replay),
     (MonitorReport, _report),
     (CheckReport, _check),
     (Health, _health),

@@ -272,6 +272,12 @@ def hold(repo: Repository, snapshot: Snapshot) -> None:
     repo.run("update-ref", ref, snapshot.commit)
 
 
+def hold_again(repo: Repository, snapshot_id: str, commit: str) -> None:
+    """Give a commit that is there the ref of its snapshot back."""
+    ref = f"{layout.SNAPSHOT_REFS}/{layout.checked_job(snapshot_id)}"
+    repo.run("update-ref", ref, commit)
+
+
 def is_held(repo: Repository, snapshot_id: str, commit: str) -> bool:
     """Return whether the snapshot's ref stands, and leads to this commit."""
     ref = f"{layout.SNAPSHOT_REFS}/{layout.checked_job(snapshot_id)}"

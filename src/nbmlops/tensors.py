@@ -133,14 +133,14 @@ def parse_address(text: str) -> Address:
 # --- encoding -----------------------------------------------------------------------------------
 
 
-def encode_request(inputs: Sequence[Tensor]) -> tuple[bytes, int]:
+def encode_request(inputs: Sequence[Tensor], *, binary: bool = True) -> tuple[bytes, int | None]:
     """Return the body of an ``infer`` request and the length of its JSON header, in bytes.
 
-    The answer is asked for in binary (``binary_data_output``).
+    The answer is asked for in binary (``binary_data_output``). Without ``binary`` all is JSON, for
+    whoever does not take the extension, and the length is ``None``.
     """
-    document: dict[str, Any] = {"parameters": {"binary_data_output": True}}
-    body, length = _encode(document, "inputs", inputs, (True,) * len(inputs))
-    return body, length or len(body)
+    document: dict[str, Any] = {"parameters": {"binary_data_output": True}} if binary else {}
+    return _encode(document, "inputs", inputs, (binary,) * len(inputs))
 
 
 def encode_response(
@@ -296,13 +296,18 @@ _REQUEST = msgspec.json.Decoder(_WireRequest)
 _RESPONSE = msgspec.json.Decoder(_WireResponse)
 
 
-def decode_request(body: bytes, header_length: int | None) -> Request:
+def decode_request(
+    body: bytes, header_length: int | None, check_rows: Callable[[int], None] | None = None
+) -> Request:
     """Return an ``infer`` request.
 
     Parameters
     ----------
     header_length
         What ``Inference-Header-Content-Length`` says, ``None`` where it is missing.
+    check_rows
+        Is told of each tensor's rows before its values are unpacked, and may refuse them: a byte
+        on the wire is up to fifty in memory.
 
     Raises
     ------
@@ -320,7 +325,7 @@ def decode_request(body: bytes, header_length: int | None) -> Request:
                 output.name, "the classification extension is not served; ask for `probability`"
             )
         wanted[output.name] = output.parameters.get("binary_data", binary) is True
-    return Request(_tensors(document.inputs, rest), binary, wanted, document.id)
+    return Request(_tensors(document.inputs, rest, check_rows), binary, wanted, document.id)
 
 
 def decode_response(body: bytes, header_length: int | None) -> Response:
@@ -352,16 +357,19 @@ def _parsed(decoder: msgspec.json.Decoder[Any], header: memoryview) -> Any:
         raise InvalidTensors(f"the JSON header is not of the V2 protocol: {error}") from error
 
 
-def _tensors(found: Sequence[_WireTensor], rest: memoryview) -> dict[str, Tensor]:
+def _tensors(
+    found: Sequence[_WireTensor],
+    rest: memoryview,
+    check_rows: Callable[[int], None] | None = None,
+) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     offset = 0
     for wire in found:
         if wire.name in tensors:
             _refuse(wire.name, "appears twice")
-        if wire.datatype not in _PACKERS:
-            _refuse(wire.name, f"datatype {wire.datatype!r} is not one of {', '.join(DATATYPES)}")
-        if not wire.shape or len(wire.shape) > 2 or min(wire.shape) < 0:
-            _refuse(wire.name, f"shape {wire.shape} is not [n] or [n, m]")
+        _check_form(wire)
+        if check_rows is not None:
+            check_rows(wire.shape[0])
         size = wire.parameters.get("binary_data_size")
         if (size is None) == (wire.data is None):
             _refuse(wire.name, "needs either `data` or a `binary_data_size`")
@@ -378,6 +386,13 @@ def _tensors(found: Sequence[_WireTensor], rest: memoryview) -> dict[str, Tensor
     if offset != len(rest):
         raise InvalidTensors(f"{len(rest) - offset} bytes belong to no tensor")
     return tensors
+
+
+def _check_form(wire: _WireTensor) -> None:
+    if wire.datatype not in _PACKERS:
+        _refuse(wire.name, f"datatype {wire.datatype!r} is not one of {', '.join(DATATYPES)}")
+    if not wire.shape or len(wire.shape) > 2 or min(wire.shape) < 0:
+        _refuse(wire.name, f"shape {wire.shape} is not [n] or [n, m]")
 
 
 def _from_bytes(wire: _WireTensor, data: bytes) -> Sequence[Any]:
@@ -438,11 +453,14 @@ def _from_json(wire: _WireTensor, data: list[Any]) -> Sequence[Any]:
         values = [value for row in rows for value in row]
     if len(values) != math.prod(wire.shape):
         _refuse(wire.name, f"shape {wire.shape} has not {len(values)} values")
-    if wire.datatype in NUMERIC and bool in set(map(type, values)):
+    types = set(map(type, values))
+    if wire.datatype == "FP64" and types == {float}:
+        return array("d", values)
+    if wire.datatype in NUMERIC and bool in types:
         _refuse(wire.name, f"values do not fit {wire.datatype}: a truth value")
     # Packing and unpacking is the one check of each datatype's values.
     return _from_bytes(wire, _pack(Tensor(wire.name, wire.datatype, tuple(wire.shape), values)))
 
 
 def _refuse(name: str, what: str, cause: BaseException | None = None) -> NoReturn:
-    raise InvalidTensors(f"tensor {name[:120]!r}: {what}", tensor=name[:200]) from cause
+    raise InvalidTensors(f"tensor {name[:120]!r}: {what[:400]}", tensor=name[:200]) from cause

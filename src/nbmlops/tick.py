@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
-from nbmlops import deployments, runs, sweeps
+from nbmlops import deployments, runs, shipping, stints, sweeps
 from nbmlops.workspace import Workspace
 
 _LEASE = "tick"
@@ -13,7 +13,9 @@ _LEASE_S = 30.0
 
 
 def tick(workspace: Workspace) -> bool:
-    """Collect runs, go on with sweeps, settle deployments; return whether it was our turn.
+    """Collect runs, go on with sweeps, settle deployments, ship sealed calls.
+
+    Return whether it was our turn.
 
     A lease in the store lets one tick at a time; whoever does not get it loses nothing, since
     somebody else does the same work.
@@ -25,6 +27,8 @@ def tick(workspace: Workspace) -> bool:
         runs.unfinished(workspace)
         sweeps.unfinished(workspace)
         deployments.settle(workspace)
+        stints.settle(workspace)
+        shipping.ship(workspace)
     finally:
         workspace.store.release(_LEASE, holder)
     return True

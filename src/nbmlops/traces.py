@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import msgspec
 
 from nbmlops import (
     calllog,
+    calls,
     deployments,
-    ledger,
+    layout,
     models,
     notebook,
+    rebuilding,
     records,
     runs,
     snapshot,
@@ -42,7 +45,7 @@ class _Chain(msgspec.Struct, kw_only=True):
     """The links found so far, and what should be there and is not."""
 
     call: CallRecord | None = None
-    deployment: DeploymentRecord | dict[str, Any] | None = None
+    deployment: DeploymentRecord | None = None
     version: ModelVersion | None = None
     run: RunRecord | None = None
     missing: list[str]
@@ -58,12 +61,10 @@ def trace(workspace: Workspace, reference: str) -> Trace:
     NbmlopsError
         When its first link is unknown; what is missing further down is named in the trace.
     """
-    kind, slash, name = reference.partition("/")
+    kind, _, name = _explicit(workspace, reference).partition("/")
     chain = _Chain(missing=[])
-    if not slash or not name:
-        kind = ""
     if kind == "call":
-        chain.call = calllog.find(workspace.home.calls, name)
+        chain.call = calls.find(workspace, name)
         _deployment(workspace, chain, chain.call.deployment_id)
     elif kind == "deployment":
         _deployment(workspace, chain, name)
@@ -78,21 +79,52 @@ def trace(workspace: Workspace, reference: str) -> Trace:
         chain.run = runs.get(workspace, name)
         _version_of_run(workspace, chain, chain.run)
     else:
-        raise UnknownReference(
-            f"`{reference[:80]}` leads nowhere",
-            "Write call/ID, deployment/ID, model/NAME:VERSION or run/ID.",
-        )
+        raise _leads_nowhere(reference)
     return _told(workspace, chain)
+
+
+def _explicit(workspace: Workspace, reference: str) -> str:
+    """Return a bare id, or a model's version, with the kind that its form or the store tells.
+
+    Raises
+    ------
+    UnknownReference
+        When it can be none, or several.
+    """
+    if "/" in reference:
+        return reference
+    if calllog.is_call_id(reference):
+        return f"call/{reference}"
+    if ":" in reference or "@" in reference:
+        return f"model/{reference}"
+    found: list[str] = []
+    if layout.is_id(reference):
+        with contextlib.suppress(UnknownReference):
+            found.append(f"deployment/{deployments.recorded(workspace, reference).deployment_id}")
+        with contextlib.suppress(UnknownRun):
+            found.append(f"run/{runs.find(workspace, reference).record.run_id}")
+    if len(found) > 1:
+        raise UnknownReference(
+            f"`{reference[:80]}` may be {' or '.join(found)}", "Write which one is meant."
+        )
+    if not found:
+        raise _leads_nowhere(reference)
+    return found[0]
+
+
+def _leads_nowhere(reference: str) -> UnknownReference:
+    return UnknownReference(
+        f"`{reference[:80]}` leads nowhere",
+        "Write call/ID, deployment/ID, model/NAME:VERSION or run/ID.",
+    )
 
 
 def _deployment(workspace: Workspace, chain: _Chain, deployment_id: str) -> None:
     try:
-        chain.deployment = deployments.get(workspace, deployment_id)
+        chain.deployment = deployments.recorded(workspace, deployment_id)
     except UnknownReference:
         # The store may have been lost; the ledger has decided.
-        for entry in ledger.entries(workspace.repo):
-            if entry.kind == "deployed" and entry.body.get("deployment_id") == deployment_id:
-                chain.deployment = {**entry.body, "created_at": records.plain(entry.at)}
+        chain.deployment = rebuilding.deployment(workspace, deployment_id)
     if chain.deployment is None:
         if chain.call is not None:
             chain.missing.append(f"deployment/{deployment_id}")
@@ -118,7 +150,7 @@ def _run(workspace: Workspace, chain: _Chain, version: ModelVersion) -> None:
     except UnknownRun:
         pass
     try:
-        chain.run = records.load(workspace.artifacts.get(version.run_digest), RunRecord)
+        chain.run = rebuilding.run(workspace, version)
     except ArtifactMissing:
         chain.missing.append(f"run/{version.run_id}")
 
@@ -132,6 +164,8 @@ def _version_of_run(workspace: Workspace, chain: _Chain, run: RunRecord) -> None
 
 
 def _told(workspace: Workspace, chain: _Chain) -> Trace:
+    if chain.version is not None:
+        (chain.version,) = models.aliased(workspace, [chain.version])
     found = _snapshot(workspace, chain)
     environment = _environment(workspace, chain)
     return Trace(

@@ -12,15 +12,16 @@ import hashlib
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from nbmlops import digests, layout, records
-from nbmlops.errors import InvalidParameter, WrongUse
-from nbmlops.records import Event, ModelSchema, utc_now
+from nbmlops import archives, digests, formats, layout, records
+from nbmlops.errors import InvalidParameter, ModelRefused, WrongUse
+from nbmlops.records import Event, ModelSchema, Probe, Sample, utc_now
 
 _HINT = "Outside a run this is not kept; run the notebook as a pipeline: `%mlops train`."
 
@@ -137,8 +138,14 @@ def log_model(
     train: tuple[Any, Any],
     test: tuple[Any, Any] | None = None,
     metrics: Mapping[str, float] | None = None,
+    files: str | Path | None = None,
 ) -> None:
-    """Keep a fitted scikit-learn model with its schema and reference profile.
+    """Keep a fitted model with its schema and reference profile.
+
+    A model that is not scikit-learn's has an entry under ``[models]`` in ``nbmlops.toml``, which
+    names the function that loads it or the program that serves it, and is kept as ``files``: a
+    file or a folder that the notebook has written. ``model`` is then the object that predicted in
+    the notebook, or ``None``; what is loaded, or served, is held against it.
 
     ``train`` and ``test`` are pairs ``(X, y)``: X a DataFrame or an array of shape
     (rows, columns), y of shape (rows,). When the whole run has succeeded the model becomes the
@@ -149,16 +156,21 @@ def log_model(
     ------
     ModelRefused
         When the model cannot be kept in the skops format, holds types that are not trusted, or
-        the training data cannot be described as columns.
+        the training data cannot be described as columns; or its loader gives another model.
     """
-    from nbmlops import formats, predictors
+    from nbmlops import predictors
     from nbmlops import schema as contracts
 
+    chosen = layout.checked_name(
+        name or os.environ.get(layout.PIPELINE_VARIABLE) or "model", "model"
+    )
     for pair, what in ((train, "train"), (test, "test")):
         if pair is not None and not (len(pair) == 2 and all(hasattr(p, "__len__") for p in pair)):
             raise WrongUse(f"{what} is no pair of data", f"Pass {what}=(X, y).")
     from nbmlops.monitoring import profile
 
+    given = model
+    model, kept = _kept(model, chosen, files)
     x_train, y_train = train
     schema = contracts.infer(
         x_train,
@@ -168,34 +180,94 @@ def log_model(
     )
     reference = profile.reference_profile(_columns(x_train), schema, y_train)
     scores = {str(key): float(value) for key, value in (metrics or {}).items()}
-    if test is not None:
+    if test is not None and model is not None:
         scores = {**_scores(model, schema, *test), **scores}
-    content = formats.to_bytes(model)
-    probe, sample = predictors.probe(model, schema, x_train)
-    chosen = layout.checked_name(
-        name or os.environ.get(layout.PIPELINE_VARIABLE) or "model", "model"
-    )
-    files = {
-        "model": _keep_bytes(content, f"models/{chosen}/model.skops", kind="model"),
+    probe, sample = Probe(independent=False), None
+    if model is not None:
+        probe, sample = predictors.probe(model, schema, x_train)
+        if given is not None and sample is not None:
+            _check_same(given, schema, sample)
+        if kept.format == formats.COMMAND:  # nobody has seen whether its program treats rows alike
+            probe = records.replace(probe, form="given", independent=False)
+    suffix = "skops" if kept.format == formats.SKOPS else "tar"
+    left = {
+        "model": _keep_bytes(kept.content, f"models/{chosen}/model.{suffix}", kind="model"),
         "schema": _keep_bytes(records.dump(schema), f"models/{chosen}/schema.json", kind="model"),
         "profile": _keep_bytes(
             records.dump(reference), f"models/{chosen}/profile.json", kind="model"
         ),
     }
     if sample is not None:
-        files["sample"] = _keep_bytes(
+        left["sample"] = _keep_bytes(
             records.dump(sample), f"models/{chosen}/sample.json", kind="model"
         )
     if scores:
         _emit("metric", scores)
     model_values = {
         "name": chosen,
-        "format": formats.SKOPS,
-        "files": files,
+        "format": kept.format,
+        "files": left,
         "metrics": scores,
         "probe": records.plain(probe),
+        "loader": kept.loader,
+        "command": list(kept.command),
     }
     _emit("model", model_values)
+
+
+class _Kept(NamedTuple):
+    """The bytes of a model, and how they become one that predicts."""
+
+    content: bytes
+    format: str
+    loader: str | None = None
+    command: tuple[str, ...] = ()
+
+
+def _kept(model: Any, name: str, files: str | Path | None) -> tuple[Any, _Kept]:
+    """Return the model that is served, and how it is kept."""
+    root = _project()
+    settings = None
+    if root is not None:
+        from nbmlops import project
+
+        settings = project.read(root).models.get(name)
+    if settings is None:
+        if files is not None:
+            raise WrongUse(
+                f"nbmlops.toml has no entry for the model `{name}`, so its files say nothing",
+                f'Write [models.{name}] with loader = "package.module:function".',
+            )
+        return model, _Kept(formats.to_bytes(model), formats.SKOPS)
+    if files is None:
+        raise WrongUse(
+            f"the model `{name}` is kept as files, and none are named",
+            "Write them, then log_model(model, files=FOLDER, ...).",
+        )
+    content = archives.pack(Path(files))
+    if settings.loader is None:
+        return model, _Kept(content, formats.COMMAND, command=settings.command)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "model.tar").write_bytes(content)
+        archives.unpack(Path(folder) / "model.tar", Path(folder) / "model")
+        loaded = formats.load_by(settings.loader, Path(folder) / "model", root or Path.cwd())
+        return loaded, _Kept(content, formats.LOADER, loader=settings.loader)
+
+
+def _check_same(given: Any, schema: ModelSchema, sample: Sample) -> None:
+    from nbmlops import predictors
+
+    found = predictors.Predictor(given, schema).answer(sample.records)
+    if not all(map(predictors.agree, found, sample.predictions)):
+        raise ModelRefused(
+            "the loader gives a model that answers otherwise than the one that was passed",
+            "Write the files of this very model, then log it.",
+        )
+
+
+def _project() -> Path | None:
+    told = os.environ.get(layout.PROJECT_VARIABLE)
+    return Path(told) if told else layout.project_root(Path.cwd())
 
 
 def _columns(features: Any) -> dict[str, Any]:
@@ -205,8 +277,31 @@ def _columns(features: Any) -> dict[str, Any]:
 
 
 def _scores(model: Any, schema: ModelSchema, x_test: Any, y_test: Any) -> dict[str, float]:
-    metric = "accuracy" if schema.output.kind == "label" else "r2"
-    return {metric: float(model.score(x_test, y_test))}
+    """Return accuracy, or R squared with the mean absolute and root mean squared error.
+
+    Where the model has probabilities of two classes, also the area under the ROC curve and the
+    logarithmic loss (scikit-learn's definitions, where it is installed).
+    """
+    import numpy as np
+
+    truth, found = np.asarray(y_test).ravel(), np.asarray(model.predict(x_test)).ravel()
+    if schema.output.kind == "value":
+        error = found.astype("float64") - truth.astype("float64")
+        spread = float(((truth - truth.mean()) ** 2).sum())
+        return {
+            "r2": 1.0 - float((error**2).sum()) / spread if spread else float("nan"),
+            "mean_absolute_error": float(np.abs(error).mean()),
+            "root_mean_squared_error": float(np.sqrt((error**2).mean())),
+        }
+    scores = {"accuracy": float((found == truth).mean())}
+    metrics = sys.modules.get("sklearn.metrics")
+    classes = getattr(model, "classes_", ())
+    if metrics is not None and len(classes) == 2 and len(np.unique(truth)) == 2:
+        shares = np.asarray(model.predict_proba(x_test)) if schema.output.probabilities else None
+        if shares is not None:
+            scores["roc_auc"] = float(metrics.roc_auc_score(truth == classes[1], shares[:, 1]))
+            scores["log_loss"] = float(metrics.log_loss(truth, shares, labels=classes))
+    return scores
 
 
 def _folder() -> Path | None:

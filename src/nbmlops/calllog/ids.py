@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 from nbmlops.errors import InvalidName, UnknownCall
@@ -56,6 +57,11 @@ def deployment_of(call_id: str) -> str:
     return parsed(call_id)[1]
 
 
+def is_call_id(text: str) -> bool:
+    """Return whether the text has the form of a call's id."""
+    return _CALL_ID.fullmatch(text) is not None
+
+
 def parsed(call_id: str) -> tuple[str, str]:
     """Return the UUID in hex and the deployment of a call, or refuse the text."""
     found = _CALL_ID.fullmatch(call_id)
@@ -67,6 +73,7 @@ def parsed(call_id: str) -> tuple[str, str]:
     return found[1], found[2]
 
 
+@functools.lru_cache(1024)
 def checked_deployment(deployment_id: str) -> str:
     """Return the id of a deployment, or refuse the text: it becomes a folder."""
     if not re.fullmatch(_DEPLOYMENT, deployment_id):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from nbmlops.calllog.ids import checked_deployment, milliseconds, parsed
+from nbmlops.calllog.ids import checked_deployment, deployment_of, milliseconds, parsed
+from nbmlops.calllog.seeking import sought
 from nbmlops.calllog.segments import SEGMENT_SPAN_MS, Line, Segment, decoded, segments_of
 from nbmlops.errors import ArtifactCorrupt, UnknownCall
 from nbmlops.records import CallRecord, load
+
+_SOUGHT = 500  # so many calls are sought one by one; for more, their segment is read
 
 
 def find(calls: Path, call_id: str) -> CallRecord:
@@ -23,13 +27,7 @@ def find(calls: Path, call_id: str) -> CallRecord:
     ArtifactCorrupt
         When the record is not the one that was written.
     """
-    uuid_hex, deployment_id = parsed(call_id)
-    latest: dict[str, Segment] = {}
-    for segment in segments_of(calls / deployment_id):
-        age_ms = milliseconds(uuid_hex) - segment.begins_ms
-        if segment.first <= uuid_hex and age_ms <= SEGMENT_SPAN_MS:
-            latest[segment.writer] = segment
-    for segment in latest.values():
+    for segment in candidates(calls / deployment_of(call_id), call_id):
         line = _line_of(segment.path, call_id)
         if line is not None:
             return _record(line)
@@ -40,15 +38,58 @@ def find(calls: Path, call_id: str) -> CallRecord:
     )
 
 
+def candidates(folder: Path, call_id: str, suffix: str = "") -> list[Segment]:
+    """Return the segments that may have a call, by their names: one of each writer at most."""
+    uuid_hex, _ = parsed(call_id)
+    latest: dict[str, Segment] = {}
+    for segment in segments_of(folder, suffix):
+        age_ms = milliseconds(uuid_hex) - segment.begins_ms
+        if segment.first <= uuid_hex and age_ms <= SEGMENT_SPAN_MS:
+            latest[segment.writer] = segment
+    return list(latest.values())
+
+
 def _line_of(path: Path, call_id: str) -> Line | None:
-    # Inside a JSON text a quote is escaped and a line never ends, so this is no record's content.
-    start = f'{{"call_id":"{call_id}",'.encode()
-    data = path.read_bytes()
-    at = 0 if data.startswith(start) else data.find(b"\n" + start) + 1
-    end = data.find(b"\n", at)
-    if end < 0 or not data.startswith(start, at):
+    try:
+        with path.open("rb", buffering=0) as file:
+            text = sought(file.fileno(), call_id)
+    except FileNotFoundError:  # its time was over
         return None
-    return decoded(data[at:end], path)
+    return None if text is None else decoded(text, path)
+
+
+def find_many(calls: Path, deployment_id: str, call_ids: Iterable[str]) -> Iterator[CallRecord]:
+    """Yield those of a deployment's calls that are in the log, each segment opened once.
+
+    What is no call's id, and calls whose records were removed, are left out.
+
+    Raises
+    ------
+    ArtifactCorrupt
+        When a record is not the one that was written.
+    """
+    wanted = sorted(set(call_ids))
+    for segment in segments_of(calls / checked_deployment(deployment_id)):
+        last = f"{segment.begins_ms + SEGMENT_SPAN_MS:012x}~"  # behind all ids of that time
+        mine = wanted[bisect_left(wanted, segment.first) : bisect_right(wanted, last)]
+        for line in _lines_of(segment, mine):
+            if bytes(line.record) != b"null":
+                yield _record(line)
+
+
+def _lines_of(segment: Segment, call_ids: list[str]) -> Iterator[Line]:
+    if len(call_ids) > _SOUGHT:
+        starts = {f'{{"call_id":"{call_id}",'.encode() for call_id in call_ids}
+        lengths = {len(start) for start in starts}
+        for text in segment.lines():
+            if any(text[:length] in starts for length in lengths):
+                yield decoded(text, segment.path)
+    elif call_ids:
+        with segment.path.open("rb", buffering=0) as file:
+            for call_id in call_ids:
+                text = sought(file.fileno(), call_id)
+                if text is not None:
+                    yield decoded(text, segment.path)
 
 
 def _record(line: Line) -> CallRecord:

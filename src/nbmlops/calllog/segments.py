@@ -70,24 +70,39 @@ class Segment:
         """When its first call came."""
         return milliseconds(self.first)
 
+    @property
+    def is_sealed(self) -> bool:
+        """Whether nothing is written to it any more."""
+        return not self.path.stat().st_mode & 0o200
+
     def lines(self) -> Iterator[bytes]:
-        """Yield the full lines: one that a killed writer left unfinished does not count."""
-        with self.path.open("rb") as file:
+        """Yield the full lines: one that a killed writer left unfinished does not count.
+
+        A segment that has been removed meanwhile, when its time was over, has none.
+        """
+        try:
+            file = self.path.open("rb")
+        except FileNotFoundError:
+            return
+        with file:
             for line in file:
                 if line.endswith(b"\n"):
                     yield line
 
 
-def segments_of(folder: Path) -> list[Segment]:
-    """Return the segments of a deployment, oldest first."""
+def segments_of(folder: Path, suffix: str = "") -> list[Segment]:
+    """Return the segments of a deployment, oldest first.
+
+    With a ``suffix``, those beside which, or beside whose former place, a file with it lies.
+    """
     try:
         names = sorted(os.listdir(folder))  # noqa: PTH208 names are all that is needed
     except FileNotFoundError:
         return []
     return [
-        Segment(found[1], found[2], folder / name)
+        Segment(found[1], found[2], folder / found[0])
         for name in names
-        if (found := _SEGMENT.fullmatch(name))
+        if name.endswith(suffix) and (found := _SEGMENT.fullmatch(name.removesuffix(suffix)))
     ]
 
 

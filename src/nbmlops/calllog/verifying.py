@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from nbmlops.calllog.expiring import SUFFIX, tombstone
 from nbmlops.calllog.ids import checked_deployment
 from nbmlops.calllog.segments import (
     COUNT_NAME,
@@ -27,7 +28,10 @@ from nbmlops.errors import ArtifactCorrupt
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What a deployment's log holds: ``answered`` = ``records`` + ``drops`` when all is well.
+    """What a deployment's log holds.
+
+    ``answered`` = ``records`` + ``drops`` + ``expired`` when all is well; ``expired`` counts the
+    records whose segments were removed when their time was over.
 
     ``last_sequence`` is that of each writer; ``removed`` counts the records that were removed on
     purpose; ``problems`` says in a sentence each what does not agree.
@@ -39,6 +43,7 @@ class Verification:
     removed: int
     last_sequence: dict[str, int]
     problems: tuple[str, ...]
+    expired: int = 0
 
 
 @dataclass(slots=True)
@@ -47,6 +52,7 @@ class _Tally:
 
     chain: str
     records: int = 0
+    expired: int = 0
     removed: int = 0
     sequence: int = 0
     counted_chain: str = ""
@@ -56,9 +62,21 @@ class _Tally:
 def verify(calls: Path, deployment_id: str) -> Verification:
     """Check every digest, chain, sequence and count of a deployment's log.
 
-    A log that is being written may be verified too.
+    A log that is being written may be verified too, or one of which segments are being removed.
     """
     folder = calls / checked_deployment(deployment_id)
+    while True:
+        before = _buried(folder)
+        found = _verified(folder)
+        if _buried(folder) == before:
+            return found
+
+
+def _buried(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_ino for path in folder.glob(f"*{SUFFIX}")}
+
+
+def _verified(folder: Path) -> Verification:
     counts: dict[str, tuple[Count | None, bool]] = {}
     if folder.is_dir():
         for path in sorted(folder.iterdir()):
@@ -77,7 +95,7 @@ def verify(calls: Path, deployment_id: str) -> Verification:
         count, live = counts[writer]
         if count is None and not segments:
             continue  # made a moment ago and not written yet: there is nothing to account for
-        tally = _tally(deployment_id, writer, segments, count)
+        tally = _tally(folder, writer, segments, count)
         tallies[writer] = tally
         if count is None:
             tally.problems.append(f"writer {writer} has no readable count file")
@@ -89,6 +107,7 @@ def verify(calls: Path, deployment_id: str) -> Verification:
     return Verification(
         answered=answered,
         records=sum(tally.records for tally in tallies.values()),
+        expired=sum(tally.expired for tally in tallies.values()),
         drops=drops,
         removed=sum(tally.removed for tally in tallies.values()),
         last_sequence={name: tally.sequence for name, tally in tallies.items()},
@@ -96,10 +115,15 @@ def verify(calls: Path, deployment_id: str) -> Verification:
     )
 
 
-def _tally(
-    deployment_id: str, writer: str, segments: Sequence[Segment], count: Count | None
-) -> _Tally:
-    tally = _Tally(chain=first_link(deployment_id, writer))
+def _tally(folder: Path, writer: str, segments: Sequence[Segment], count: Count | None) -> _Tally:
+    tally = _Tally(chain=first_link(folder.name, writer))
+    try:
+        buried = tombstone(folder, writer)
+    except ArtifactCorrupt as error:
+        buried = None
+        tally.problems.append(error.message)
+    if buried is not None:
+        tally.chain, tally.sequence, tally.expired = buried.chain, buried.sequence, buried.records
     tally.counted_chain = tally.chain
     for segment in segments:
         for number, text in enumerate(segment.lines(), 1):
@@ -109,6 +133,8 @@ def _tally(
             except ArtifactCorrupt as error:
                 tally.problems.append(f"{where}: {error.message}")
                 continue
+            if buried is not None and line.sequence <= buried.sequence:
+                continue  # its segment is being removed
             _take(tally, line, where)
             if count is not None and line.sequence <= count.answered:
                 tally.counted_chain = line.chain
@@ -132,7 +158,7 @@ def _take(tally: _Tally, line: Line, where: str) -> None:
 
 def _disagreements(writer: str, tally: _Tally, count: Count, *, live: bool) -> Iterator[str]:
     ahead = tally.sequence - count.answered
-    missing = count.answered - count.dropped - tally.records
+    missing = count.answered - count.dropped - tally.records - tally.expired
     if missing > 0:
         yield f"writer {writer} answered {count.answered} calls: {missing} records are missing"
     elif not live and (ahead > 1 or -missing > max(ahead, 0)):

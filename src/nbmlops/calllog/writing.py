@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import os
 import secrets
@@ -17,6 +18,7 @@ from typing import Any
 
 from nbmlops import layout
 from nbmlops.calllog.ids import TAIL_BITS, checked_deployment, milliseconds, new_call_id
+from nbmlops.calllog.redaction import Redaction
 from nbmlops.calllog.segments import (
     COUNT_NAME,
     SEGMENT_SPAN_MS,
@@ -58,6 +60,16 @@ class _Writer:
     previous: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is known of an answered call before it is written."""
+
+    records: Sequence[dict[str, Any]]
+    predictions: tuple[Prediction, ...]
+    latency_ms: float
+    client_id: str | None = None
+
+
 class CallLog:
     """Writes the calls that this process answers; one writer for each deployment.
 
@@ -78,6 +90,7 @@ class CallLog:
         self._now_ms = now_ms
         self._random = random
         self._writers: dict[str, _Writer] = {}
+        self._redaction = Redaction(calls)
         self._lock = threading.Lock()
         self._one_sync = threading.Lock()
         self.sync_failures = 0
@@ -115,52 +128,76 @@ class CallLog:
         latency_ms: float,
         client_id: str | None = None,
     ) -> CallRecord:
-        """Write an answered call and return its record; a failure is counted, never raised."""
+        """Write an answered call and return its record; see :meth:`write_all`."""
+        return self.write_all(route, [Entry(records, predictions, latency_ms, client_id)])[0]
+
+    def write_all(self, route: Route, entries: Sequence[Entry]) -> list[CallRecord]:
+        """Write calls that were answered together, and return their records.
+
+        They are one write(2), and so are written or dropped together; a failure is counted, never
+        raised.
+        """
         self.prepare(route.deployment_id)
         writer = self._writers[route.deployment_id]
-        call_id = new_call_id(
-            route.deployment_id, self._now_ms(), self._random(TAIL_BITS), writer.previous
-        )
+        now_ms = self._now_ms()
+        made: list[CallRecord] = []
+        lines: list[bytes] = []
+        chain = writer.count.chain
+        for entry in entries:
+            record = self._record(
+                writer, route, entry, now_ms, writer.count.answered + len(made) + 1
+            )
+            line, chain = _encoded(record, chain)
+            made.append(record)
+            lines.append(line)
+        if not made:
+            return made
+        try:
+            with self._lock:
+                self._append(writer, made[0].call_id, b"".join(lines))
+        except OSError as error:
+            self.last_error = str(error)
+            writer.count.dropped += len(made)
+        else:
+            writer.count.chain = chain
+        writer.count.answered += len(made)
+        self._keep_count(writer)
+        return made
+
+    def _record(
+        self, writer: _Writer, route: Route, entry: Entry, now_ms: int, sequence: int
+    ) -> CallRecord:
+        call_id = new_call_id(route.deployment_id, now_ms, self._random(TAIL_BITS), writer.previous)
         writer.previous = call_id
-        record = CallRecord(
+        records, redacted = self._redaction.apply(route, entry.records)
+        return CallRecord(
             call_id=call_id,
-            sequence=writer.count.answered + 1,
-            at=datetime.fromtimestamp(milliseconds(call_id) / 1000, UTC),
+            sequence=sequence,
+            at=_moment(milliseconds(call_id)),
             endpoint=self._endpoint,
             deployment_id=route.deployment_id,
             model=route.model,
             version=route.version,
             commit=route.commit,
-            records=tuple(records),
-            predictions=predictions,
-            latency_ms=latency_ms,
-            client_id=client_id,
+            records=records,
+            predictions=entry.predictions,
+            latency_ms=entry.latency_ms,
+            client_id=entry.client_id,
+            redacted=redacted,
         )
-        line, chain = _encoded(record, writer.count.chain)
-        try:
-            with self._lock:
-                self._append(writer, call_id, line)
-        except OSError as error:
-            self.last_error = str(error)
-            writer.count.dropped += 1
-        else:
-            writer.count.chain = chain
-        writer.count.answered += 1
-        self._keep_count(writer)
-        return record
 
-    def _append(self, writer: _Writer, call_id: str, line: bytes) -> None:
-        """Write one line; called with the lock held, so that ``sync`` closes no file in use."""
-        segment = self._segment_for(writer, call_id, len(line))
+    def _append(self, writer: _Writer, call_id: str, lines: bytes) -> None:
+        """Write lines; called with the lock held, so that ``sync`` closes no file in use."""
+        segment = self._segment_for(writer, call_id, len(lines))
         try:
-            written = os.write(segment.descriptor, line)
+            written = os.write(segment.descriptor, lines)
         except OSError:
             _undo(writer, segment)
             raise
-        if written != len(line):
+        if written != len(lines):
             _undo(writer, segment)
-            raise OSError(f"{written} of {len(line)} bytes could be written")
-        segment.size += len(line)
+            raise OSError(f"{written} of {len(lines)} bytes could be written")
+        segment.size += len(lines)
         writer.dirty = True
 
     def _segment_for(self, writer: _Writer, call_id: str, size: int) -> _Open:
@@ -261,6 +298,11 @@ class CallLog:
                 os.close(writer.counter)
                 writer.counter = None
         self._writers.clear()
+
+
+@functools.lru_cache(16)
+def _moment(epoch_ms: int) -> datetime:
+    return datetime.fromtimestamp(epoch_ms / 1000, UTC)
 
 
 def _leave(writer: _Writer) -> None:

@@ -5,17 +5,26 @@ type. Its docstring is the help. What it returns is a record, or an iterator of 
 imported when a command runs, so that ``--help`` loads none of them.
 """
 
-from nbmlops.commands.answers import CiAnswer, InitAnswer, NotebookAnswer, ProjectAnswer
+from nbmlops.commands.answers import (
+    AliasAnswer,
+    CiAnswer,
+    InitAnswer,
+    NotebookAnswer,
+    ProjectAnswer,
+    SourceAnswer,
+)
 from nbmlops.commands.context import Context
 from nbmlops.commands.table import TABLE, Command, find
 
 __all__ = [
     "TABLE",
+    "AliasAnswer",
     "CiAnswer",
     "Command",
     "Context",
     "InitAnswer",
     "NotebookAnswer",
     "ProjectAnswer",
+    "SourceAnswer",
     "find",
 ]

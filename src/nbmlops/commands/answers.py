@@ -6,7 +6,9 @@ from typing import Literal
 
 from nbmlops import records
 from nbmlops.records import (
+    ModelVersion,
     Parameter,
+    Trace,
 )
 
 
@@ -32,6 +34,20 @@ class CiAnswer(records.Record, frozen=True, kw_only=True):
     pipelines: tuple[str, ...]
 
 
+class AliasAnswer(records.Record, frozen=True, kw_only=True):
+    """The document of ``alias``: the version with all aliases that it has now.
+
+    ``moved_from`` is the version that the alias named before. ``changed`` is false where everything
+    was just so.
+    """
+
+    version: ModelVersion
+    alias: str
+    removed: bool
+    moved_from: int | None
+    changed: bool
+
+
 class NotebookAnswer(records.Record, frozen=True, kw_only=True):
     """What a run of the notebook that one stands in would run."""
 
@@ -47,3 +63,7 @@ class ProjectAnswer(records.Record, frozen=True, kw_only=True):
     path: str
     pipelines: tuple[str, ...]
     notebook: NotebookAnswer | None = None
+
+
+class SourceAnswer(Trace, frozen=True, kw_only=True):
+    """The document of ``trace --source``: all of a trace, of which people are shown the cell."""

@@ -117,10 +117,21 @@ def ci(context: Context, kind: Literal["github", "gitlab"], *, force: bool = Fal
     )
 
 
-def doctor(context: Context) -> Health:
-    """Check that nothing is lost, doubled, damaged or running without an owner."""
-    from nbmlops import health, tick
+def doctor(context: Context, *, repair: bool = False) -> Health:
+    """Check that nothing is lost, doubled, damaged or running without an owner.
+
+    A store that was lost is made again with `--repair`, from the ledger, the artifacts, the call
+    logs and what is still up: model versions, the runs that made them, deployments and endpoints.
+    Other runs, sweeps and reports were in the store alone.
+
+    Parameters
+    ----------
+    repair
+        Put right what is safe to put right; what is left is told as findings.
+    """
+    from nbmlops import health, rebuilding, tick
 
     workspace = context.workspace()
+    repaired = rebuilding.repair(workspace) if repair else ()
     tick.tick(workspace)
-    return health.check(workspace)
+    return records.replace(health.check(workspace), repaired=repaired)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import msgspec
 
 from nbmlops import records
+from nbmlops.commands.answers import AliasAnswer
 from nbmlops.commands.context import Context
 from nbmlops.errors import InvalidRecords, WrongUse
 from nbmlops.records import (
     CallAnswer,
     DeploymentRecord,
     Listing,
+    ModelReport,
 )
 
 
@@ -26,20 +28,87 @@ def models(context: Context, *, model: str | None = None) -> Listing:
 
     workspace = context.workspace()
     verbs.index(workspace)
-    return Listing(items=tuple(verbs.versions(workspace, model)))
+    return Listing(items=tuple(verbs.aliased(workspace, verbs.versions(workspace, model))))
 
 
-def deploy(context: Context, model: str) -> DeploymentRecord:
+def model(context: Context, model: str, *, at: str | None = None) -> ModelReport:
+    """Show a model: its versions, where they serve, who decided what and when, and their lineage.
+
+    Read from the ledger, so it can be asked of any day. An entry counts as before that moment by
+    the clock of whoever decided; what comes later in the ledger stands, whatever the clocks say.
+
+    Parameters
+    ----------
+    model
+        `NAME` for the newest version, `NAME:VERSION`, or `NAME@ALIAS`.
+    at
+        As it stood then: a date (the end of that day, UTC) or a time such as 2026-05-01T12:00:00Z.
+    """
+    from nbmlops import catalog
+
+    return catalog.report(context.workspace(), model, at=at)
+
+
+def alias(context: Context, model: str, alias: str, *, remove: bool = False) -> AliasAnswer:
+    """Give a model version a name that can be moved on, such as `best`.
+
+    `NAME@ALIAS` stands for that version wherever a version is asked for. An alias names one version
+    of its model; each move is an entry of the ledger.
+
+    Parameters
+    ----------
+    model
+        `NAME:VERSION`, `NAME` for the newest version, or `NAME@ALIAS`.
+    alias
+        Lower-case letters, digits and hyphens, beginning with a letter.
+    remove
+        Take the alias from that version instead.
+    """
+    from nbmlops import models as verbs
+
+    workspace = context.workspace()
+    act = verbs.take_alias if remove else verbs.set_alias
+    decided = act(workspace, model, alias)
+    return AliasAnswer(
+        version=verbs.aliased(workspace, [verbs.find(workspace, model)])[0],
+        alias=alias,
+        removed=remove,
+        moved_from=decided.moved_from if decided else None,
+        changed=decided is not None,
+    )
+
+
+def deploy(context: Context, model: str, *, endpoint: str | None = None) -> DeploymentRecord:
     """Serve a model version as an HTTP service whose URL stays.
 
     Parameters
     ----------
     model
-        `NAME` for the newest version, or `NAME:VERSION`.
+        `NAME` for the newest version, `NAME:VERSION`, or `NAME@ALIAS`.
+    endpoint
+        The endpoint's name, if not the model's: several versions can be served side by side.
     """
     from nbmlops import deployments as verbs
 
-    return verbs.deploy(context.workspace(), model)
+    return verbs.deploy(context.workspace(), model, endpoint=endpoint)
+
+
+def rollback(context: Context, endpoint: str, *, to: int | None = None) -> DeploymentRecord:
+    """Go back to the version that took the traffic before, without a failed call.
+
+    Once more goes back further: after versions 1, 2 and 3 the first rollback leads to 2, the next
+    one to 1.
+
+    Parameters
+    ----------
+    endpoint
+        The endpoint's name.
+    to
+        The number of an earlier version instead; it must have taken the traffic before.
+    """
+    from nbmlops import deployments as verbs
+
+    return verbs.rollback(context.workspace(), endpoint, to)
 
 
 def deployments(context: Context, *, every: bool = False) -> Listing:

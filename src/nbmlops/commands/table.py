@@ -7,15 +7,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from nbmlops.commands.calling import actuals, predict, replay
 from nbmlops.commands.project import check, ci, doctor, init, project
 from nbmlops.commands.running import cancel, compare, logs, rerun, run, runs, sweep, train
-from nbmlops.commands.serving import call, deploy, deployments, models, undeploy
+from nbmlops.commands.serving import (
+    alias,
+    call,
+    deploy,
+    deployments,
+    model,
+    models,
+    rollback,
+    undeploy,
+)
 from nbmlops.commands.watching import monitor, trace
 from nbmlops.errors import UnknownReference, nearest
 from nbmlops.records import (
     CheckReport,
     Health,
     MonitorReport,
+    Replay,
     RunRecord,
     SweepRecord,
 )
@@ -37,6 +48,10 @@ def _check_exit(report: CheckReport) -> int:
     from nbmlops import rules
 
     return 1 if any(rules.is_at_least(f.level, report.level) for f in report.findings) else 0
+
+
+def _replay_exit(found: Replay) -> int:
+    return {"green": 0, "red": 1, "unknown": 4}[found.verdict]
 
 
 def _health_exit(health: Health) -> int:
@@ -82,7 +97,7 @@ TABLE: tuple[Command, ...] = (
     Command(project, "Project"),
     Command(check, "Project", reads=False, exit_code=_check_exit),
     Command(ci, "Project", reads=False),
-    Command(doctor, "Project", exit_code=_health_exit),
+    Command(doctor, "Project", here_only=("repair",), exit_code=_health_exit),
     Command(
         train,
         "Run",
@@ -105,11 +120,17 @@ TABLE: tuple[Command, ...] = (
     Command(cancel, "Run", reads=False),
     Command(rerun, "Run", reads=False, exit_code=_run_exit),
     Command(models, "Model"),
+    Command(model, "Model"),
+    Command(alias, "Model", reads=False),
     Command(deploy, "Model", reads=False),
     Command(deployments, "Model"),
+    Command(rollback, "Model", reads=False),
     Command(undeploy, "Model", reads=False),
     Command(call, "Model", reads=False),
+    Command(predict, "Model", reads=False),
+    Command(actuals, "Watch", reads=False),
     Command(trace, "Watch"),
+    Command(replay, "Watch", reads=False, exit_code=_replay_exit),
     Command(monitor, "Watch", exit_code=_monitor_exit),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nbmlops.commands.answers import SourceAnswer
 from nbmlops.commands.context import Context
 from nbmlops.records import (
     MonitorReport,
@@ -9,17 +10,22 @@ from nbmlops.records import (
 )
 
 
-def trace(context: Context, reference: str) -> Trace:
+def trace(context: Context, reference: str, *, source: bool = False) -> Trace:
     """Show the chain from a call down to the commit and the cell.
 
     Parameters
     ----------
     reference
-        `call/ID`, `deployment/ID`, `model/NAME:VERSION` or `run/ID`.
+        `call/ID`, `deployment/ID`, `model/NAME:VERSION` or `run/ID`; or the bare id or version.
+    source
+        Show only the cell that trained the model, with where it stands; `--json` has all.
     """
     from nbmlops import traces
 
-    return traces.trace(context.workspace(), reference)
+    found = traces.trace(context.workspace(), reference)
+    if not source:
+        return found
+    return SourceAnswer(**{name: getattr(found, name) for name in found.__struct_fields__})
 
 
 def monitor(context: Context, endpoint: str, *, window: str | None = None) -> MonitorReport:

@@ -1,14 +1,16 @@
 """``python -m nbmlops.front``: serve an endpoint until SIGTERM.
 
 ``$NBMLOPS_INBOX`` holds ``spec.json`` (a FrontSpec) and ``routes.json`` (a RouteTable), and
-``$NBMLOPS_LISTEN`` says where to listen, as ``tcp:127.0.0.1:PORT``. ``$NBMLOPS_WORKER_TOKEN`` is
-shown to workers on TCP.
+``$NBMLOPS_LISTEN`` says where to listen, as ``tcp:127.0.0.1:PORT``; beyond loopback only where the
+spec asks for an access token. ``$NBMLOPS_WORKER_TOKEN`` is shown to workers on TCP.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import re
 import signal
 import socket
 import sys
@@ -18,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import msgspec
+import uvloop
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
@@ -30,17 +33,25 @@ from nbmlops.tensors import Address
 
 HEADER_TIMEOUT_MS = 8_000
 BACKLOG = 1024
-CONNECTIONS = 8192
+CONNECTIONS = 12_288  # at once; with as many idle ones, others wait until those are closed
+GC_THRESHOLD = 20_000
+_OTHER_FILES = 1024  # descriptors for workers, the call log and all else
 # After SIGTERM clients are told for so long to go elsewhere with their next call.
 GRACE_S = 0.5
 
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
-def _hosts(address: Address) -> frozenset[str]:
+def _hosts(address: Address, more: tuple[str, ...] = ()) -> frozenset[str]:
+    """Return what the Host header may say: this machine's own names, and those that were given."""
     names = ("127.0.0.1", "localhost", "[::1]")
     with_port = {f"{name}:{address.port}" for name in names}
-    return frozenset(with_port | (set(names) if address.port == 80 else set()))
+    given = {name.lower() for name in more}
+    return frozenset(with_port | given | (set(names) if address.port == 80 else set()))
+
+
+def _is_digest(text: str | None) -> bool:
+    return text is not None and re.fullmatch("[0-9a-f]{64}", text) is not None
 
 
 def _check_free(address: Address) -> None:
@@ -57,19 +68,24 @@ def _check_free(address: Address) -> None:
             ) from error
 
 
-def _raise_file_limit() -> None:
-    """Take as many descriptors as the system gives: each connection needs one."""
+def _raise_file_limit() -> int:
+    """Take as many descriptors as the system gives; return how many connections they are for."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = CONNECTIONS + 1024
+    wanted = CONNECTIONS + _OTHER_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:
         limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+            soft = limit
+    if soft == resource.RLIM_INFINITY:
+        return CONNECTIONS
+    # With fewer descriptors fewer connections, so that accepting one never fails for want of one.
+    return max(16, min(CONNECTIONS, soft - min(_OTHER_FILES, soft // 2)))
 
 
-def _server(app: App, address: Address) -> Server:
+def _server(app: App, address: Address, connections: int) -> Server:
     return Server(
         app,
         address=address.host,
@@ -79,16 +95,21 @@ def _server(app: App, address: Address) -> Server:
         http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT_MS),
         websockets=False,
         backlog=BACKLOG,
-        backpressure=CONNECTIONS,
+        backpressure=connections,
         log_enabled=False,
     )
 
 
-async def serve(spec: FrontSpec, table: RouteTable, address: Address, token: str | None) -> None:
+async def serve(
+    spec: FrontSpec, table: RouteTable, address: Address, token: str | None, connections: int
+) -> None:
     """Serve until SIGTERM or SIGINT; then answer what is in flight, and return."""
-    app = App(spec, _hosts(address), token)
+    app = App(spec, _hosts(address, spec.hosts), token)
     await app.start(table)
-    server = _server(app, address)
+    # What stands now stands for ever; what calls make is freed without the cycle collector.
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
+    server = _server(app, address, connections)
     serving = asyncio.create_task(server.serve())
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -117,14 +138,16 @@ def main(environ: Mapping[str, str]) -> int:
         spec = records.load((inbox / "spec.json").read_bytes(), FrontSpec)
         table = records.load((inbox / "routes.json").read_bytes(), RouteTable)
         address = tensors.parse_address(environ["NBMLOPS_LISTEN"])
-        if address.host not in _LOOPBACK:
+        if address.path is not None or (
+            address.host not in _LOOPBACK and not _is_digest(spec.access_digest)
+        ):
             raise WrongUse(
                 f"{environ['NBMLOPS_LISTEN']} is not on this machine's loopback",
                 "Listen on tcp:127.0.0.1:PORT: beyond it, endpoints need a token first.",
             )
         _check_free(address)
-        _raise_file_limit()
-        asyncio.run(serve(spec, table, address, environ.get("NBMLOPS_WORKER_TOKEN") or None))
+        token = environ.get("NBMLOPS_WORKER_TOKEN") or None
+        uvloop.run(serve(spec, table, address, token, _raise_file_limit()))
     except NbmlopsError as error:
         say(f"{error.code}: {error.message} {error.hint}".strip())
         return 1

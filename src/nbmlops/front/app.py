@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 import sys
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,25 +18,26 @@ import msgspec
 
 from nbmlops import records, schema, tensors
 from nbmlops._version import __version__
-from nbmlops.calllog import SYNC_INTERVAL_S, CallLog
+from nbmlops.calllog import SYNC_INTERVAL_S, CallLog, Entry
 from nbmlops.errors import NbmlopsError
-from nbmlops.front import metrics, openapi, protocol, upstream
+from nbmlops.front import metrics, openapi, protocol, routing, shedding
+from nbmlops.front.deadlines import Deadline, Deadlines
 from nbmlops.front.protocol import (
     Answer,
     DeadlineExceeded,
     Gone,
     InvalidRoutes,
     MethodRefused,
-    ModelFailed,
     NothingServed,
     Overloaded,
     Receive,
     Send,
     WorkerUnreachable,
 )
-from nbmlops.front.upstream import Routes, Worker
-from nbmlops.records import CallAnswer, FrontSpec, ModelSchema, Prediction, Route, RouteTable
-from nbmlops.tensors import HEADER_LENGTH, InvalidTensors, Tensor
+from nbmlops.front.routing import Routes
+from nbmlops.front.upstream import IN_FLIGHT_LIMIT, Call, Worker
+from nbmlops.records import CallAnswer, FrontSpec, ModelSchema, Route, RouteTable
+from nbmlops.tensors import HEADER_LENGTH, Tensor
 
 BODIES_LIMIT = 4  # bodies of the largest size that may be in memory at once
 _CONTROL_LIMIT_BYTES = 4 * 1024 * 1024
@@ -44,6 +46,11 @@ _CSP = (
     b" base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _PAGE = Path(__file__).parent / "page"
+# What an endpoint beyond loopback answers without its token; control has a token of its own.
+_FREE = {
+    "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/metrics",
+    "/control/routes",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +59,12 @@ class Request:
 
     headers: Mapping[str, str]
     receive: Receive
+    deadline: Deadline
     model: str | None = None
     version: str | None = None
 
 
 Handler = Callable[["App", Request], Awaitable[Answer]]
-# Checks a call against a schema and returns its columns.
-Columns = Callable[[ModelSchema], list[list[Any]]]
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A call that a worker has answered."""
-
-    route: Route
-    columns: list[list[Any]]
-    outputs: dict[str, Tensor]
-    predictions: tuple[Prediction, ...]
 
 
 class App:
@@ -86,6 +82,8 @@ class App:
         self._in_flight = 0
         self._buffered = 0
         self._quiet = asyncio.Event()
+        self._deadlines = Deadlines()
+        self._shedder = shedding.Shedder()
         self._tasks: set[asyncio.Task[None]] = set()
         self._syncing: asyncio.Task[None] | None = None
         self._told = ""
@@ -96,6 +94,7 @@ class App:
         """Take the first routes, and begin to make the call log durable."""
         self.swap(table)
         self._syncing = asyncio.create_task(self._keep_syncing())
+        self._later(self._deadlines.keep())
 
     def swap(self, table: RouteTable) -> None:
         """Point to other workers, at once; calls in flight stay with theirs.
@@ -105,14 +104,18 @@ class App:
         InvalidRoutes
             When the table has no meaning; nothing has changed then.
         """
-        upstream.check_table(table, self.spec.endpoint)
-        described = openapi.encoded(table, rows_limit=self.spec.rows_limit)
+        routing.check_table(table, self.spec.endpoint)
+        described = openapi.encoded(
+            table,
+            rows_limit=self.spec.rows_limit,
+            token=self.spec.access_digest is not None,
+        )
         kept = {_identity(one.route): one for one in self.routes.workers}
         workers: list[Worker] = []
         for route in table.routes:
             worker = kept.pop(_identity(route), None)
             if worker is None:
-                worker = Worker(route, self.token, self.spec.deadline_s)
+                worker = Worker(route, self.token, self.spec.deadline_s, self._answered)
             worker.route = route
             workers.append(worker)
             self.log.prepare(route.deployment_id)
@@ -159,6 +162,12 @@ class App:
         champion = self.routes.champion
         return champion is not None and champion.ready and not self.draining
 
+    @property
+    def _is_full(self) -> bool:
+        """Whether no worker has room for another call."""
+        workers = self.routes.workers
+        return bool(workers) and all(one.in_flight >= IN_FLIGHT_LIMIT for one in workers)
+
     # --- one request ---
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -166,8 +175,15 @@ class App:
         if scope["type"] != "http":
             return
         self._in_flight += 1
+        deadline = self._deadlines.begin()
         try:
-            path, answer = await self._answer(scope, receive)
+            if self._is_full and shedding.is_call(scope):
+                status = await self._shedder.refuse(scope, send, closing=self.draining)
+                self.metrics.request(_known(scope["path"])[0], status)
+                return
+            path, answer = await self._answer(scope, receive, deadline)
+            if answer.status == 429:
+                await self._shedder.pause()
             self.metrics.request(path, answer.status)
             # A refused body may be half read: nothing else can come on that connection.
             closing = self.draining or answer.status in {408, 413}
@@ -175,29 +191,42 @@ class App:
         except Gone:
             return
         finally:
+            self._deadlines.end(deadline)
             self._in_flight -= 1
             if not self._in_flight:
                 self._quiet.set()
 
-    async def _answer(self, scope: dict[str, Any], receive: Receive) -> tuple[str, Answer]:
+    async def _answer(
+        self, scope: dict[str, Any], receive: Receive, deadline: Deadline
+    ) -> tuple[str, Answer]:
         method, path = scope["method"], scope["path"]
         known, model, version = _known(path)
+        plain = path.startswith("/v2")
         try:
             headers = protocol.headers_of(scope)
             protocol.check_source(method, headers, self.hosts)
+            if self.spec.access_digest is not None and known not in _FREE:
+                protocol.check_token(headers, self.spec.access_digest, "access")
             handler = _handler(method, known, path)
-            return known, await handler(self, Request(headers, receive, model, version))
+            request = Request(headers, receive, deadline, model, version)
+            return known, await handler(self, request)
         except NbmlopsError as error:
-            answer = protocol.error_answer(error, plain=path.startswith("/v2"))
+            answer = protocol.error_answer(error, plain=plain)
             if answer.status == 500:
                 traceback.print_exc()
             return known, answer
         except Gone:
             raise
+        except asyncio.CancelledError:
+            if not deadline.passed:
+                raise
+            return known, protocol.error_answer(deadline.error(), plain=plain)
         except Exception:  # the door: our own mistake, told to the log and not to the client
             traceback.print_exc()
             error = NbmlopsError("the endpoint failed", "See `nbmlops logs`.")
-            return known, protocol.error_answer(error, plain=path.startswith("/v2"))
+            return known, protocol.error_answer(error, plain=plain)
+        finally:
+            deadline.lift()
 
     async def _body(self, request: Request, limit: int) -> bytes:
         """Return the body; what all bodies together take is bounded."""
@@ -211,7 +240,9 @@ class App:
             self._buffered += size
 
         try:
-            return await protocol.read_body(request.receive, request.headers, limit, take)
+            return await protocol.read_body(
+                request.receive, request.headers, limit, take, request.deadline
+            )
         finally:
             self._buffered -= taken
 
@@ -220,97 +251,100 @@ class App:
     async def predict(self, request: Request) -> Answer:
         """Answer ``POST /predict``; the record is in the log before the answer leaves."""
         body = await self._body(request, self.spec.body_limit_bytes)
-        began_s = time.perf_counter()
         rows = protocol.decode_records(body, self.spec.rows_limit)
         del body
-        done = await self._predicted(lambda contract: schema.check(contract, rows))
-        call_id = self._logged(done, rows, began_s, protocol.client_id(request.headers))
+
+        def call(contract: ModelSchema) -> Call:
+            columns = schema.check(contract, rows)
+            return Call(columns, rows, protocol.client_id(request.headers))
+
+        route, done = await self._predicted(request, call)
         answer = CallAnswer(
-            call_id=call_id,
-            model=done.route.model,
-            version=done.route.version,
-            commit=done.route.commit,
+            call_id=done.call_id,
+            model=route.model,
+            version=route.version,
+            commit=route.commit,
             predictions=done.predictions,
         )
-        return Answer(200, records.dump(answer), headers=_call_headers(call_id, done.route))
+        return Answer(200, records.dump(answer), headers=_call_headers(done.call_id, route))
 
     async def infer(self, request: Request) -> Answer:
         """Answer ``POST /v2/models/NAME/infer``."""
         self._check_model(request)
         body = await self._body(request, self.spec.body_limit_bytes)
-        began_s = time.perf_counter()
-        asked = tensors.decode_request(body, protocol.header_length(request.headers))
+        limit = self.spec.rows_limit
+        asked = tensors.decode_request(
+            body,
+            protocol.header_length(request.headers),
+            lambda rows: protocol.check_rows(rows, limit),
+        )
         del body
 
-        def columns(contract: ModelSchema) -> list[list[Any]]:
+        def call(contract: ModelSchema) -> Call:
             schema.check_outputs(contract, asked.wanted)
-            found = schema.read(contract, asked.inputs)
-            protocol.check_rows(len(found[0]), self.spec.rows_limit)
-            return found
+            columns = schema.read(contract, asked.inputs)
+            protocol.check_rows(len(columns[0]), self.spec.rows_limit)
+            return Call(columns, None, protocol.client_id(request.headers) or asked.id)
 
-        done = await self._predicted(columns, request.version)
-        names = [column.name for column in done.route.schema.columns]
-        rows = [dict(zip(names, row, strict=True)) for row in zip(*done.columns, strict=True)]
-        client_id = protocol.client_id(request.headers) or asked.id
-        call_id = self._logged(done, rows, began_s, client_id)
-        route = done.route
+        route, done = await self._predicted(request, call)
         parameters = {
-            "nbmlops_call_id": call_id,
+            "nbmlops_call_id": done.call_id,
             "nbmlops_version": route.version,
             "nbmlops_commit": route.commit,
         }
         content, length = tensors.encode_response(
-            self.spec.endpoint, route.version, list(done.outputs.values()), asked, parameters
+            self.spec.endpoint, route.version, done.own_outputs(), asked, parameters
         )
-        headers = _call_headers(call_id, route)
+        headers = _call_headers(done.call_id, route)
         if length is None:
             return Answer(200, content, headers=headers)
         headers = (*headers, (HEADER_LENGTH.lower().encode(), str(length).encode()))
         return Answer(200, content, b"application/octet-stream", headers)
 
-    async def _predicted(self, columns: Columns, version: str | None = None) -> Done:
-        try:
-            async with asyncio.timeout(self.spec.deadline_s):
-                try:
-                    return await self._predicted_once(columns, version)
-                except WorkerUnreachable:
-                    # It was being replaced, or closed a connection as we took it; a prediction
-                    # changes nothing, so it may be asked for again, of whoever is right now.
-                    return await self._predicted_once(columns, version)
-        except TimeoutError:
-            raise DeadlineExceeded(
-                f"no answer within {self.spec.deadline_s:g} s",
-                "Send fewer records at once, or look at the worker: `nbmlops logs`.",
-            ) from None
-
-    async def _predicted_once(self, columns: Columns, version: str | None) -> Done:
+    async def _predicted(
+        self, request: Request, make: Callable[[ModelSchema], Call]
+    ) -> tuple[Route, Call]:
+        """Return an answered call, which ``make`` makes for the schema of whoever answers it."""
+        request.deadline.within(self.spec.deadline_s, self._too_late)
+        version = request.version
         worker = self.routes.pick() if version is None else self._of_version(version)
-        route = worker.route
-        checked = columns(route.schema)
-        outputs = await worker.infer(checked)
+        call = make(worker.route.schema)
         try:
-            found = schema.predictions(route.schema, outputs, len(checked[0]))
-        except InvalidTensors as error:
-            raise ModelFailed(
-                f"the model does not answer as its schema says: {error.message}",
-                f"See `nbmlops logs {route.deployment_id}`.",
-            ) from error
-        return Done(route, checked, outputs, found)
+            await worker.infer(call)
+        except WorkerUnreachable:
+            # It was being replaced, or closed a connection as we took it; a prediction changes
+            # nothing, so it may be asked for again, of whoever is right now.
+            worker = self.routes.pick() if version is None else self._of_version(version)
+            call = make(worker.route.schema)
+            await worker.infer(call)
+        return worker.route, call
 
-    def _logged(self, done: Done, rows: Any, began_s: float, client_id: str | None) -> str:
-        """Write an answered call into the log and the counts; return its id."""
-        took_s = time.perf_counter() - began_s
-        route = done.route
-        record = self.log.write(
-            route,
-            rows,
-            done.predictions,
-            latency_ms=round(took_s * 1000, 3),
-            client_id=client_id,
+    def _too_late(self) -> NbmlopsError:
+        return DeadlineExceeded(
+            f"no answer within {self.spec.deadline_s:g} s",
+            "Send fewer records at once, or look at the worker: `nbmlops logs`.",
         )
-        self.metrics.latency(took_s)
-        self.metrics.rows[route.deployment_id, route.model, route.version] += len(rows)
-        return record.call_id
+
+    def _answered(
+        self, route: Route, calls: Sequence[Call], outputs: dict[str, Tensor], rows: int
+    ) -> None:
+        """Judge what a worker has answered, and write it into the log, before anybody is told."""
+        found = schema.predictions(route.schema, outputs, rows)
+        now_s = time.perf_counter()
+        names = schema.facts(route.schema).names
+        entries: list[Entry] = []
+        for call in calls:
+            call.predictions = found[call.at : call.at + call.rows]
+            asked = call.records
+            if asked is None:
+                rows_of = zip(*call.columns, strict=True)
+                asked = [dict(zip(names, row, strict=True)) for row in rows_of]
+            took_s = now_s - call.began_s
+            self.metrics.latency(took_s)
+            entries.append(Entry(asked, call.predictions, round(took_s * 1000, 3), call.client_id))
+        for call, record in zip(calls, self.log.write_all(route, entries), strict=True):
+            call.call_id = record.call_id
+        self.metrics.rows[route.deployment_id, route.model, route.version] += rows
 
     # --- the Open Inference Protocol V2 ---
 
@@ -420,8 +454,8 @@ class App:
             table = records.load(body, RouteTable)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRoutes(f"this is no route table: {error}"[:300]) from error
-        upstream.check_table(table, self.spec.endpoint)
-        if upstream.check_newer(table, self.routes.table):
+        routing.check_table(table, self.spec.endpoint)
+        if routing.check_newer(table, self.routes.table):
             self.swap(table)
             say(f"revision {table.revision}: {_shares(table)}")
         champion = self.routes.champion
@@ -438,6 +472,7 @@ def _identity(route: Route) -> bytes:
 _MODEL_PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(/ready|/infer)?")
 
 
+@functools.lru_cache(256)
 def _known(path: str) -> tuple[str, str | None, str | None]:
     """Return the path as ``ROUTES`` has it, or ``other``, and the model and version in it."""
     if path in ROUTES:

@@ -11,7 +11,6 @@ import hashlib
 import hmac
 import math
 import re
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -20,6 +19,7 @@ import msgspec
 
 from nbmlops import records
 from nbmlops.errors import InvalidRecords, NbmlopsError
+from nbmlops.front.deadlines import Deadline
 from nbmlops.tensors import HEADER_LENGTH, InvalidTensors
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -30,6 +30,7 @@ BODY_RATE_BYTES_S = 64 * 1024  # what is slower after the grace is cut off
 _DRAIN_LIMIT_BYTES = 256 * 1024 * 1024
 _DRAIN_LIMIT_S = 5.0
 _EXPLAINED_BYTES = 1024 * 1024
+_FEWER = "Send them in several calls."
 _HINT = 'Send {"records": [{"column": value}]}; see /docs.'
 
 
@@ -91,7 +92,7 @@ class OriginRefused(NbmlopsError):
 
 
 class TokenRefused(NbmlopsError):
-    """The control token is missing or wrong."""
+    """A bearer token is missing or wrong."""
 
     code: ClassVar[str] = "token-refused"
 
@@ -249,8 +250,8 @@ def check_source(method: str, headers: Mapping[str, str], hosts: frozenset[str])
         )
 
 
-def check_token(headers: Mapping[str, str], digest: str) -> None:
-    """Refuse whoever does not bear the token with this SHA-256.
+def check_token(headers: Mapping[str, str], digest: str, what: str = "control") -> None:
+    """Refuse whoever does not bear the token with this SHA-256, which is compared in constant time.
 
     Raises
     ------
@@ -260,7 +261,10 @@ def check_token(headers: Mapping[str, str], digest: str) -> None:
     scheme, _, token = headers.get("authorization", "").partition(" ")
     given = hashlib.sha256(token.strip().encode("latin-1")).hexdigest()
     if not hmac.compare_digest(given, digest) or scheme.lower() != "bearer":
-        raise TokenRefused("the control token is missing or wrong", "Deploy with nbmlops.")
+        raise TokenRefused(
+            f"the {what} token is missing or wrong",
+            "Send it as `Authorization: Bearer TOKEN`; `nbmlops deploy --json` names its file.",
+        )
 
 
 class Gone(Exception):
@@ -268,7 +272,11 @@ class Gone(Exception):
 
 
 async def read_body(
-    receive: Receive, headers: Mapping[str, str], limit: int, take: Callable[[int], None]
+    receive: Receive,
+    headers: Mapping[str, str],
+    limit: int,
+    take: Callable[[int], None],
+    deadline: Deadline,
 ) -> bytes:
     """Return the request's body; ``take`` is told of each part's size, and may refuse it.
 
@@ -296,28 +304,29 @@ async def read_body(
     if refused is not None:
         await _drain(receive)
         raise refused
+    deadline.within(BODY_GRACE_S, _too_slow)
+    message = await receive()
     parts: list[bytes] = []
-    size, began_s = 0, time.monotonic()
-    while True:
-        allowed_s = BODY_GRACE_S + size / BODY_RATE_BYTES_S
-        try:
-            async with asyncio.timeout(began_s + allowed_s - time.monotonic()):
-                message = await receive()
-        except TimeoutError:
-            raise BodyTooSlow(
-                f"{size} bytes came in {allowed_s:.0f} s", "Send the body at once."
-            ) from None
-        if message["type"] == "http.disconnect":
-            raise Gone
+    size = 0
+    while message["type"] != "http.disconnect":
         part = message.get("body", b"")
         size += len(part)
         if size > limit:
+            deadline.lift()
             await _drain(receive)
             raise _too_large(limit)
         take(len(part))
-        parts.append(part)
         if not message.get("more_body"):
-            return b"".join(parts)
+            return b"".join((*parts, part)) if parts else part
+        parts.append(part)
+        # The time counts from the start, so what has come allows for more of it.
+        deadline.extend(len(part) / BODY_RATE_BYTES_S)
+        message = await receive()
+    raise Gone
+
+
+def _too_slow() -> BodyTooSlow:
+    return BodyTooSlow("the body comes too slowly", "Send the body at once.")
 
 
 def _too_large(limit: int) -> BodyTooLarge:
@@ -338,6 +347,8 @@ async def _drain(receive: Receive) -> None:
         return
 
 
+# A brace, or a text with all braces in it.
+_OBJECT_OR_TEXT = re.compile(rb'\{|"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _Scalar = bool | int | float | str | None
 _LIST = msgspec.json.Decoder(list[dict[str, _Scalar]])
 _OBJECT = msgspec.json.Decoder(dict[str, _Scalar | list[dict[str, _Scalar]]])
@@ -361,6 +372,9 @@ def decode_records(body: bytes, rows_limit: int) -> list[Any]:
     text = body.removeprefix(b"\xef\xbb\xbf").strip(b" \t\r\n")
     if not text:
         raise InvalidJson("the body is empty", _HINT)
+    # Objects are counted before they are made: three bytes of `{},` are 72 in memory.
+    if text.count(b"{") > rows_limit + 1 and _has_more_objects(text, rows_limit + 1):
+        raise TooManyRecords(f"there are more than {rows_limit} records", _FEWER)
     try:
         found: Any = _LIST.decode(text) if text[:1] == b"[" else _OBJECT.decode(text)
     except msgspec.ValidationError as error:
@@ -374,6 +388,15 @@ def decode_records(body: bytes, rows_limit: int) -> list[Any]:
     return found
 
 
+def _has_more_objects(text: bytes, limit: int) -> bool:
+    count = 0
+    for found in _OBJECT_OR_TEXT.finditer(text):
+        count += found[0] == b"{"
+        if count > limit:
+            return True
+    return False
+
+
 def check_rows(rows: int, limit: int) -> None:
     """Refuse a call of more rows than are taken at once.
 
@@ -383,7 +406,7 @@ def check_rows(rows: int, limit: int) -> None:
         When there are more than ``limit``.
     """
     if rows > limit:
-        raise TooManyRecords(f"{rows} records are more than {limit}", "Send them in several calls.")
+        raise TooManyRecords(f"{rows} records are more than {limit}", _FEWER)
 
 
 def header_length(headers: Mapping[str, str]) -> int | None:

@@ -1,104 +1,102 @@
-"""The workers behind a front: calls over pooled connections, probes, and the present routes."""
+"""Workers as a front sees them: calls go there together, answers come back one by one."""
 
 from __future__ import annotations
 
 import asyncio
-import random
-import re
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-import aiohttp
 import msgspec
 
 from nbmlops import schema, tensors
 from nbmlops.errors import InvalidRecords, NbmlopsError
-from nbmlops.front.protocol import (
-    InvalidRoutes,
-    ModelFailed,
-    NoDeployment,
-    Overloaded,
-    StaleRoutes,
-    WorkerUnreachable,
-)
-from nbmlops.records import Route, RouteTable
-from nbmlops.tensors import HEADER_LENGTH, InvalidAddress, InvalidTensors, Response, Tensor
+from nbmlops.front.client import Client, NotHttp, Response, Unreachable
+from nbmlops.front.protocol import ModelFailed, Overloaded, WorkerUnreachable
+from nbmlops.records import Prediction, Route
+from nbmlops.tensors import HEADER_LENGTH, InvalidTensors, Tensor
 
 IN_FLIGHT_LIMIT = 128  # calls that wait for one worker; with more, waiting outlasts patience
 BATCH_LIMIT_ROWS = 1024  # of calls that are answered together; one call may have more
 SENDERS = 1  # requests that are on their way to a worker at once, where calls wait for each other
-KEEPALIVE_S = 60.0
 PROBE_TIMEOUT_S = 2.0
 PROBE_INTERVAL_S = 1.0
 PROBE_INTERVAL_DOWN_S = 0.1
-
-_DEPLOYMENT = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_MODEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
-_COMMIT = re.compile(r"[0-9a-f]{7,64}")
 
 # What a model raises about a value it is given, rather than about itself: it has answered its
 # example before it got ready, so it works.
 _ABOUT_THE_VALUES = {"ValueError", "OverflowError", "FloatingPointError"}
 
 
-@dataclass(slots=True)
-class _Waiting:
-    """A call that waits to be sent with others."""
+@dataclass(slots=True, eq=False)
+class Call:
+    """A call of some rows: what was asked and, once a worker has answered, what it said.
+
+    ``columns`` are checked and in schema order. The answer is in ``outputs`` from the row ``at``
+    on: several calls share what was answered together.
+    """
 
     columns: list[list[Any]]
-    answer: asyncio.Future[dict[str, Tensor]]
+    records: Sequence[dict[str, Any]] | None = None
+    client_id: str | None = None
+    began_s: float = field(default_factory=time.perf_counter)
+    waiting: asyncio.Future[None] | None = None
+    at: int = 0
+    outputs: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    predictions: tuple[Prediction, ...] = ()
+    call_id: str = ""
 
     @property
     def rows(self) -> int:
+        """How many rows it has."""
         return len(self.columns[0])
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        return self.waiting is not None and self.waiting.done()
+
+    def own_outputs(self) -> list[Tensor]:
+        """Return the outputs of its own rows."""
+        return [_part(tensor, self.at, self.rows) for tensor in self.outputs.values()]
+
+
+# Takes what a worker has answered: the calls still waited for, with ``at`` and ``outputs`` set,
+# and the number of rows of all. What it raises, each call is told.
+Answered = Callable[[Route, Sequence[Call], dict[str, Tensor], int], None]
 
 
 class Worker:
-    """One worker: its pooled connections, how many calls wait for it, whether it is ready.
+    """One worker: its kept connections, how many calls wait for it, whether it is ready.
 
     Where the route says so, calls that come while the worker is busy are sent to it together as
     soon as it is free; nobody waits for company.
     """
 
-    def __init__(self, route: Route, token: str | None, deadline_s: float = 30.0) -> None:
+    def __init__(
+        self, route: Route, token: str | None, deadline_s: float, answered: Answered
+    ) -> None:
         self.route = route
-        self._deadline_s = deadline_s
-        self._queue: deque[_Waiting] = deque()
-        self._sending = 0
-        self._senders: set[asyncio.Task[None]] = set()
         self.ready = False
         self.in_flight = 0
-        self._base = "http://worker"
-        address = tensors.parse_address(route.address)
-        connector: aiohttp.BaseConnector
-        if address.path is not None:
-            connector = aiohttp.UnixConnector(
-                str(address.path), limit=IN_FLIGHT_LIMIT, keepalive_timeout=KEEPALIVE_S
-            )
-        else:
-            host = f"[{address.host}]" if ":" in address.host else address.host
-            self._base = f"http://{host}:{address.port}"
-            connector = aiohttp.TCPConnector(limit=IN_FLIGHT_LIMIT, keepalive_timeout=KEEPALIVE_S)
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"Authorization": f"Bearer {token}"} if token else None,
-            timeout=aiohttp.ClientTimeout(total=None),
-            auto_decompress=False,
-            read_bufsize=1024 * 1024,
-        )
-        self._infer = f"{self._base}/v2/models/{route.model}/versions/{route.version}/infer"
+        self._deadline_s = deadline_s
+        self._answered = answered
+        self._queue: deque[Call] = deque()
+        self._sending = 0
+        self._senders: set[asyncio.Task[None]] = set()
+        self._client = Client(tensors.parse_address(route.address), token)
+        self._infer = f"/v2/models/{route.model}/infer"
         self._leaving = False
         self._idle = asyncio.Event()
         self._seen = asyncio.Event()
         self._prober = asyncio.create_task(self._keep_probing())
 
-    async def infer(self, columns: list[list[Any]]) -> dict[str, Tensor]:
-        """Return the model's outputs by name, for the columns of a call that was checked.
+    async def infer(self, call: Call) -> None:
+        """Return when the call is answered.
 
         Raises
         ------
@@ -116,22 +114,23 @@ class Worker:
         self.in_flight += 1
         try:
             if not self.route.batches:
-                return await self._ask(columns)
-            if self._sending < SENDERS and not self._queue:
-                return await self._first(columns)
-            waiting = _Waiting(columns, asyncio.get_running_loop().create_future())
-            self._queue.append(waiting)
-            return await waiting.answer
+                await self._answer([call])
+            elif self._sending < SENDERS and not self._queue:
+                await self._first(call)
+            else:
+                call.waiting = asyncio.get_running_loop().create_future()
+                self._queue.append(call)
+                await call.waiting
         finally:
             self.in_flight -= 1
             if self._leaving and not self.in_flight:
                 self._idle.set()
 
-    async def _first(self, columns: list[list[Any]]) -> dict[str, Tensor]:
+    async def _first(self, call: Call) -> None:
         """Send a call that finds the worker free; then those that have come meanwhile."""
         self._sending += 1
         try:
-            return await self._ask(columns)
+            await self._answer([call])
         finally:
             self._sending -= 1
             if self._queue:
@@ -146,90 +145,94 @@ class Worker:
             while batch := self._next_batch():
                 try:
                     async with asyncio.timeout(self._deadline_s):
-                        await self._answer(batch)
+                        await self._answer_all(batch)
                 except Exception as error:
-                    for waiting in batch:
-                        if not waiting.answer.done():
-                            waiting.answer.set_exception(error)
+                    for call in batch:
+                        _tell(call, error)
         finally:
             self._sending -= 1
 
-    def _next_batch(self) -> list[_Waiting]:
-        batch: list[_Waiting] = []
+    def _next_batch(self) -> list[Call]:
+        batch: list[Call] = []
         rows = 0
         while self._queue and (not batch or rows + self._queue[0].rows <= BATCH_LIMIT_ROWS):
-            waiting = self._queue.popleft()
-            if not waiting.answer.done():  # its caller may have gone
-                batch.append(waiting)
-                rows += waiting.rows
+            call = self._queue.popleft()
+            if not call.is_gone:
+                batch.append(call)
+                rows += call.rows
         return batch
 
-    async def _answer(self, batch: list[_Waiting]) -> None:
+    async def _answer_all(self, batch: list[Call]) -> None:
         """Answer calls together; where that fails for a value's sake, each alone."""
-        joined = [
-            list(chain.from_iterable(parts))
-            for parts in zip(*(waiting.columns for waiting in batch), strict=True)
-        ]
         try:
-            outputs = await self._ask(joined)
+            await self._answer(batch)
         except (InvalidRecords, ModelFailed) as error:
             if len(batch) == 1:
                 raise
             del error
-            for waiting in batch:
+            for call in batch:
                 try:
-                    alone = await self._ask(waiting.columns)
+                    if not call.is_gone:
+                        await self._answer([call])
                 except NbmlopsError as error:
-                    if not waiting.answer.done():
-                        waiting.answer.set_exception(error)
+                    _tell(call, error)
                 else:
-                    if not waiting.answer.done():
-                        waiting.answer.set_result(alone)
+                    _tell(call, None)
             return
-        at = 0
-        for waiting in batch:
-            if not waiting.answer.done():
-                waiting.answer.set_result(_part(outputs, at, waiting.rows))
-            at += waiting.rows
+        for call in batch:
+            _tell(call, None)
+
+    async def _answer(self, batch: list[Call]) -> None:
+        """Send calls as one request, and hand on what is answered."""
+        columns = batch[0].columns
+        if len(batch) > 1:
+            columns = [
+                list(chain.from_iterable(parts))
+                for parts in zip(*(call.columns for call in batch), strict=True)
+            ]
+        rows = len(columns[0])
+        answered = await self._ask(columns)
+        try:
+            outputs = schema.outputs(self.route.schema, answered, rows)
+            at = 0
+            for call in batch:
+                call.at, call.outputs = at, outputs
+                at += call.rows
+            live = [call for call in batch if not call.is_gone]
+            self._answered(self.route, live, outputs, rows)
+        except InvalidTensors as error:
+            raise ModelFailed(
+                f"the model does not answer as its schema says: {error.message}",
+                f"See `nbmlops logs {self.route.deployment_id}`.",
+            ) from error
 
     async def _ask(self, columns: list[list[Any]]) -> dict[str, Tensor]:
-        """Send one request and return the outputs, of as many rows as it has."""
+        """Send one request and return the outputs."""
         inputs = schema.inputs(self.route.schema, columns, matrix=self.route.matrix)
-        body, length = tensors.encode_request(inputs)
+        body, length = tensors.encode_request(inputs, binary=self.route.binary)
+        headers = "Content-Type: application/json\r\n"
+        if length is not None:
+            headers = f"{HEADER_LENGTH}: {length}\r\nContent-Type: application/octet-stream\r\n"
         try:
-            status, header_length, content = await self._post(body, length)
-        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as error:
+            response = await self._client.post(self._infer, headers, body)
+        except Unreachable as error:
             self.ready = False
-            raise self._unreachable(type(error).__name__) from error
-        except aiohttp.ClientError as error:
+            raise self._unreachable(str(error)) from error
+        except NotHttp as error:
             raise ModelFailed(f"the worker does not speak HTTP: {error}"[:300]) from error
-        if status != 200:
-            raise self._refusal(status, content)
-        outputs = self._outputs(header_length, content)
-        rows = len(columns[0])
-        if any(tensor.shape[0] != rows for tensor in outputs.values()):
-            raise ModelFailed(
-                f"the model answers {rows} rows with another number of them",
-                f"See `nbmlops logs {self.route.deployment_id}`.",
-            )
-        return outputs
-
-    async def _post(self, body: bytes, length: int) -> tuple[int, str | None, bytes]:
-        headers = {HEADER_LENGTH: str(length), "Content-Type": "application/octet-stream"}
-        async with self._session.post(self._infer, data=body, headers=headers) as answer:
-            return answer.status, answer.headers.get(HEADER_LENGTH), await answer.read()
-
-    def _outputs(self, header_length: str | None, content: bytes) -> dict[str, Tensor]:
+        if response.status != 200:
+            raise self._refusal(response)
         try:
-            length = None if header_length is None else int(header_length)
-            found: Response = tensors.decode_response(content, length)
+            given = response.headers.get(HEADER_LENGTH.lower())
+            length = None if given is None else int(given)
+            return tensors.decode_response(response.body, length).outputs
         except (InvalidTensors, ValueError) as error:
             raise ModelFailed(f"the worker's answer is not of the V2 protocol: {error}") from error
-        return found.outputs
 
-    def _refusal(self, status: int, content: bytes) -> Exception:
+    def _refusal(self, response: Response) -> Exception:
+        status = response.status
         try:
-            document: Any = msgspec.json.decode(content)
+            document: Any = msgspec.json.decode(response.body)
             told, kind = str(document.get("error")), str(document.get("type"))
         except (msgspec.DecodeError, UnicodeDecodeError, AttributeError):
             told, kind = f"status {status}", ""
@@ -258,12 +261,9 @@ class Worker:
 
     async def _probe(self) -> bool:
         try:
-            async with (
-                asyncio.timeout(PROBE_TIMEOUT_S),
-                self._session.get(f"{self._base}/v2/health/ready") as answer,
-            ):
-                return answer.status == 200
-        except (aiohttp.ClientError, OSError, TimeoutError):
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                return (await self._client.get("/v2/health/ready")).status == 200
+        except (Unreachable, NotHttp, TimeoutError):
             return False
 
     async def seen(self) -> None:
@@ -278,111 +278,24 @@ class Worker:
             with suppress(TimeoutError):
                 async with asyncio.timeout(patience_s):
                     await self._idle.wait()
-        await self._session.close()
+        self._client.close()
 
 
-def _part(outputs: dict[str, Tensor], start: int, rows: int) -> dict[str, Tensor]:
-    """Return some rows of a batch's outputs."""
-    found: dict[str, Tensor] = {}
-    for name, tensor in outputs.items():
-        width = len(tensor.values) // (tensor.shape[0] or 1)
-        values = tensor.values[start * width : (start + rows) * width]
-        found[name] = Tensor(name, tensor.datatype, (rows, *tensor.shape[1:]), values)
-    return found
+def _tell(call: Call, error: Exception | None) -> None:
+    """Wake up who waits for a call."""
+    waiting = call.waiting
+    if waiting is None or waiting.done():
+        return
+    if error is None:
+        waiting.set_result(None)
+    else:
+        waiting.set_exception(error)
 
 
-@dataclass(frozen=True, slots=True)
-class Routes:
-    """A route table and the workers that it leads to; swapped as one."""
-
-    table: RouteTable
-    workers: tuple[Worker, ...] = ()
-
-    @property
-    def champion(self) -> Worker | None:
-        """The worker that the endpoint is known by: its schema, its readiness."""
-        return next((one for one in self.workers if one.route.role == "champion"), None)
-
-    def pick(self, chance: Callable[[], float] = random.random) -> Worker:
-        """Return a worker by the routes' shares; ``chance`` is uniform in [0, 1).
-
-        Raises
-        ------
-        NoDeployment
-            When there is no route.
-        """
-        if not self.workers:
-            raise NoDeployment(
-                f"no deployment stands behind {self.table.endpoint}",
-                f"Deploy one: `nbmlops deploy {self.table.endpoint}`.",
-            )
-        at = 100.0 * chance()
-        *others, last = self.workers
-        for worker in others:
-            at -= worker.route.share
-            if at < 0:
-                return worker
-        return last
-
-
-def check_table(table: RouteTable, endpoint: str) -> None:
-    """Refuse a route table that has no meaning.
-
-    Raises
-    ------
-    InvalidRoutes
-        When it is another endpoint's, or its routes do not add up.
-    """
-    if table.endpoint != endpoint:
-        raise InvalidRoutes(f"these are the routes of {table.endpoint[:80]!r}, not of {endpoint}")
-    seen: set[str] = set()
-    for route in table.routes:
-        _check_route(route)
-        if route.deployment_id in seen:
-            raise InvalidRoutes(f"{route.deployment_id} has two routes")
-        seen.add(route.deployment_id)
-    champions = sum(route.role == "champion" for route in table.routes)
-    total = sum(route.share for route in table.routes)
-    if table.routes and (champions != 1 or abs(total - 100.0) > 1e-6):
-        raise InvalidRoutes(
-            f"{champions} champions and {total:g} percent in all",
-            "There is one champion, and all shares sum to 100.",
-        )
-
-
-def _check_route(route: Route) -> None:
-    try:
-        tensors.parse_address(route.address)
-    except InvalidAddress as error:
-        raise InvalidRoutes(error.message, error.hint) from error
-    named = (
-        (route.deployment_id, _DEPLOYMENT),
-        (route.model, _MODEL),
-        (route.commit, _COMMIT),
-    )
-    for text, allowed in named:
-        if not allowed.fullmatch(text):
-            raise InvalidRoutes(f"{text[:80]!r} is not a deployment, model or commit")
-    if route.role == "shadow":
-        raise InvalidRoutes("this version has no shadow routes", "Use champion and canary.")
-    if not 0.0 <= route.share <= 100.0:
-        raise InvalidRoutes(f"{route.share!r} is not a share in percent")
-
-
-def check_newer(table: RouteTable, present: RouteTable) -> bool:
-    """Return whether the table is newer; the present one again is fine and changes nothing.
-
-    Raises
-    ------
-    StaleRoutes
-        When it is older, or of the same revision and different.
-    """
-    if table.revision > present.revision:
-        return True
-    if table == present:
-        return False
-    raise StaleRoutes(
-        f"revision {table.revision} is not above {present.revision}",
-        "Read the present routes, and try again.",
-        revision=present.revision,
-    )
+def _part(tensor: Tensor, start: int, rows: int) -> Tensor:
+    """Return some rows of a tensor."""
+    if rows == tensor.shape[0]:
+        return tensor
+    width = len(tensor.values) // (tensor.shape[0] or 1)
+    values = tensor.values[start * width : (start + rows) * width]
+    return Tensor(tensor.name, tensor.datatype, (rows, *tensor.shape[1:]), values)

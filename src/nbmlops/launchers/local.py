@@ -345,7 +345,8 @@ def _path(uri: str) -> str:
 
 
 def _listen(job: JobSpec) -> str:
-    return f"tcp:127.0.0.1:{job.port}" if job.exposed else f"unix:{_socket_path(job)}"
+    on_tcp = job.exposed or job.tcp
+    return f"tcp:127.0.0.1:{job.port}" if on_tcp else f"unix:{_socket_path(job)}"
 
 
 def _socket_path(job: JobSpec) -> Path:
@@ -355,7 +356,7 @@ def _socket_path(job: JobSpec) -> Path:
 
 
 def _address(job: JobSpec) -> str:
-    return f"http://127.0.0.1:{job.port}" if job.exposed else f"unix:{_socket_path(job)}"
+    return f"http://127.0.0.1:{job.port}" if job.exposed else _listen(job)
 
 
 class _Connection(http.client.HTTPConnection):
@@ -363,9 +364,8 @@ class _Connection(http.client.HTTPConnection):
 
     def __init__(self, address: str, timeout_s: float) -> None:
         self._unix = address.removeprefix("unix:") if address.startswith("unix:") else None
-        super().__init__(
-            "localhost" if self._unix else address.removeprefix("http://"), timeout=timeout_s
-        )
+        host = "localhost" if self._unix else address.removeprefix("http://").removeprefix("tcp:")
+        super().__init__(host, timeout=timeout_s)
 
     def connect(self) -> None:
         if self._unix is None:

@@ -7,6 +7,9 @@ key of a newer version is ignored on reading, so old and new readers understand 
 
 from __future__ import annotations
 
+from nbmlops.records.calls import Actuals, BatchRecord, Replay
+from nbmlops.records.catalog import CatalogVersion, Decision, Lineage, ModelReport, Placement
+from nbmlops.records.decisions import AliasDecision, DeploymentDecision, LedgerHead
 from nbmlops.records.history import (
     CheckFinding,
     CheckReport,
@@ -83,13 +86,17 @@ from nbmlops.records.serving import (
 from nbmlops.records.sweeps import Dimension, SweepRecord, Trial
 
 __all__ = [
+    "Actuals",
+    "AliasDecision",
     "Answer",
     "ArtifactRecord",
     "Attempt",
+    "BatchRecord",
     "Budget",
     "CachedStep",
     "CallAnswer",
     "CallRecord",
+    "CatalogVersion",
     "Cause",
     "CellChange",
     "CheckFinding",
@@ -99,6 +106,8 @@ __all__ = [
     "ColumnReport",
     "Comparison",
     "DataRecord",
+    "Decision",
+    "DeploymentDecision",
     "DeploymentRecord",
     "DeploymentStatus",
     "Difference",
@@ -117,9 +126,12 @@ __all__ = [
     "JobSpec",
     "JobStatus",
     "LedgerEntry",
+    "LedgerHead",
     "Level",
+    "Lineage",
     "Listing",
     "LoggedModel",
+    "ModelReport",
     "ModelSchema",
     "ModelVersion",
     "MonitorReport",
@@ -127,11 +139,13 @@ __all__ = [
     "OutboxFile",
     "OutputSchema",
     "Parameter",
+    "Placement",
     "Prediction",
     "Probe",
     "Questions",
     "Record",
     "Reference",
+    "Replay",
     "Resources",
     "Route",
     "RouteTable",

@@ -10,10 +10,14 @@ from nbmlops.records.runs import DataRecord
 
 
 class LedgerEntry(Record, frozen=True, kw_only=True):
-    """One decision, for ever: ``sequence`` orders, ``at`` only informs."""
+    """One decision, for ever: ``sequence`` orders, ``at`` only informs.
+
+    Kinds are ``version``, ``deployed``, ``undeployed`` and ``alias``; a reader passes over what a
+    newer nbmlops has decided.
+    """
 
     sequence: int
-    kind: Literal["version", "deployed", "undeployed"]
+    kind: str
     at: datetime
     author: str
     body: dict[str, Any]
@@ -69,10 +73,14 @@ class Finding(Record, frozen=True, kw_only=True):
 
 
 class Health(Record, frozen=True, kw_only=True):
-    """The document of ``doctor``: each invariant is ``ok`` or ``broken``."""
+    """The document of ``doctor``: each invariant is ``ok`` or ``broken``.
+
+    ``repaired`` is what ``--repair`` has put right; it is not among the findings any more.
+    """
 
     invariants: dict[str, str]
     findings: tuple[Finding, ...]
+    repaired: tuple[Finding, ...] = ()
 
 
 Level = Literal["advise", "warn", "block"]

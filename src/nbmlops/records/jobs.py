@@ -60,6 +60,7 @@ class JobSpec(Record, frozen=True, kw_only=True):
     ``inbox`` and ``outbox`` are URIs of folders. A job with a ``port`` stays up until it is
     cancelled; one without runs to its end. ``exposed`` says whether people reach the port (an
     endpoint's front) or other jobs alone (a worker); ``ready_path`` answers 200 when it serves.
+    ``tcp`` is for programs that cannot listen on a Unix socket.
     """
 
     name: str
@@ -72,6 +73,7 @@ class JobSpec(Record, frozen=True, kw_only=True):
     resources: Resources = Resources()
     port: int | None = None
     exposed: bool = False
+    tcp: bool = False
     ready_path: str | None = None
     replicas: Scale = Scale()
     parallel: int | None = None

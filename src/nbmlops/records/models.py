@@ -55,7 +55,8 @@ class ModelVersion(Record, frozen=True, kw_only=True):
     """A registered model: its digest is its identity, its number was given by the ledger.
 
     ``files`` has the roles ``model``, ``schema``, ``profile``, ``environment`` and, where the model
-    answers the same twice, ``sample``.
+    answers the same twice, ``sample``. ``loader`` and ``command`` are what ``[models]`` said of it;
+    they belong to ``project_dir`` of its commit.
     """
 
     model: str
@@ -80,6 +81,9 @@ class ModelVersion(Record, frozen=True, kw_only=True):
     data: tuple[DataRecord, ...] = ()
     author: str
     probe: Probe = Probe()
+    loader: str | None = None
+    command: tuple[str, ...] = ()
+    project_dir: str = "."
 
     @property
     def name(self) -> str:

@@ -192,7 +192,7 @@ class Probe(Record, frozen=True, kw_only=True):
     answer does not depend on the rows beside it, so that calls may be answered together.
     """
 
-    form: Literal["given", "direct"] = "given"
+    form: Literal["given", "direct", "numeric"] = "given"
     independent: bool = False
     deterministic: bool = True
 
@@ -215,6 +215,8 @@ class LoggedModel(Record, frozen=True, kw_only=True):
     cell: int | None
     tagged: bool = False
     probe: Probe = Probe()
+    loader: str | None = None
+    command: tuple[str, ...] = ()
 
 
 class RunResult(Record, frozen=True, kw_only=True):

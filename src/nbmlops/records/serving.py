@@ -13,7 +13,7 @@ from nbmlops.records.models import ModelSchema
 from nbmlops.records.record import Record
 
 
-class Prediction(Record, frozen=True, kw_only=True):
+class Prediction(Record, frozen=True, kw_only=True, gc=False):
     """One answer: a ``label`` with its probabilities, or a ``value``."""
 
     label: Any = msgspec.UNSET
@@ -30,7 +30,11 @@ class Sample(Record, frozen=True, kw_only=True):
 
 
 class WorkerSpec(Record, frozen=True, kw_only=True):
-    """What a worker finds in its inbox as ``spec.json``."""
+    """What a worker finds in its inbox as ``spec.json``.
+
+    With a ``loader`` or a ``command``, ``model_file`` is an archive of the model's files, and the
+    commit's files are in ``source.tar``.
+    """
 
     deployment_id: str
     model: str
@@ -39,15 +43,19 @@ class WorkerSpec(Record, frozen=True, kw_only=True):
     model_file: str
     model_digest: str
     schema: ModelSchema
-    form: Literal["given", "direct"] = "given"
+    form: Literal["given", "direct", "numeric"] = "given"
     sample: Sample | None = None
+    loader: str | None = None
+    command: tuple[str, ...] = ()
+    project_dir: str = "."
 
 
 class Route(Record, frozen=True, kw_only=True):
     """A way to one deployment: its ``share`` of the traffic in percent, its worker's address.
 
     ``batches`` is whether calls that wait may be answered together, ``matrix`` whether the worker
-    takes columns of doubles as one tensor.
+    takes columns of doubles as one tensor, ``binary`` whether it takes binary tensors. ``never``
+    are columns that are not logged, ``hashed`` those that are logged as keyed hashes.
     """
 
     deployment_id: str
@@ -60,6 +68,9 @@ class Route(Record, frozen=True, kw_only=True):
     schema: ModelSchema
     batches: bool = False
     matrix: bool = False
+    binary: bool = True
+    never: tuple[str, ...] = ()
+    hashed: tuple[str, ...] = ()
 
 
 class RouteTable(Record, frozen=True, kw_only=True):
@@ -71,11 +82,17 @@ class RouteTable(Record, frozen=True, kw_only=True):
 
 
 class FrontSpec(Record, frozen=True, kw_only=True):
-    """What a front finds in its inbox as ``spec.json``; ``calls`` is the folder of the call log."""
+    """What a front finds in its inbox as ``spec.json``; ``calls`` is the folder of the call log.
+
+    Tokens are here as their SHA-256. Beyond loopback there is an ``access_digest``, and ``hosts``
+    are the names, with ports, that clients know the endpoint by.
+    """
 
     endpoint: str
     calls: str
     control_digest: str
+    access_digest: str | None = None
+    hosts: tuple[str, ...] = ()
     deadline_s: float = 30.0
     body_limit_bytes: int = 16 * 1024 * 1024
     rows_limit: int = 10_000
@@ -91,7 +108,10 @@ class DeploymentStatus(StrEnum):
 
 
 class DeploymentRecord(Record, frozen=True, kw_only=True):
-    """A worker of one model version behind an endpoint; the document of ``deploy``."""
+    """A worker of one model version behind an endpoint; the document of ``deploy``.
+
+    ``rolled_back_from`` is the version that was left when this one was gone back to.
+    """
 
     endpoint: str
     url: str
@@ -110,6 +130,7 @@ class DeploymentRecord(Record, frozen=True, kw_only=True):
     handle: JobHandle | None = None
     cause: Cause | None = None
     monitor: str | None = None
+    rolled_back_from: int | None = None
 
 
 class EndpointRecord(Record, frozen=True, kw_only=True):
@@ -126,7 +147,7 @@ class EndpointRecord(Record, frozen=True, kw_only=True):
     handle: JobHandle | None = None
 
 
-class CallAnswer(Record, frozen=True, kw_only=True):
+class CallAnswer(Record, frozen=True, kw_only=True, gc=False):
     """The body of ``POST /predict`` and the document of ``call``."""
 
     call_id: str
@@ -136,8 +157,11 @@ class CallAnswer(Record, frozen=True, kw_only=True):
     predictions: tuple[Prediction, ...]
 
 
-class CallRecord(Record, frozen=True, kw_only=True):
-    """One answered call, as the call log keeps it. ``sequence`` counts from 1 in each writer."""
+class CallRecord(Record, frozen=True, kw_only=True, gc=False):
+    """One answered call, as the call log keeps it. ``sequence`` counts from 1 in each writer.
+
+    ``redacted`` names the columns whose values were kept out of the log, or are kept as hashes.
+    """
 
     call_id: str
     sequence: int
@@ -151,3 +175,4 @@ class CallRecord(Record, frozen=True, kw_only=True):
     predictions: tuple[Prediction, ...]
     latency_ms: float
     client_id: str | None = None
+    redacted: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET

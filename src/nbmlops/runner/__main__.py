@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Generator, Iterable
 from pathlib import Path, PurePosixPath
 
-from nbmlops import digests, layout, records
+from nbmlops import archives, digests, layout, records
 from nbmlops.records import Cause, OutboxFile, RunSpec, Status, StepSpec, utc_now
 from nbmlops.runner import cells, checkout, report
 from nbmlops.runner.attempt import Attempt, StepFailed
@@ -102,7 +102,7 @@ def _prepare(run: Attempt, step: StepSpec, inbox: Path) -> Path:
     step whose forerunner came from the cache finds the same files as one whose did not.
     """
     work = run.outbox / "work" / step.name
-    checkout.unpack(inbox / layout.SOURCE_FILE, work)
+    archives.unpack(inbox / layout.SOURCE_FILE, work)
     project = PurePosixPath(run.spec.project_dir)
     before = _before(step, run.spec.steps)
     for file in run.spec.files:

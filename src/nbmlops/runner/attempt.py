@@ -121,6 +121,8 @@ class Attempt:
                 cell=trained_in,
                 tagged=tagged,
                 probe=msgspec.convert(values.get("probe", {}), Probe),
+                loader=values.get("loader"),
+                command=tuple(values.get("command") or ()),
             )
         self.emit(event.kind, step=step.name, cell=cell, cell_id=cell_id, values=values)
 

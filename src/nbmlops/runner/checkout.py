@@ -4,34 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import tarfile
 from pathlib import Path, PurePosixPath
 
 from nbmlops import layout
-
-
-def unpack(archive: Path, work: Path) -> None:
-    """Lay out the files of a snapshot; links come last, so that nothing is written through one."""
-    work.mkdir(parents=True)
-    inside = work.resolve()
-    links: list[tuple[Path, str]] = []
-    with tarfile.open(archive) as source:
-        for member in source:
-            path = inside / member.name
-            if not path.parent.resolve().is_relative_to(inside) or ".." in path.parts:
-                raise ValueError(f"{member.name} leads out of the snapshot")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            content = source.extractfile(member) if member.isreg() else None
-            if content is not None:
-                with path.open("xb") as target:
-                    shutil.copyfileobj(content, target)
-                path.chmod(0o755 if member.mode & 0o100 else 0o644)
-            elif member.issym():
-                links.append((path, member.linkname))
-            else:
-                raise ValueError(f"{member.name} is neither a file nor a link")
-    for path, target in links:
-        path.symlink_to(target)
 
 
 def lay(content: Path, work: Path, path: PurePosixPath | str) -> None:

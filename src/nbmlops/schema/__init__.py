@@ -11,8 +11,8 @@ none refuse it themselves, and monitoring counts it from the call log. A number 
 training range is accepted for the same reasons.
 """
 
-from nbmlops.schema.answers import predictions, spelled_class
-from nbmlops.schema.checking import EXACT_IN_FLOAT, INT64_MAX, INT64_MIN, check
+from nbmlops.schema.answers import outputs, predictions, spelled_class
+from nbmlops.schema.checking import EXACT_IN_FLOAT, INT64_MAX, INT64_MIN, Facts, check, facts
 from nbmlops.schema.inference import infer, rows
 from nbmlops.schema.wire import (
     MATRIX,
@@ -29,13 +29,16 @@ __all__ = [
     "INT64_MAX",
     "INT64_MIN",
     "MATRIX",
+    "Facts",
     "check",
     "check_outputs",
     "datatype",
+    "facts",
     "infer",
     "inputs",
     "metadata",
     "output_datatype",
+    "outputs",
     "predictions",
     "read",
     "rows",

@@ -8,7 +8,7 @@ from typing import Any
 
 from nbmlops.records import ModelSchema, OutputSchema, Prediction
 from nbmlops.schema.wire import output_datatype
-from nbmlops.tensors import InvalidTensors, Tensor
+from nbmlops.tensors import INTEGERS, NUMERIC, InvalidTensors, Tensor
 
 ROUNDING = 1e-9  # shares that a model sums up may leave 0..1 by that much
 
@@ -22,8 +22,49 @@ def spelled_class(kind: str, value: Any) -> str:
     return repr(float(value)) if kind == "number" else str(value)
 
 
+def outputs(schema: ModelSchema, found: Mapping[str, Tensor], rows: int) -> dict[str, Tensor]:
+    """Return a model's outputs as the schema has them: ``prediction`` and, if any, ``probability``.
+
+    Programs of others may call their one output as they like, and answer in another numeric
+    datatype or with shape [n, 1].
+
+    Raises
+    ------
+    InvalidTensors
+        When the outputs are not those of the schema, or not of ``rows`` rows.
+    """
+    output = schema.output
+    only = next(iter(found.values())) if len(found) == 1 else None
+    wanted = output_datatype(output)
+    made = {"prediction": _fitted(found.get("prediction", only), "prediction", wanted, (rows,))}
+    if output.probabilities:
+        shape = (rows, len(output.classes or ()))
+        share = _fitted(found.get("probability"), "probability", "FP64", shape)
+        made["probability"] = share
+    return made
+
+
+def _fitted(tensor: Tensor | None, name: str, wanted: str, shape: tuple[int, ...]) -> Tensor:
+    if tensor is None:
+        raise InvalidTensors(f"the worker's answer has no output {name!r}")
+    if (tensor.name, tensor.datatype, tensor.shape) == (name, wanted, shape):
+        return tensor
+    fits = tensor.datatype == wanted or (
+        tensor.datatype in (NUMERIC if wanted == "FP64" else INTEGERS if wanted == "INT64" else ())
+    )
+    if not fits or tensor.shape not in {shape, (*shape, 1)}:
+        raise InvalidTensors(
+            f"output {name!r} is {tensor.datatype} {list(tensor.shape)},"
+            f" not {wanted} {list(shape)}",
+        )
+    values = tensor.values
+    if wanted == "FP64":
+        values = [float(value) for value in values]
+    return Tensor(name, wanted, shape, values)
+
+
 def predictions(
-    schema: ModelSchema, outputs: Mapping[str, Tensor], rows: int
+    schema: ModelSchema, found: Mapping[str, Tensor], rows: int
 ) -> tuple[Prediction, ...]:
     """Return the model's outputs as one answer a row, each held against what is plausible.
 
@@ -36,32 +77,18 @@ def predictions(
         When the outputs are not those of the schema, or not of ``rows`` rows.
     """
     output = schema.output
-    found = _output(outputs, "prediction", output_datatype(output), (rows,))
+    fitted = outputs(schema, found, rows)
+    labels: Sequence[Any] = fitted["prediction"].values
     if output.kind == "value":
-        return tuple(_value(output, value) for value in found.values)
-    labels: Sequence[Any] = found.values
+        return tuple(_value(output, value) for value in labels)
     if not output.probabilities:
         return tuple(_label(output, label, None) for label in labels)
     width = len(output.classes or ())
-    flat = _output(outputs, "probability", "FP64", (rows, width)).values
+    flat = fitted["probability"].values
     return tuple(
         _label(output, label, flat[row * width : (row + 1) * width])
         for row, label in enumerate(labels)
     )
-
-
-def _output(
-    outputs: Mapping[str, Tensor], name: str, wanted: str, shape: tuple[int, ...]
-) -> Tensor:
-    tensor = outputs.get(name)
-    if tensor is None:
-        raise InvalidTensors(f"the worker's answer has no output {name!r}")
-    if tensor.datatype != wanted or tensor.shape != shape:
-        raise InvalidTensors(
-            f"output {name!r} is {tensor.datatype} {list(tensor.shape)},"
-            f" not {wanted} {list(shape)}",
-        )
-    return tensor
 
 
 def _value(output: OutputSchema, value: float) -> Prediction:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from nbmlops.errors import InvalidRecords, nearest
@@ -12,6 +13,35 @@ from nbmlops.records import Column, ModelSchema
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 EXACT_IN_FLOAT = 2**53  # the integers up to here are exact in a double
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What follows from a schema and is asked for with each call."""
+
+    schema: ModelSchema
+    names: tuple[str, ...]
+    only_numbers: bool
+
+
+_FACTS: dict[int, Facts] = {}
+_FACTS_LIMIT = 64
+
+
+def facts(schema: ModelSchema) -> Facts:
+    """Return the facts of a schema; they are worked out once for each object."""
+    known = _FACTS.get(id(schema))
+    if known is not None and known.schema is schema:
+        return known
+    made = Facts(
+        schema,
+        tuple(column.name for column in schema.columns),
+        all(column.kind == "number" for column in schema.columns),
+    )
+    if len(_FACTS) >= _FACTS_LIMIT:
+        _FACTS.clear()
+    _FACTS[id(schema)] = made
+    return made
 
 
 def check(schema: ModelSchema, records: Any) -> list[list[Any]]:
@@ -38,8 +68,9 @@ def check(schema: ModelSchema, records: Any) -> list[list[Any]]:
     if not records:
         raise InvalidRecords("there are no records", "Send at least one record.")
     rows: list[Any] = records
-    names = [column.name for column in schema.columns]
-    if (quick := _all_floats(schema, names, rows)) is not None:
+    about = facts(schema)
+    names = about.names
+    if about.only_numbers and (quick := _all_floats(names, rows)) is not None:
         return quick
     for index, row in enumerate(rows):
         if not isinstance(row, dict):
@@ -49,12 +80,8 @@ def check(schema: ModelSchema, records: Any) -> list[list[Any]]:
     return [checked(column, [row[column.name] for row in rows]) for column in schema.columns]
 
 
-def _all_floats(
-    schema: ModelSchema, names: Sequence[str], rows: Sequence[Any]
-) -> list[list[Any]] | None:
+def _all_floats(names: Sequence[str], rows: Sequence[Any]) -> list[list[Any]] | None:
     """Return the columns of the usual case, finite floats and nothing else, else ``None``."""
-    if any(column.kind != "number" for column in schema.columns):
-        return None
     found: list[list[Any]] = []
     for row in rows:
         if type(row) is not dict or len(row) != len(names):

@@ -1,0 +1,205 @@
+"""One call by its id, or a window of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from nbmlops import calllog, models, shipping
+from nbmlops.calllog.ids import checked_deployment
+from nbmlops.calls import tables
+from nbmlops.errors import (
+    ArtifactMissing,
+    UnknownCall,
+    UnknownEndpoint,
+    UnknownModel,
+    nearest,
+)
+from nbmlops.records import CallRecord, DeploymentRecord, ModelSchema
+from nbmlops.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+BATCH_CALLS = 2000  # calls that are in memory at once
+_ALL = 100_000
+
+
+@dataclass(frozen=True)
+class Calls:
+    """The calls of some deployments from ``since`` up to and without ``until``.
+
+    They come deployment by deployment, and in order within each writer. Nothing is read before
+    somebody asks, and a part of it at a time.
+    """
+
+    workspace: Workspace
+    deployment_ids: tuple[str, ...]
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def __iter__(self) -> Iterator[CallRecord]:
+        for deployment_id in self.deployment_ids:
+            calls = self.workspace.home.calls
+            yield from calllog.window(calls, deployment_id, self.since, self.until)
+
+    def batches(self, calls: int = BATCH_CALLS) -> Iterator[list[CallRecord]]:
+        """Yield the calls, at most so many at once."""
+        found = iter(self)
+        while batch := list(islice(found, calls)):
+            yield batch
+
+    def schemas(self) -> list[ModelSchema]:
+        """Return the schemas of the versions that answered, as far as they are known."""
+        found: dict[tuple[str, int], ModelSchema] = {}
+        for deployment_id in self.deployment_ids:
+            # One deployment is one version, so its first call tells it.
+            first = next(calllog.window(self.workspace.home.calls, deployment_id, None, None), None)
+            if first is not None and (first.model, first.version) not in found:
+                try:
+                    version = models.find(self.workspace, f"{first.model}:{first.version}")
+                    found[first.model, first.version] = models.schema(self.workspace, version)
+                except (UnknownModel, ArtifactMissing):
+                    continue  # the columns are text then
+        return list(found.values())
+
+    def record_batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the table in parts, all of one schema.
+
+        Raises
+        ------
+        MissingExtra
+            When pyarrow is not installed.
+        """
+        arrow = tables.arrow()
+        columns = tables.columns_of(self.schemas())
+        schema = arrow.schema(
+            [(name, tables.arrow_type(arrow, kind)) for name, kind in columns.items()]
+        )
+        for batch in self.batches():
+            rows = [row for call in batch for row in tables.rows_of(call, columns)]
+            arrays = [
+                arrow.array([row.get(name) for row in rows], type=schema.field(name).type)
+                for name in columns
+            ]
+            yield arrow.RecordBatch.from_arrays(arrays, schema=schema)
+
+    def arrow(self) -> pa.Table:
+        """Return the table as Arrow has it.
+
+        Raises
+        ------
+        MissingExtra
+            When pyarrow is not installed.
+        """
+        arrow = tables.arrow()
+        batches = list(self.record_batches())
+        if batches:
+            return arrow.Table.from_batches(batches)
+        columns = tables.columns_of(self.schemas())
+        fields = [(name, tables.arrow_type(arrow, kind)) for name, kind in columns.items()]
+        return arrow.schema(fields).empty_table()
+
+    def pandas(self) -> pd.DataFrame:
+        """Return the table as pandas has it.
+
+        Raises
+        ------
+        MissingExtra
+            When pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise tables.missing("pandas") from error
+        columns = tables.columns_of(self.schemas())
+        parts = [
+            tables.frame(
+                pd, [row for call in batch for row in tables.rows_of(call, columns)], columns
+            )
+            for batch in self.batches()
+        ]
+        return pd.concat(parts, ignore_index=True) if parts else tables.frame(pd, [], columns)
+
+
+def window(
+    workspace: Workspace,
+    name: str,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> Calls:
+    """Return the logged calls of a deployment, or of all deployments of an endpoint.
+
+    Raises
+    ------
+    UnknownEndpoint
+        When there never was a deployment or an endpoint of that name.
+    """
+    return Calls(workspace, deployments_of(workspace, name), since, until)
+
+
+def deployments_of(workspace: Workspace, name: str) -> tuple[str, ...]:
+    """Return the deployment of that id, or those of the endpoint of that name, oldest first.
+
+    Raises
+    ------
+    UnknownEndpoint
+        When there never was one.
+    """
+    checked_deployment(name)
+    # A call log may be left where the store was lost, and a deployment without a call has none.
+    kept = workspace.store.page("deployment", DeploymentRecord, limit=_ALL)
+    by_endpoint: dict[str, list[str]] = {}
+    for item in reversed(kept):
+        by_endpoint.setdefault(item.record.endpoint, []).append(item.record.deployment_id)
+    known = {one for ids in by_endpoint.values() for one in ids}
+    folders = workspace.home.calls
+    logged = {path.name for path in folders.glob("*/")} if folders.is_dir() else set[str]()
+    if name in known | logged:
+        return (name,)
+    lost = sorted(one for one in logged - known if one.rpartition("-")[0] == name)
+    found = (*lost, *by_endpoint.get(name, ()))
+    if not found:
+        deploy = f"Deploy one: `nbmlops deploy {name}`."
+        hint = nearest(name, by_endpoint) if by_endpoint else deploy
+        raise UnknownEndpoint(f"there is no endpoint or deployment `{name}`", hint, endpoint=name)
+    return found
+
+
+def find(workspace: Workspace, call_id: str) -> CallRecord:
+    """Return a logged call; from the artifacts, where its segment was shipped and is gone here.
+
+    Raises
+    ------
+    UnknownCall
+        When no such call was logged, or its record was removed.
+    ArtifactCorrupt
+        When the record is not the one that was written.
+    """
+    try:
+        return calllog.find(workspace.home.calls, call_id)
+    except UnknownCall:
+        if not shipping.restore(workspace, call_id):
+            raise
+        return calllog.find(workspace.home.calls, call_id)
+
+
+def drop_expired(workspace: Workspace) -> calllog.Dropped:
+    """Remove the calls that are older than ``keep`` of ``[calls]`` says, and return what went."""
+    keep = workspace.settings.calls.kept_for
+    if keep is None:
+        return calllog.Dropped()
+    return calllog.drop_expired(workspace.home.calls, workspace.now(), keep)
+
+
+def newest(calls: Iterable[CallRecord], count: int) -> list[CallRecord]:
+    """Return the newest of some calls, oldest first."""
+    import heapq
+
+    return sorted(
+        heapq.nlargest(count, calls, key=lambda call: call.call_id), key=lambda call: call.call_id
+    )

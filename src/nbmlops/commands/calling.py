@@ -1,0 +1,104 @@
+"""Commands on many calls at once: whole files, the same calls again, truths that come later."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nbmlops.commands.context import Context
+from nbmlops.errors import WrongUse
+from nbmlops.records import Actuals, BatchRecord, Replay
+
+
+def predict(
+    context: Context, model: str, file: str, *, out: str, force: bool = False
+) -> BatchRecord:
+    """Answer a file's rows by a model version, in its own environment.
+
+    The output has the file's columns, the prediction, a classifier's probabilities, whether the
+    prediction was plausible, and model, version and commit. Rows are checked as those of a call
+    are; an error names row and column, and nothing is written.
+
+    Parameters
+    ----------
+    model
+        `NAME` for the newest version, `NAME:VERSION`, or `NAME@ALIAS`.
+    file
+        Parquet, CSV or JSON lines, by its name; columns that the model does not take are kept.
+    out
+        Where to write, in the format that the name says.
+    force
+        Write over a file that is there.
+    """
+    from nbmlops import batches
+
+    source, target = _inside(context, file), _inside(context, out)
+    return batches.predict(context.workspace(), model, source, target, force=force)
+
+
+def actuals(
+    context: Context,
+    endpoint: str,
+    file: str,
+    *,
+    by: str | None = None,
+    label: str | None = None,
+) -> Actuals:
+    """Take in what turned out to be true about an endpoint's calls.
+
+    A row names its record by `call_id`, and by `row` (from 0) where the call had several. With
+    `--by` it does so by a column of the inputs or by `client_id`: of several calls with that key
+    the newest counts, or the newest up to the row's own time in a column `at`. The same file once
+    more changes nothing.
+
+    Parameters
+    ----------
+    endpoint
+        The endpoint's name.
+    file
+        Parquet, CSV or JSON lines, by its name.
+    by
+        The column that both the file and the calls have; `call_id` without it.
+    label
+        The file's column with the truth; `actual`, `label`, `truth` or `target` without it, or the
+        only one that is left.
+    """
+    from nbmlops import actuals as verbs
+
+    return verbs.take(context.workspace(), endpoint, _inside(context, file), by=by, label=label)
+
+
+def replay(
+    context: Context,
+    reference: str,
+    *,
+    last: int = 100,
+    against: str | None = None,
+    rtol: float = 1e-9,
+) -> Replay:
+    """Run logged calls again, and hold each answer against what it was.
+
+    Each runs on its own version in that version's own environment, or `--against` another. Exit
+    code 0 is green: labels equal, numbers within the tolerance. 1 is red. 4 is unknown: nothing
+    could be compared, as after redaction, or the model draws by chance.
+
+    Parameters
+    ----------
+    reference
+        `call/ID`, or an endpoint's name.
+    last
+        Of an endpoint: how many of its newest calls.
+    against
+        Another version: `NAME:VERSION`, `NAME` or `NAME@ALIAS`.
+    rtol
+        The relative tolerance of values and probabilities.
+    """
+    from nbmlops import replays
+
+    return replays.replay(context.workspace(), reference, last=last, against=against, rtol=rtol)
+
+
+def _inside(context: Context, file: str) -> Path:
+    target = context.start / file
+    if context.bounds is not None and not target.resolve().is_relative_to(context.bounds):
+        raise WrongUse(f"{file!r} leads out of {context.bounds}", "Name a file inside it.")
+    return target

