@@ -1,10 +1,11 @@
 #!/bin/sh
 # Install the Debian packages that the tests can use: Chromium for the browser tests, PostgreSQL for
-# the store, strace for disks that fail. Elsewhere, or without root, it says what will be skipped.
+# the store, strace for disks that fail, wrk for `make bench`. Elsewhere, or without root, it says what will be skipped.
 set -eu
 missing=""
 command -v chromium >/dev/null 2>&1 || missing="$missing chromium fonts-liberation"
 command -v strace >/dev/null 2>&1 || missing="$missing strace"
+command -v wrk >/dev/null 2>&1 || missing="$missing wrk"
 command -v pg_ctl >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/pg_ctl >/dev/null 2>&1 ||
   missing="$missing postgresql"
 if [ -z "$missing" ]; then

@@ -337,7 +337,7 @@ def test_a_cap_on_connections_holds_and_idle_ones_make_room(tmp_path):
     idle = []
     try:
         front.ready(LIVE)
-        idle = [raw_socket(front.address) for _ in range(400)]
+        idle = [raw_socket(front.address) for _ in range(200)]
         until(lambda: psutil.Process(front.process.pid).num_fds() > 120)
         assert psutil.Process(front.process.pid).num_fds() < 200
         # Whoever comes now waits until the idle ones are closed, and is then served.

@@ -101,7 +101,8 @@ def _run_again(
     if not sendable:
         return
     with stints.stint(workspace, version) as stint:
-        workspace.say(f"running {len(sendable):,} calls again on {version.name}")
+        calls_of = "1 call" if len(sendable) == 1 else f"{len(sendable):,} calls"
+        workspace.say(f"running {calls_of} again on {version.name}")
         for call in sendable:
             _one(stint, call, tally)
 
