@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 
-from nbmlops import formats, predictors, records, schema
+from nbmlops import formats, predictors, records, schema, shortcuts
 
 COMMIT = "c0ffee" * 6 + "c0ff"
 
@@ -109,6 +109,11 @@ def ours(folder: Path, model: Any, table: Any, target: Any, path: str) -> Starte
     worker.mkdir(parents=True)
     front.mkdir()
     (worker / "model.skops").write_bytes(content)
+    numeric: dict[str, Any] = {}
+    if probe.form == "numeric" and (arrays := shortcuts.numeric(model, contract)):
+        (worker / "numeric.npz").write_bytes(arrays.to_bytes())
+        digest = hashlib.sha256(arrays.to_bytes()).hexdigest()
+        numeric = {"numeric_file": "numeric.npz", "numeric_digest": digest}
     spec = records.WorkerSpec(
         deployment_id="bench-w1",
         model="bench",
@@ -119,6 +124,7 @@ def ours(folder: Path, model: Any, table: Any, target: Any, path: str) -> Starte
         schema=contract,
         form=probe.form,
         sample=sample,
+        **numeric,
     )
     (worker / "spec.json").write_bytes(records.dump(spec))
     route = records.Route(

@@ -1,4 +1,4 @@
-"""Serving, against MLServer 1.7, `mlflow models serve` and a bare ASGI server.
+"""Serving, against MLServer 1.7, `mlflow models serve`, and bare applications.
 
 `python benchmarks/serving_against_mlserver.py [logistic|forest|nothing]` makes an environment with
 the peers under build/ (once). All have one process that predicts, their defaults, and the same
@@ -23,22 +23,33 @@ from serving import Load, Started, free_port, load, median, needs_wrk, ours, v2
 TOP = Path(__file__).parent.parent
 PEERS = TOP / "build" / "mlserver-venv" / "bin"
 ROUNDS, SECONDS = 3, 2.0
-HELLO = """
-import asyncio
-from granian.constants import HTTPModes, Interfaces
-from granian.server.embed import Server
-
+BARE = """
 async def hello(scope, receive, send):
     await receive()
     headers = [(b"content-type", b"application/json"), (b"content-length", b"13")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b'{"hello":"w"}'})
+"""
+GRANIAN = """
+import asyncio
+from granian.constants import HTTPModes, Interfaces
+from granian.server.embed import Server
 
 server = Server(
     hello, address="127.0.0.1", port=PORT, interface=Interfaces.ASGINL, http=HTTPModes.http1,
     websockets=False, log_enabled=False,
 )
 asyncio.run(server.serve())
+"""
+OURS = """
+import asyncio, uvloop
+from nbmlops.front.server import Server
+
+async def serve():
+    await Server(hello, 1000).listen("127.0.0.1", PORT, 1024)
+    await asyncio.Event().wait()
+
+uvloop.run(serve())
 """
 
 
@@ -55,7 +66,13 @@ def prepare() -> None:
     install = [binary, "pip", "install", "--quiet", "--compile-bytecode"]
     same = [f"scikit-learn=={sklearn.__version__}", f"numpy=={np.__version__}"]
     # MLServer 1.7 does not start with a newer uvloop, which has no event loop before it is run.
-    peers = ["mlserver>=1.7,<1.8", "mlserver-sklearn>=1.7,<1.8", "uvloop<0.22", "mlflow>=3,<4"]
+    peers = [
+        "mlserver>=1.7,<1.8",
+        "mlserver-sklearn>=1.7,<1.8",
+        "uvloop<0.22",
+        "mlflow>=3,<4",
+        "granian>=2.5",
+    ]
     subprocess.run([*install, "--python", str(PEERS / "python"), *peers, *same], check=True)
 
 
@@ -128,12 +145,12 @@ def mlflow(folder: Path, model: Any) -> Started:
     return started
 
 
-def hello(folder: Path) -> Started:
-    """Start a bare application on the ASGI server that our front stands on."""
+def bare(folder: Path, python: str | Path, server: str) -> Started:
+    """Start a bare application on an ASGI server."""
     folder.mkdir()
     started = Started(free_port(), "/predict")
-    program = HELLO.replace("PORT", str(started.port))
-    started.start(sys.executable, "-c", program, log=folder / "log.txt")
+    program = BARE + server.replace("PORT", str(started.port))
+    started.start(python, "-c", program, log=folder / "log.txt")
     return started
 
 
@@ -185,7 +202,7 @@ def throughput(
         found = turns(servers, connections)
         for name, one in found.items():
             print(
-                f"  {connections:3} connections  {name:12} {one.per_s:9.0f} requests/s"
+                f"  {connections:3} connections  {name:18} {one.per_s:9.0f} requests/s"
                 f"   p99 {one.p99_ms:8.2f} ms   {one.errors}"
             )
         mine = found["nbmlops"]
@@ -194,7 +211,7 @@ def throughput(
             if connections in reach:
                 ratio = mine.per_s / found[name].per_s
                 good &= compare(f"requests/s against {name}", ratio, reach[connections])
-            if connections == 16 and name != "hello world":
+            if connections == 16 and not name.startswith("hello"):
                 slower = mine.p99_ms / found[name].p99_ms
                 good &= compare(f"p99 against {name}", slower, 1.0, least=False)
     return good
@@ -213,9 +230,13 @@ def served(kind: str, folder: Path) -> bool:
     good = True
     try:
         if kind == "nothing":
-            servers["hello world"] = (hello(folder / "hello"), one)
-            servers["hello world"][0].first_answer_s(one, time.perf_counter())
-            return throughput(servers, {"hello world": {16: 0.4, 64: 0.4}})
+            hello = bare(folder / "same", sys.executable, OURS)
+            servers["hello, same server"] = (hello, one)
+            servers["hello, granian"] = (bare(folder / "other", PEERS / "python", GRANIAN), one)
+            for name in ("hello, same server", "hello, granian"):
+                servers[name][0].first_answer_s(one, time.perf_counter())
+            reach = {16: 0.4, 64: 0.4}
+            return throughput(servers, {"hello, same server": reach, "hello, granian": reach})
         began_s = time.perf_counter()
         peer = mlserver(folder / "mlserver", model)
         servers["MLServer"] = (peer, one)
@@ -245,7 +266,7 @@ def main() -> int:
     prepare()
     good = True
     for kind in sys.argv[1:] or ["logistic", "forest", "nothing"]:
-        title(f"serving: {kind}, one row a call", ["nbmlops", "granian", "scikit-learn"])
+        title(f"serving: {kind}, one row a call", ["nbmlops", "scikit-learn"])
         with tempfile.TemporaryDirectory(dir=TOP / "build") as folder:
             good &= served(kind, Path(folder))
     return 0 if good else 1

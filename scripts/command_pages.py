@@ -62,6 +62,8 @@ EXAMPLES = {
     "models": "nbmlops models --model cancer",
     "model": "nbmlops model cancer\nnbmlops model cancer:1 --at 2026-05-01",
     "alias": "nbmlops alias cancer:1 best\nnbmlops alias cancer:1 best --remove",
+    "sync": "nbmlops sync\nnbmlops sync --remote team",
+    "gc": "nbmlops gc --dry-run\nnbmlops gc --keep 30d",
     "deploy": "nbmlops deploy cancer\nnbmlops deploy cancer:1",
     "rollback": "nbmlops rollback cancer\nnbmlops rollback cancer --to 1",
     "deployments": "nbmlops deployments",

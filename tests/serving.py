@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from nbmlops import formats, predictors, schema, tensors
+from nbmlops import formats, predictors, schema, shortcuts, tensors
 from nbmlops.records import FrontSpec, Route, RouteTable, WorkerSpec, dump
 
 SOURCE = Path(__file__).parents[1] / "src"
@@ -99,6 +99,17 @@ def probed(kind):
     """Return what was seen of the model when it was logged, and its sample."""
     _, contract, table, made = model(kind)
     return predictors.probe(made, contract, table)
+
+
+def numeric_of(folder, kind):
+    """Write the numeric form beside the model, if it has one; return what the spec says of it."""
+    _, contract, _, made = model(kind)
+    if probed(kind)[0].form != "numeric":
+        return {}
+    content = shortcuts.numeric(made, contract).to_bytes()
+    (folder / "numeric.npz").write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    return {"numeric_file": "numeric.npz", "numeric_digest": digest}
 
 
 def until(happened, within_s=30.0, every_s=0.02):
@@ -218,6 +229,7 @@ def worker_inbox(folder, kind="logistic", deployment="cancer-w1", version=3, **c
         schema=contract,
         form=probed(kind)[0].form,
         sample=probed(kind)[1],
+        **numeric_of(folder, kind),
     )
     (folder / "spec.json").write_bytes(dump(msgspec.structs.replace(spec, **changes)))
     return folder

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import fsspec
 import pytest
@@ -178,6 +179,37 @@ def test_many_who_keep_the_same_bytes_at_once_keep_them_once(kept):
     kept.forget()
     assert kept.artifacts.get(made.pop()) == data
     assert len(kept.names()) == 1
+
+
+def test_what_is_there_is_told_with_its_size_and_its_time(kept):
+    began = time.time()
+    digests = sorted(kept.artifacts.put(data) for data in (b"abc", b"defgh"))
+    kept.write("stranger" + "x" * 60, b"whatever")
+    found = list(kept.artifacts.present())
+    assert [item.digest for item in found] == digests
+    assert sorted(item.bytes for item in found) == [3, 5]
+    # The clock of the place may be coarse.
+    assert all(began - 2 <= item.kept_at <= time.time() + 2 for item in found)
+
+
+def test_what_was_removed_is_gone_here_and_there_and_can_be_kept_again(kept):
+    digest, other = kept.artifacts.put(b"abc"), kept.artifacts.put(b"def")
+    assert kept.artifacts.get(digest) == b"abc"
+    kept.artifacts.remove(digest)
+    assert not kept.artifacts.has(digest)
+    with pytest.raises(ArtifactMissing):
+        kept.artifacts.get(digest)
+    assert [item.digest for item in kept.artifacts.present()] == [other]
+    kept.artifacts.remove(digest)  # once more changes nothing
+    with pytest.raises(InvalidName):
+        kept.artifacts.remove("../x")
+    assert kept.artifacts.put(b"abc") == digest
+    assert kept.artifacts.get(digest) == b"abc"
+
+
+def test_where_nothing_was_kept_nothing_is_told(kept):
+    assert list(kept.artifacts.present()) == []
+    assert list(kept.artifacts.left_over()) == []
 
 
 def test_what_lies_there_under_other_names_is_not_looked_at(kept):

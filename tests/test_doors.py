@@ -72,6 +72,7 @@ CHANGES = {
     # Each time the same once more; for `ci`, the file is there, just so.
     "check": (["--level", "block"], {"level": "block"}),
     "ci": (["github"], {"kind": "github"}),
+    "gc": (["--keep", "30d"], {"keep": "30d"}),
     "cancel": (["{first}"], {"run_id": "{first}"}),
 }
 WORK = {
@@ -124,6 +125,9 @@ MISTAKES = [
     ),
     (["cancel", "none"], {"run_id": "none"}, "POST", "unknown-run", 404, 2),
     (["rerun", "none"], {"run_id": "none"}, "POST", "unknown-run", 404, 2),
+    (["sync"], {}, "POST", "no-remote", 400, 2),
+    (["sync", "--remote", "ext::x"], {"remote": "ext::x"}, "POST", "invalid-name", 400, 2),
+    (["gc", "--keep", "long"], {"keep": "long"}, "POST", "wrong-use", 400, 2),
     (["compare", "none", "no"], {"run_ids": ["none", "no"]}, "GET", "unknown-run", 404, 2),
     (["compare", "none"], {"run_ids": "none"}, "GET", "unknown-run", 404, 2),
     (["check", "no.ipynb"], {"files": ["no.ipynb"]}, "POST", "wrong-use", 400, 2),

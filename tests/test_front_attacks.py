@@ -53,7 +53,18 @@ from test_front import World, predict, raw_socket
 pytestmark = pytest.mark.slow  # real processes and servers
 
 GOOD = {"city": "Bern", "age": 41, "member": True}
-METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "BREW"]
+METHODS = [
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "DELETE",
+    "PATCH",
+    "OPTIONS",
+    "TRACE",
+    "CONNECT",
+    "PROPFIND",
+]
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 HEAVY = {
-    "aiohttp", "alembic", "docker", "git", "granian", "kubernetes", "matplotlib", "nbclient",
+    "aiohttp", "alembic", "docker", "git", "kubernetes", "matplotlib", "nbclient",
     "nbconvert", "nbformat", "numpy", "pandas", "papermill", "scipy", "sklearn", "skops",
     "sqlalchemy",
 }  # fmt: skip

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 import serving
-from nbmlops import predictors, schema, tensors, worker
+from nbmlops import predictors, schema, shortcuts, tensors, worker
 from nbmlops.errors import ArtifactCorrupt, DeploymentFailed, ModelRefused
 from nbmlops.records import Column, ModelSchema, OutputSchema, WorkerSpec, load
 from nbmlops.tensors import HEADER_LENGTH, InvalidTensors, Tensor
@@ -345,7 +345,7 @@ def test_a_file_that_names_a_type_nobody_trusts_ends_the_worker_with_its_name(st
         for name, content in parts.items():
             archive.writestr(name, content)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    one = started(model_digest=digest)
+    one = started(model_digest=digest, form="given", numeric_file=None)
     one.stop()
     (one.inbox / "model.skops").write_bytes(path.read_bytes())
     again = Process("nbmlops.worker", one.inbox, one.address)
@@ -430,7 +430,7 @@ def test_beyond_this_machine_it_does_not_listen_without_a_token(started):
 def test_it_starts_without_what_only_the_tool_side_has():
     program = (
         "import sys, nbmlops.worker\n"
-        "heavy = {'aiohttp', 'granian', 'numpy', 'pandas', 'sklearn', 'skops', 'asyncio'}\n"
+        "heavy = {'uvloop', 'httptools', 'numpy', 'pandas', 'sklearn', 'skops', 'asyncio'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
         "print(sorted(m for m in sys.modules if m.startswith('nbmlops.')))\n"
     )
@@ -452,3 +452,38 @@ def test_a_predictor_refuses_tensors_of_another_length():
     two = {"a": Tensor("a", "FP64", (1,), [1.0]), "b": Tensor("b", "FP64", (2,), [1.0, 2.0])}
     with pytest.raises(InvalidTensors, match="'b' has the shape"):
         predictors.Predictor(Seen(), contract).predict(two)
+
+
+def test_a_numeric_form_needs_no_scikit_learn_until_values_are_not_finite(started):
+    one = started().ready(READY)
+    maps = Path(f"/proc/{one.process.pid}/maps")
+    if not maps.exists():
+        pytest.skip("there is no /proc")
+    _, contract, table, _ = model("logistic")
+    row = [float(value) for value in table.iloc[0]]
+
+    def asked(values):
+        inputs = [{"name": "input", "datatype": "FP64", "shape": [1, len(values)], "data": values}]
+        return ask(one.address, "POST", INFER, json.dumps({"inputs": inputs}))
+
+    assert asked(row)[0] == 200
+    assert "sklearn" not in maps.read_text()
+    status, _, body = asked([1e308] * len(row))  # whose scores are beyond a double
+    assert (status, b"error" in body) in {(200, False), (500, True)}
+    assert "sklearn" in maps.read_text()
+    assert asked(row)[0] == 200
+
+
+def test_numeric_forms_are_read_back_as_they_were_or_refused(started):
+    content, contract, table, made = model("forest")
+    numeric = shortcuts.numeric(made, contract)
+    again = shortcuts.Numeric.from_bytes(numeric.to_bytes())
+    labels, shares = again(table.to_numpy())
+    assert (shares == numeric(table.to_numpy())[1]).all()
+    assert (labels == made.predict(table)).all()
+    for wrong in (b"", b"PK", content, numeric.to_bytes()[:1000]):
+        with pytest.raises(ModelRefused):
+            shortcuts.Numeric.from_bytes(wrong)
+    one = started(numeric_digest="0" * 64)
+    assert one.ended() == 1
+    assert "numeric.npz has the digest" in one.log.read_text()

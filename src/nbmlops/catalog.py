@@ -67,9 +67,9 @@ def report(workspace: Workspace, reference: str, *, at: str | None = None) -> Mo
         deployed=placed,
         lineage=_lineage(workspace, asked),
         history=tuple(
-            decision
+            made
             for entry in entries
-            if (decision := _decision(entry)) is not None and _is_of(entry, model)
+            if (made := decision(entry)) is not None and _is_of(entry, model)
         ),
     )
 
@@ -160,7 +160,13 @@ def _placements(
     workspace: Workspace, entries: list[LedgerEntry], model: str, *, live: bool
 ) -> tuple[Placement, ...]:
     found: list[Placement] = []
-    for name, traffic in sorted(decisions.traffic(entries).items()):
+    standing = {
+        # What tells no place counts in each: it stands once all the same.
+        (name, traffic.standing.decision.deployment_id if traffic.standing else ""): traffic
+        for place in dict.fromkeys(entry.place for entry in entries)
+        for name, traffic in decisions.traffic(decisions.of_place(entries, place)).items()
+    }
+    for (name, _), traffic in sorted(standing.items(), key=lambda pair: pair[0]):
         item = traffic.standing
         if item is None or item.decision.model != model:
             continue
@@ -232,7 +238,7 @@ def _is_of(entry: LedgerEntry, model: str) -> bool:
     return entry.body.get("model") == model
 
 
-def _decision(entry: LedgerEntry) -> Decision | None:
+def decision(entry: LedgerEntry) -> Decision | None:
     """Return an entry as a decision with a sentence; ``None`` for one of another kind."""
     for _, version in decisions.versions([entry]):
         return Decision(

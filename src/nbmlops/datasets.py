@@ -20,6 +20,7 @@ from nbmlops.records import DataRecord, InboxFile
 from nbmlops.workspace import Workspace
 
 _KNOWN = "data.json"
+_LISTING = "files at "
 # A file that was changed a moment ago may change again within the clock's grain.
 _SETTLED_S = 2.0
 
@@ -29,6 +30,19 @@ class Gathered(msgspec.Struct, frozen=True, kw_only=True):
 
     data: tuple[DataRecord, ...] = ()
     files: tuple[InboxFile, ...] = ()
+
+
+class Present(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of ``[data]`` that can be read now.
+
+    ``path`` is where a job finds it. What came from a URL has no ``file``, it is an artifact;
+    ``mark`` is how a file looked when its ``digest`` was taken.
+    """
+
+    path: str
+    digest: str
+    file: Path | None = None
+    mark: tuple[int, ...] = ()
 
 
 def gather(workspace: Workspace) -> Gathered:
@@ -63,6 +77,63 @@ def gather(workspace: Workspace) -> Gathered:
     return Gathered(data=tuple(data), files=tuple(files))
 
 
+def present(workspace: Workspace, name: str, *, fetch: bool = False) -> tuple[Present, ...]:
+    """Return those files of an entry of ``[data]`` that are here, without keeping any.
+
+    A file that has not changed is not read again for its digest. Of a URL it is what was fetched
+    last and is still kept, which asks no network; with ``fetch`` it is what stands there now.
+
+    Raises
+    ------
+    DataMissing
+        With ``fetch``, when there is nothing at the URL.
+    StorageFailed
+        With ``fetch``, when the URL cannot be read.
+    OSError
+        When a file cannot be read.
+    """
+    settings = workspace.settings.data_settings()[name]
+    known = _Known(workspace.home.root / _KNOWN)
+    if settings.url is None:
+        found = tuple(_here(workspace.root / settings.path, settings.path, known))
+    elif fetch:
+        fetched = _remote(workspace, name, settings.path, settings.url, known)
+        found = tuple(Present(path=path, digest=digest) for path, digest in fetched)
+    else:
+        found = tuple(_fetched_before(workspace, settings.path, settings.url, known))
+    known.write()
+    return found
+
+
+def _here(place: Path, path: str, known: _Known) -> Iterator[Present]:
+    if not (place.is_file() or place.is_dir()):
+        return
+    below = digests.files_below(place, follow=True) if place.is_dir() else [("", place)]
+    for within, file in below:
+        mark, began_s = marked(file), time.time()
+        digest = known.get(str(file), [*mark])
+        if digest is None:
+            digest = digests.of_file(file)
+            if began_s - mark[1] / 1e9 > _SETTLED_S:
+                known.put(str(file), [*mark], digest)
+        yield Present(
+            path=f"{path}/{within}" if within else path, digest=digest, file=file, mark=mark
+        )
+
+
+def _fetched_before(workspace: Workspace, path: str, url: str, known: _Known) -> Iterator[Present]:
+    for within, source in known.mark(f"{_LISTING}{url}") or ():
+        digest = known.digest(source)
+        if digest is not None and workspace.artifacts.has(digest):
+            yield Present(path=f"{path}{within}", digest=digest)
+
+
+def marked(file: Path) -> tuple[int, ...]:
+    """Return what changes with a file's bytes and is told without reading them."""
+    about = file.stat()
+    return about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino
+
+
 def _local(
     workspace: Workspace, name: str, settings: DataSettings, known: _Known
 ) -> Iterator[tuple[str, str]]:
@@ -88,7 +159,7 @@ def _local(
 def _kept(workspace: Workspace, file: Path, known: _Known) -> str:
     """Return the digest of a file whose bytes are kept now."""
     about = file.stat()
-    mark = [about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino]
+    mark = [*marked(file)]
     digest = known.get(str(file), mark)
     if digest is None or not workspace.artifacts.has(digest):
         workspace.say(f"keeping {file.name} ({about.st_size:,} bytes)")
@@ -113,9 +184,13 @@ def _remote(
             )
         whole = system.isfile(root)
         sources = [root] if whole else sorted(system.find(root))
+        listing: list[list[str]] = []
         for source in sources:
             within = "" if whole else f"/{source.removeprefix(root).lstrip('/')}"
+            listing.append([within, f"{system.protocol}:{source}"])
             yield f"{path}{within}", _fetched(workspace, system, source, known)
+        if known.get(f"{_LISTING}{url}", listing) is None:
+            known.put(f"{_LISTING}{url}", listing, "")
     except (ImportError, ValueError) as error:
         raise StorageFailed(
             f"{url} cannot be read: {error}",
@@ -161,6 +236,16 @@ class _Known:
         """Return the digest of a file that still looks as it did."""
         found = self._known.get(name)
         return found[1] if found and found[0] == mark else None
+
+    def mark(self, name: str) -> list[Any] | None:
+        """Return what was last seen under a name, whatever it is now."""
+        found = self._known.get(name)
+        return None if found is None else found[0]
+
+    def digest(self, name: str) -> str | None:
+        """Return the digest that was last taken, whatever has become of the file."""
+        found = self._known.get(name)
+        return None if found is None else found[1]
 
     def put(self, name: str, mark: list[Any], digest: str) -> None:
         """Remember a digest."""

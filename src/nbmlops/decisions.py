@@ -8,6 +8,7 @@ by ``doctor``.
 from __future__ import annotations
 
 import contextlib
+import secrets
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
@@ -15,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from nbmlops import digests, ledger
+from nbmlops import digests, layout, ledger
 from nbmlops.errors import Conflict
 from nbmlops.records import (
     AliasDecision,
@@ -63,9 +64,38 @@ def decide(
     make: Callable[[list[LedgerEntry]], dict[str, Any] | LedgerEntry],
 ) -> LedgerEntry:
     """Append an entry, as :func:`ledger.append` does; the store remembers the ledger's head."""
-    entry = ledger.append(workspace.repo, kind, make, workspace.now())
+    entry = ledger.append(workspace.repo, kind, make, workspace.now(), place(workspace))
     witness(workspace)
     return entry
+
+
+def place(workspace: Workspace) -> str:
+    """Return the id of this clone, drawn when it is first asked for."""
+    path = workspace.home.place
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_text(encoding="ascii").strip()
+    with workspace.exclusively("place"):
+        if not path.exists():
+            layout.write_file(path, secrets.token_hex(16).encode())
+        return path.read_text(encoding="ascii").strip()
+
+
+def of_place(entries: Iterable[LedgerEntry], wanted: str | None) -> list[LedgerEntry]:
+    """Return the entries without the deployments of other places than the one wanted.
+
+    Each machine has endpoints of its own: two that have one name have nothing to do with each
+    other. An entry that does not tell its place counts everywhere.
+    """
+    return [
+        entry
+        for entry in entries
+        if entry.kind not in ("deployed", "undeployed") or entry.place in (None, wanted)
+    ]
+
+
+def here(workspace: Workspace) -> list[LedgerEntry]:
+    """Return the ledger's entries without the deployments that were made elsewhere."""
+    return of_place(ledger.entries(workspace.repo), place(workspace))
 
 
 def witness(workspace: Workspace, *, anew: bool = False) -> None:

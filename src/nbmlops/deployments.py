@@ -62,6 +62,7 @@ def deploy(
     name = layout.checked_name(endpoint or version.model, "endpoint")
     workspace.launcher(launcher).check()
     with workspace.exclusively(endpoints.lock(name)):
+        version = models.find(workspace, reference)  # it may have got another number meanwhile
         _settle(workspace, name)
         current = _current(workspace, name)
         if current is not None and (current.model, current.version) == (
@@ -110,7 +111,7 @@ def _earlier(
     workspace: Workspace, endpoint: str, left: int | None, to: int | None
 ) -> DeploymentDecision:
     """Return the decision that a rollback goes back to."""
-    entries = list(ledger.entries(workspace.repo))
+    entries = decisions.here(workspace)
     traffic = decisions.traffic(entries).get(endpoint, decisions.Traffic())
     back = [item.decision for item in traffic.back]
     if to is None:
@@ -229,13 +230,32 @@ def _check_alive(workspace: Workspace, record: DeploymentRecord) -> None:
 
 
 def _refreshed(workspace: Workspace, record: DeploymentRecord) -> DeploymentRecord:
-    """Tell the front of a deployment that has its traffic what has changed in ``[calls]``."""
-    wanted = workspace.settings.calls
+    """Tell the front of a deployment that has its traffic what has changed.
+
+    That is what ``[calls]`` says, or the version's number.
+    """
+    wanted = (workspace.settings.calls.never, workspace.settings.calls.hashed, record.version)
     routes = endpoints.told(workspace, record.endpoint)
-    if any((route.never, route.hashed) != (wanted.never, wanted.hashed) for route in routes):
+    if any((route.never, route.hashed, route.version) != wanted for route in routes):
         pointed = endpoints.point(workspace, record.endpoint, record.deployment_id)
         endpoints.serve(workspace, pointed, (_route(workspace, record),))
     return record
+
+
+def tell(workspace: Workspace, endpoint: str) -> None:
+    """Tell an endpoint's front what has changed of the version that has its traffic.
+
+    Raises
+    ------
+    DeploymentFailed
+        When it does not take it.
+    """
+    with workspace.exclusively(endpoints.lock(endpoint)):
+        current = _current(workspace, endpoint)
+        if current is not None and current.status is DeploymentStatus.RUNNING:
+            live = look(workspace, current)
+            if live.ready:
+                _refreshed(workspace, live)
 
 
 def _route(workspace: Workspace, record: DeploymentRecord) -> Route:
@@ -326,7 +346,7 @@ def _stop(workspace: Workspace, record: DeploymentRecord) -> None:
 
 def _ended_at(workspace: Workspace, record: DeploymentRecord) -> datetime:
     """Return when it was decided that it ends: the ledger says the same after the store is lost."""
-    decided = decisions.ended_at(ledger.entries(workspace.repo), record.deployment_id)
+    decided = decisions.ended_at(decisions.here(workspace), record.deployment_id)
     return decided or workspace.now()
 
 

@@ -16,7 +16,7 @@ import time
 
 import msgspec
 
-from nbmlops import decisions, layout, ledger, records
+from nbmlops import decisions, layout, records
 from nbmlops.errors import (
     CallFailed,
     DeploymentFailed,
@@ -95,7 +95,7 @@ def found_again(workspace: Workspace, name: str, launcher: str) -> EndpointRecor
     up = status.status is Status.RUNNING
     placed = [
         item
-        for item in decisions.placed(ledger.entries(workspace.repo))
+        for item in decisions.placed(decisions.here(workspace))
         if item.decision.endpoint == name
     ]
     known = (status.address if up else None, *(item.decision.url for item in reversed(placed)))

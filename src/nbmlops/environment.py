@@ -153,6 +153,8 @@ def ensure(wanted: Plan, cache: Path, say: Callable[[str], None]) -> Environment
         )
     folder = cache / "environments" / wanted.environment_id
     if (found := _read(folder)) is not None:
+        with contextlib.suppress(OSError):  # the cache may be shared, and another's
+            os.utime(folder)  # so that `gc` of any project sees its use
         return found
     with _only_one(folder.with_suffix(".lock")):
         if (found := _read(folder)) is not None:

@@ -122,6 +122,33 @@ class GitFailed(NbmlopsError):
     exit_code = 5
 
 
+class NoRemote(NbmlopsError):
+    """The repository has no git remote of that name."""
+
+    code = "no-remote"
+
+
+class RemoteFailed(NbmlopsError):
+    """A git remote cannot be reached, or refuses us."""
+
+    code = "remote-failed"
+    exit_code = 5
+
+
+class LedgerDamaged(NbmlopsError):
+    """A ledger, here or on a git remote, was rewritten or damaged."""
+
+    code = "ledger-damaged"
+    exit_code = 1
+
+
+class SecretLeaving(NbmlopsError):
+    """A snapshot that would be pushed holds a secret."""
+
+    code = "secret-leaving"
+    exit_code = 1
+
+
 class InvalidNotebook(NbmlopsError):
     """A notebook cannot be read, or cannot be run as a step."""
 
@@ -258,6 +285,12 @@ class ArtifactMissing(NbmlopsError):
 
     code = "artifact-missing"
     exit_code = 5
+
+
+class RunFreed(NbmlopsError):
+    """What a run left was freed by ``gc``."""
+
+    code = "run-freed"
 
 
 class ArtifactCorrupt(NbmlopsError):

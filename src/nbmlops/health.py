@@ -14,6 +14,7 @@ from nbmlops import (
     ledger,
     models,
     rebuilding,
+    renumbering,
     runs,
     snapshot,
 )
@@ -22,6 +23,7 @@ from nbmlops.records import (
     DeploymentStatus,
     Finding,
     Health,
+    LedgerEntry,
     ModelVersion,
     RunRecord,
 )
@@ -51,18 +53,25 @@ def check(workspace: Workspace) -> Health:
         found = [msgspec.structs.replace(finding, invariant=name) for finding in look(workspace)]
         invariants[name] = "broken" if found else "ok"
         findings.extend(found)
-    return Health(invariants=invariants, findings=tuple(findings))
+    return Health(
+        invariants=invariants, findings=tuple(findings), advice=tuple(_elsewhere(workspace))
+    )
 
 
 def _runs(workspace: Workspace) -> list[RunRecord]:
     return [kept.record for kept in workspace.store.page(runs.KIND, RunRecord, limit=_ALL)]
 
 
+def _whole_runs(workspace: Workspace) -> list[RunRecord]:
+    """Return the runs whose files were not freed."""
+    return [run for run in _runs(workspace) if run.freed_at is None]
+
+
 def _durable(workspace: Workspace) -> Iterator[Finding]:
     """Find what was acknowledged and is gone: store, snapshots, versions, bytes."""
     for fault in workspace.store.faults():
         yield Finding(code="store-damaged", message=fault, fix=_LOST)
-    for run in _runs(workspace):
+    for run in _whole_runs(workspace):
         if not snapshot.is_held(workspace.repo, run.snapshot, run.commit):
             yield Finding(
                 code="snapshot-gone",
@@ -97,6 +106,19 @@ def _ledger(workspace: Workspace) -> Iterator[Finding]:
             message=f"entry {entry.sequence} of the ledger {why}",
             fix="If a newer nbmlops wrote it, upgrade this one; else restore the ledger.",
         )
+    yield from _followed(workspace, entries)
+    yield from _kept_bytes(workspace, entries)
+
+
+def _followed(workspace: Workspace, entries: list[LedgerEntry]) -> Iterator[Finding]:
+    """Find where the ledger is not what the store has seen of it."""
+    if renumbering.unsettled(workspace) is not None:
+        yield Finding(
+            code="sync-unfinished",
+            message="a `sync` was killed before the store had followed the ledger",
+            fix="nbmlops doctor --repair",
+        )
+        return
     seen, head = decisions.seen(workspace), ledger.head(workspace.repo)
     if seen and (head is None or not ledger.descends(workspace.repo, head, seen)):
         yield Finding(
@@ -112,16 +134,62 @@ def _ledger(workspace: Workspace) -> Iterator[Finding]:
                 message=f"{kept.record.name} is not in the ledger as it was registered",
                 fix=_RESTORE,
             )
-    of_runs = {artifact.digest for run in _runs(workspace) for artifact in run.artifacts}
-    for version in recorded.values():
-        named = {role: file.digest for role, file in version.files.items()}
-        for role, digest in {**named, "run": version.run_digest}.items():
+
+
+def _kept_bytes(workspace: Workspace, entries: list[LedgerEntry]) -> Iterator[Finding]:
+    """Find versions whose bytes are gone."""
+    of_runs = {artifact.digest for run in _whole_runs(workspace) for artifact in run.artifacts}
+    for entry, version in decisions.versions(entries):
+        if entry.place not in (None, decisions.place(workspace)):
+            continue  # what of it is not here never was: see `_elsewhere`
+        for role, digest in _digests(version).items():
             if digest not in of_runs and not workspace.artifacts.has(digest):
                 yield Finding(
                     code="artifact-gone",
                     message=f"the {role} of {version.name} is not there any more",
                     fix=f"Restore {digest[:12]} from a backup, or train it again.",
                 )
+
+
+def _digests(version: ModelVersion) -> dict[str, str]:
+    """Return the artifacts that a version rests on, by their roles."""
+    return {role: file.digest for role, file in version.files.items()} | {"run": version.run_digest}
+
+
+def _elsewhere(workspace: Workspace) -> Iterator[Finding]:
+    """Find what belongs to versions of other clones and is not in this one's reach.
+
+    Nothing is lost by that. What has been here once is named by a run of the store, and its loss
+    is a finding.
+    """
+    here = decisions.place(workspace)
+    for entry, version in decisions.versions(ledger.entries(workspace.repo)):
+        if entry.place in (None, here):
+            continue
+        author = entry.author.partition(" <")[0]
+        if not snapshot.is_held(workspace.repo, version.snapshot, version.commit):
+            yield Finding(
+                code="snapshot-elsewhere",
+                message=f"the snapshot of {version.name} is not here; {author} made it elsewhere",
+                fix="nbmlops sync",
+            )
+        missing = [
+            role
+            for role, digest in _digests(version).items()
+            if not workspace.artifacts.has(digest)
+        ]
+        if missing:
+            yield Finding(
+                code="artifact-elsewhere",
+                message=f"{version.name} was made elsewhere, by {author}, and its {_and(missing)}"
+                f" {'is' if len(missing) == 1 else 'are'} not in {workspace.artifacts.shown}",
+                fix="To serve it here, share the artifacts: name one place as `url` under"
+                f" [artifacts] of {layout.SETTINGS_FILE}, there and here.",
+            )
+
+
+def _and(words: list[str]) -> str:
+    return ", ".join(words[:-1]) + (" and " if words[1:] else "") + words[-1]
 
 
 def _single(workspace: Workspace) -> Iterator[Finding]:

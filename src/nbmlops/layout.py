@@ -24,6 +24,7 @@ WORKFLOW_FILES = {"github": ".github/workflows/nbmlops.yml", "gitlab": ".gitlab-
 
 SNAPSHOT_REFS = "refs/nbmlops/snapshots"
 LEDGER_REF = "refs/nbmlops/ledger"
+REMOTE_REFS = "refs/nbmlops/remotes"
 
 # Set by a launcher for every job, in the environment of its program.
 INBOX_VARIABLE = "NBMLOPS_INBOX"
@@ -94,6 +95,21 @@ def new_id(prefix: str, now_s: float | None = None) -> str:
     """
     seconds = int(time.time() if now_s is None else now_s)
     return f"{prefix[:40]}-{_base32(seconds, 7)}{_base32(secrets.randbits(25), 5)}"
+
+
+def seconds_of(made: str) -> int | None:
+    """Return when an id was drawn, in seconds; ``None`` for what :func:`new_id` has not made.
+
+    >>> seconds_of(new_id("s", 1790000000))
+    1790000000
+    """
+    found = re.fullmatch(rf".*-([{_ALPHABET}]{{7}})[{_ALPHABET}]{{5}}", made)
+    if found is None:
+        return None
+    number = 0
+    for letter in found[1]:
+        number = 32 * number + _ALPHABET.index(letter)
+    return number
 
 
 def project_root(start: Path) -> Path | None:
@@ -174,6 +190,11 @@ class Home:
         return self.root / "cache"
 
     @property
+    def data_checks(self) -> Path:
+        """What was found in files of data, by the schema; may be removed at any time."""
+        return self.artifact_cache / "checks"
+
+    @property
     def calls(self) -> Path:
         """The call log, a folder for each deployment."""
         return self.root / "calls"
@@ -181,6 +202,11 @@ class Home:
     def actuals(self, endpoint: str) -> Path:
         """Return the folder of the truths that came for an endpoint's calls."""
         return self.root / "actuals" / checked_name(endpoint, "endpoint")
+
+    @property
+    def place(self) -> Path:
+        """The file with the id by which the ledger tells this clone from others."""
+        return self.root / "place"
 
     @property
     def local_jobs(self) -> Path:

@@ -52,12 +52,21 @@ def head(repo: Repository) -> str | None:
 def entries(repo: Repository) -> Iterator[LedgerEntry]:
     """Yield all entries, oldest first."""
     commit = head(repo)
-    return iter(()) if commit is None else _entries_of(repo, commit)
+    return iter(()) if commit is None else entries_of(repo, commit)
 
 
-def _entries_of(repo: Repository, commit: str) -> Iterator[LedgerEntry]:
+def entries_of(repo: Repository, commit: str) -> Iterator[LedgerEntry]:
+    """Yield the entries of a ledger as it stood, or stands elsewhere, oldest first."""
     found = [entry for file in _files(repo, commit) if (entry := _read(file)) is not None]
     return iter(sorted(found, key=lambda entry: entry.sequence))
+
+
+def remote_heads(repo: Repository) -> list[str] | None:
+    """Return the ledgers of git remotes as they were seen last; ``None`` without any remote."""
+    if not repo.run("remote"):
+        return None
+    listed = repo.text("for-each-ref", "--format=%(objectname)", f"{layout.REMOTE_REFS}/*/ledger")
+    return listed.split()
 
 
 def _read(file: _File) -> LedgerEntry | None:
@@ -117,6 +126,7 @@ def append(
     kind: str,
     make: Callable[[list[LedgerEntry]], dict[str, Any] | LedgerEntry],
     now: datetime,
+    place: str | None = None,
 ) -> LedgerEntry:
     """Add one entry; ``make`` gets all earlier ones and returns the body.
 
@@ -148,13 +158,14 @@ def append(
                     "kind": kind,
                     "at": now,
                     "author": repo.author(),
+                    "place": place,
                     "body": made,
                 }
             ),
             LedgerEntry,
         )
         try:
-            if _try(repo, before, entry):
+            if move(repo, appended(repo, before, entry), before):
                 return entry
         except GitFailed as error:
             # Somebody else moves the ref just now, or was killed while doing so.
@@ -166,7 +177,8 @@ def append(
     raise Conflict("others are writing to the ledger without a pause", "Try again in a moment.")
 
 
-def _try(repo: Repository, before: str | None, entry: LedgerEntry) -> bool:
+def appended(repo: Repository, before: str | None, entry: LedgerEntry) -> str:
+    """Return a commit that adds an entry to the ledger of ``before``; no ref leads to it yet."""
     blob = repo.run("hash-object", "-w", "--stdin", stdin=records.dump(entry) + b"\n")
     month = f"{entry.at:%Y-%m}"
     tree = _tree_with(repo, before, month, f"{entry.sequence:08d}.json", blob.decode().strip())
@@ -178,13 +190,32 @@ def _try(repo: Repository, before: str | None, entry: LedgerEntry) -> bool:
         stdin=f"{entry.kind} {entry.sequence}\n".encode(),
         environment=repo.identity(),
     )
+    return commit.decode().strip()
+
+
+def move(repo: Repository, commit: str, before: str | None) -> bool:
+    """Let the ledger's ref lead to a commit, unless it does not lead to ``before`` any more.
+
+    Raises
+    ------
+    GitFailed
+        When git cannot write the ref, or somebody else has it locked.
+    """
     try:
-        repo.run("update-ref", layout.LEDGER_REF, commit.decode().strip(), before or "0" * 40)
+        repo.run("update-ref", layout.LEDGER_REF, commit, before or "0" * 40)
     except GitFailed:
         if head(repo) == before:
             raise
         return False
     return True
+
+
+def common(repo: Repository, one: str, other: str) -> str | None:
+    """Return the last commit that two ledgers share, or ``None`` when they have none."""
+    try:
+        return repo.text("merge-base", one, other)
+    except GitFailed:
+        return None
 
 
 def _tree_with(repo: Repository, before: str | None, month: str, name: str, blob: str) -> str:
@@ -223,13 +254,13 @@ def descends(repo: Repository, commit: str, earlier: str) -> bool:
     return True
 
 
-def faults(repo: Repository) -> list[Fault]:
-    """Return what is wrong with the ledger in itself; an empty list is good.
+def faults(repo: Repository, commit: str | None = None) -> list[Fault]:
+    """Return what is wrong with the ledger, or another of that head, in itself.
 
     Entries that cannot be read, numbers that are missing or given twice, and commits of the chain
     that did anything but add one entry.
     """
-    commit = head(repo)
+    commit = commit or head(repo)
     if commit is None:
         return []
     try:

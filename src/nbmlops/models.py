@@ -33,6 +33,7 @@ from nbmlops.store import Kept
 from nbmlops.workspace import Workspace
 
 KIND = "version"
+LOCK = "versions"  # held while a version gets its number, or another one
 _ALL = 100_000
 _ALIAS = re.compile(r"[a-z][a-z0-9-]{0,62}")
 
@@ -44,8 +45,9 @@ def register(
     environment = workspace.artifacts.get(_environment_file(run).digest)
     names: list[str] = []
     for logged in result.models:
-        version = _append(workspace, run, logged, environment, run_digest)
-        keep(workspace, version)
+        with workspace.exclusively(LOCK):
+            version = _append(workspace, run, logged, environment, run_digest)
+            keep(workspace, version)
         names.append(version.name)
     return tuple(names)
 
@@ -133,13 +135,16 @@ def keep(workspace: Workspace, version: ModelVersion) -> None:
         When the store has another model under that name.
     """
     found = workspace.store.get(KIND, version.name, ModelVersion)
-    if found is not None and found.record.digest != version.digest:
-        raise Conflict(
-            f"ledger and store have different models as {version.name}", "See: `nbmlops doctor`."
-        )
     if found is None:
         key = f"{KIND}:{version.name}:{version.digest}"
         workspace.store.swap(KIND, version.name, version, expected=0, key=key)
+    elif found.record.name != version.name:  # what had the name has another one now
+        key = f"{KIND}:{version.name}:{version.digest}:{found.revision}"
+        workspace.store.swap(KIND, version.name, version, expected=found.revision, key=key)
+    elif found.record.digest != version.digest:
+        raise Conflict(
+            f"ledger and store have different models as {version.name}", "See: `nbmlops doctor`."
+        )
 
 
 def index(workspace: Workspace) -> int:
@@ -162,6 +167,25 @@ def aliased(workspace: Workspace, found: Iterable[ModelVersion]) -> list[ModelVe
     standing = decisions.aliases(ledger.entries(workspace.repo))
     return [
         records.replace(version, aliases=names_of(standing.get(version.model, {}), version.version))
+        for version in found
+    ]
+
+
+def pushed(workspace: Workspace, found: Iterable[ModelVersion]) -> list[ModelVersion]:
+    """Return the versions, each with whether a git remote has its number too.
+
+    Without a remote nobody else can give a number: then it is ``None``.
+    """
+    heads = ledger.remote_heads(workspace.repo)
+    if heads is None:
+        return list(found)
+    there = {
+        (version.name, version.digest)
+        for head in heads
+        for _, version in decisions.versions(ledger.entries_of(workspace.repo, head))
+    }
+    return [
+        records.replace(version, pushed=(version.name, version.digest) in there)
         for version in found
     ]
 
@@ -261,7 +285,8 @@ def versions(workspace: Workspace, model: str | None = None) -> list[ModelVersio
     kept: list[Kept[ModelVersion]] = workspace.store.page(KIND, ModelVersion, limit=_ALL)
     if not kept and index(workspace):
         kept = workspace.store.page(KIND, ModelVersion, limit=_ALL)
-    found = [item.record for item in kept if model is None or item.record.model == model]
+    every = {item.record.name: item.record for item in kept}
+    found = [version for version in every.values() if model is None or version.model == model]
     if model is not None and not found:
         known = {item.record.model for item in kept}
         raise UnknownModel(

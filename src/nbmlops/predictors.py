@@ -10,12 +10,13 @@ import importlib.util
 import math
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from nbmlops import schema, shortcuts, tables
 from nbmlops.errors import DeploymentFailed, ModelRefused
 from nbmlops.records import ModelSchema, Prediction, Probe, Sample
+from nbmlops.shortcuts import Shortcut
 from nbmlops.tensors import Tensor
 
 Form = Literal["given", "direct", "numeric"]
@@ -28,18 +29,33 @@ _SAMPLE_ROWS = 16
 class Predictor:
     """A model behind its schema, one batch at a time."""
 
-    def __init__(self, model: Any, contract: ModelSchema, form: Form = "given") -> None:
-        self._model = model
-        self._schema = contract
+    def __init__(
+        self,
+        model: Any,
+        contract: ModelSchema,
+        form: Form = "given",
+        *,
+        quick: Shortcut | None = None,
+        load: Callable[[], Any] | None = None,
+    ) -> None:
         self.form: Form = form
+        self._model = model
+        self._load = load
+        self._schema = contract
         self._lock = threading.Lock()
-        names = [column.name for column in contract.columns]
+        self._shortcut = quick or shortcuts.shortcut(model, contract, form)
+
+    def _given(self) -> tuple[Any, Callable[..., Any]]:
+        """Return the model as given, loaded when it is first needed, and what makes its tables."""
+        if self._model is None and self._load is not None:
+            self._model = self._load()
+        model, names = self._model, [column.name for column in self._schema.columns]
         # Names that nobody has given, and a model that knows of none: it was trained on an array.
         from_array = not hasattr(model, "feature_names_in_") and names == [
             f"x{index}" for index in range(len(names))
         ]
-        self._frames = importlib.util.find_spec("pandas") is not None and not from_array
-        self._shortcut = shortcuts.shortcut(model, contract, form)
+        frames = not from_array and importlib.util.find_spec("pandas") is not None
+        return model, tables.frame if frames else tables.matrix
 
     @property
     def is_quick(self) -> bool:
@@ -91,11 +107,11 @@ class Predictor:
                 if _is_finite(labels if shares is None else shares):
                     return self._told(labels, shares)
                 # The model as given says what is wrong with the values, or that nothing is.
-            make = tables.frame if self._frames else tables.matrix
+            model, make = self._given()
             table = make(self._schema, inputs)
-            labels = self._model.predict(table)
+            labels = model.predict(table)
             proba = self._schema.output.probabilities
-            return self._told(labels, self._model.predict_proba(table) if proba else None)
+            return self._told(labels, model.predict_proba(table) if proba else None)
 
     def _told(self, labels: Any, shares: Any) -> list[Tensor]:
         import numpy as np

@@ -59,11 +59,13 @@ class ProjectSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An entry of ``[data]``: a file or folder of the project; ``url`` is where it comes from.
 
-    A text instead of a table is the ``path`` alone.
+    A text instead of a table is the ``path`` alone. ``schema`` names the model, or one of its
+    versions, whose columns the rows must have.
     """
 
     path: str
     url: str | None = None
+    schema: str | None = None
 
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -137,6 +139,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 _LOADER = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+_REFERENCE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?(?::[1-9][0-9]{0,8})?")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _TABLES: dict[str, type[msgspec.Struct]] = {
     "": Settings,
@@ -261,6 +264,12 @@ def _check_names(settings: Settings, path: Path) -> None:
     for name, entry in settings.data_settings().items():
         layout.checked_name(name, "data set")
         checked_relative(entry.path, path)
+        if entry.schema is not None and not _REFERENCE.fullmatch(entry.schema):
+            raise InvalidSettings(
+                f"{path}: [data.{name}] has the schema `{entry.schema[:80]}`, which names no model",
+                'Write schema = "MODEL", or "MODEL:VERSION" such as "churn:3".',
+                key="schema",
+            )
 
 
 def length(text: str) -> timedelta:

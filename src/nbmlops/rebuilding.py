@@ -80,11 +80,16 @@ def repair(workspace: Workspace) -> tuple[Finding, ...]:
 
 def missing(workspace: Workspace) -> Iterator[Repair]:
     """Yield the records that follow from the ledger and are not in the store."""
-    entries = list(ledger.entries(workspace.repo))
-    yield from _versions(workspace, entries)
-    yield from _runs(workspace, entries)
+    entries = decisions.here(workspace)
+    yield from of_models(workspace, entries)
     yield from _endpoints(workspace, entries)
     yield from _deployments(workspace, entries)
+
+
+def of_models(workspace: Workspace, entries: list[LedgerEntry]) -> Iterator[Repair]:
+    """Yield the versions that are not in the store, and the runs that made one."""
+    yield from _versions(workspace, entries)
+    yield from _runs(workspace, entries)
 
 
 def _versions(workspace: Workspace, entries: list[LedgerEntry]) -> Iterator[Repair]:
@@ -138,9 +143,16 @@ def run(
     """
     entries = ledger.entries(workspace.repo) if entries is None else entries
     record = records.load(workspace.artifacts.get(version.run_digest), RunRecord)
+    return records.replace(
+        record, model_versions=versions_of(record, entries), record_digest=version.run_digest
+    )
+
+
+def versions_of(record: RunRecord, entries: Iterable[LedgerEntry]) -> tuple[str, ...]:
+    """Return the versions that a run made, by the names that the ledger gives them."""
     files = {artifact.digest for artifact in record.artifacts if artifact.kind == "model"}
     # The very same model, trained again, keeps the version that it has.
-    made = [
+    return tuple(
         other.name
         for _, other in decisions.versions(entries)
         if other.run_id == record.run_id
@@ -148,8 +160,7 @@ def run(
             other.environment_id == record.environment_id
             and {other.files[role].digest for role in ("model", "schema")} <= files
         )
-    ]
-    return records.replace(record, model_versions=tuple(made), record_digest=version.run_digest)
+    )
 
 
 def _endpoints(workspace: Workspace, entries: list[LedgerEntry]) -> Iterator[Repair]:
@@ -164,7 +175,7 @@ def _endpoints(workspace: Workspace, entries: list[LedgerEntry]) -> Iterator[Rep
 def _endpoint(workspace: Workspace, name: str) -> None:
     """Write the record of an endpoint as it stands: pointing where its front was pointed."""
     with workspace.exclusively(endpoints.lock(name)):
-        entries = list(ledger.entries(workspace.repo))
+        entries = decisions.here(workspace)
         traffic = decisions.traffic(entries)[name]
         launcher = traffic.back[-1].decision.launcher
         record = endpoints.found_again(workspace, name, launcher)
@@ -224,9 +235,14 @@ def deployment(workspace: Workspace, deployment_id: str) -> DeploymentRecord | N
     begun = next((item for item in of_it if item.entry.kind == "deployed"), None)
     if begun is None:
         return None
+    ours = decisions.place(workspace)
+    entries = decisions.of_place(entries, begun.entry.place or ours)
     name = begun.decision.endpoint
-    found = endpoints.find(workspace, name)
-    endpoint = found or endpoints.found_again(workspace, name, begun.decision.launcher)
+    # Of another clone's endpoint nothing is known but what was decided.
+    found = endpoints.find(workspace, name) if begun.entry.place in (None, ours) else None
+    url = begun.decision.url or (found.url if found else None)
+    if url is None:
+        url = endpoints.found_again(workspace, name, begun.decision.launcher).url
     status = _status(begun, decisions.traffic(entries)[name], found)
     cause = next((item.decision.cause for item in of_it if item.decision.cause), None)
     if cause is not None and status is DeploymentStatus.STOPPED:
@@ -235,7 +251,7 @@ def deployment(workspace: Workspace, deployment_id: str) -> DeploymentRecord | N
     decision = begun.decision
     return DeploymentRecord(
         endpoint=name,
-        url=decision.url or endpoint.url,
+        url=url,
         deployment_id=deployment_id,
         model=decision.model,
         version=decision.version,
@@ -271,7 +287,7 @@ def _snapshots(workspace: Workspace) -> Iterator[Repair]:
     repo = workspace.repo
     for kept in workspace.store.page(runs.KIND, RunRecord, limit=_ALL):
         record = kept.record
-        if snapshot.is_held(repo, record.snapshot, record.commit):
+        if record.freed_at or snapshot.is_held(repo, record.snapshot, record.commit):
             continue
         if snapshot.exists(repo, record.commit):
             yield Repair(
@@ -346,7 +362,7 @@ def wanted(workspace: Workspace) -> set[str]:
     names |= {record.deployment_id for record in deployments.listed(workspace)}
     names |= stints.at_work(workspace)
     # What was decided counts although the store has lost it.
-    for name, traffic in decisions.traffic(ledger.entries(workspace.repo)).items():
+    for name, traffic in decisions.traffic(decisions.here(workspace)).items():
         if traffic.standing and endpoints.find(workspace, name) is None:
             names |= {f"endpoint-{name}", *(item.decision.deployment_id for item in traffic.back)}
     return names

@@ -23,6 +23,7 @@ from nbmlops.records import (
     Comparison,
     DeploymentRecord,
     Difference,
+    GcReport,
     Health,
     Lineage,
     Listing,
@@ -33,6 +34,7 @@ from nbmlops.records import (
     Replay,
     RunRecord,
     SweepRecord,
+    SyncReport,
     Trace,
     TracedSnapshot,
 )
@@ -66,6 +68,7 @@ _INVARIANTS = {
 
 _TRIALS_SHOWN = 40
 _DECISIONS_SHOWN = 30
+_FREED_SHOWN = 40
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,7 @@ def _models_table(items: Sequence[ModelVersion]) -> Table:
         ("model", "aliases", "metrics", "commit", "run", "digest", "created"),
         tuple(
             (
-                item.name,
+                f"{item.name} (not pushed)" if item.pushed is False else item.name,
                 ", ".join(item.aliases),
                 _metrics(item.metrics),
                 item.commit[:8],
@@ -266,6 +269,8 @@ def _run(run: RunRecord) -> Iterable[Block]:
             tuple((a.name, f"{a.bytes:,}", a.digest[:12]) for a in run.artifacts),
             folded=f"{len(run.artifacts)} artifacts",
         )
+    if run.freed_at is not None:
+        yield Line(f"Its files were freed on {run.freed_at:%Y-%m-%d}; this record stays.")
     if run.cause is not None:
         where = f" ({run.cause.notebook}, cell {run.cause.cell})" if run.cause.cell else ""
         yield Line(f"{run.cause.code}: {run.cause.message}{where}")
@@ -685,6 +690,57 @@ def _health(health: Health) -> Iterable[Block]:
         )
     else:
         yield Line("Nothing is lost, doubled, damaged or running without an owner.")
+    if health.advice:
+        yield Table(("not here", "what to do"), tuple((f.message, f.fix) for f in health.advice))
+
+
+def _gc(report: GcReport) -> Iterable[Block]:
+    what = "would be freed" if report.dry_run else "freed"
+    yield Title(f"{report.bytes:,} bytes {what}")
+    counts: dict[str, tuple[int, int]] = {}
+    for item in report.freed:
+        number, size = counts.get(item.kind, (0, 0))
+        counts[item.kind] = number + 1, size + item.bytes
+    if counts:
+        yield Table(
+            (what, "count", "bytes"),
+            tuple((kind, f"{n:,}", f"{size:,}") for kind, (n, size) in counts.items()),
+        )
+        rows = tuple((i.kind, i.name[:40], f"{i.bytes:,}", i.why) for i in report.freed)
+        yield Table(("", "name", "bytes", "why"), rows[:_FREED_SHOWN], folded=f"{len(rows)} in all")
+        if len(rows) > _FREED_SHOWN:
+            yield Line(f"{len(rows) - _FREED_SHOWN} more: --json has them all.")
+    if report.kept:
+        yield Fields(tuple((why, f"{number:,}") for why, number in sorted(report.kept.items())))
+
+
+def _sync(report: SyncReport) -> Iterable[Block]:
+    counts = (
+        ("pushed", len(report.pushed), len(report.snapshots.pushed)),
+        ("fetched", len(report.fetched), len(report.snapshots.fetched)),
+    )
+    told = [
+        f"{what} {_counted(decisions, 'decision')} and {_counted(snapshots, 'snapshot')}"
+        for what, decisions, snapshots in counts
+        if decisions or snapshots
+    ]
+    yield Title(f"{report.remote} ({report.url}): {', '.join(told) or 'nothing was new'}")
+    if report.pushed or report.fetched:
+        rows = [("->", item) for item in report.pushed] + [("<-", item) for item in report.fetched]
+        yield Table(
+            ("", "decision", "by", "at"),
+            tuple(
+                (way, item.what, item.author.partition(" <")[0], _time(item.at))
+                for way, item in rows
+            ),
+        )
+    for item in report.renumbered:
+        why = "was there already" if item.already else "its number was taken"
+        yield Line(f"{item.model}:{item.was} is {item.model}:{item.version} now: {why}")
+    for item in report.left_out:
+        yield Line(f"Left out, since it stands or was overtaken: {item.what}")
+    for snapshot in report.snapshots.missing:
+        yield Line(f"The snapshot {snapshot} is neither here nor there: its maker can push it.")
 
 
 def _init(answer: InitAnswer) -> Iterable[Block]:
@@ -726,6 +782,8 @@ _VIEWS: tuple[tuple[type, Any], ...] = (
     (MonitorReport, _report),
     (CheckReport, _check),
     (Health, _health),
+    (SyncReport, _sync),
+    (GcReport, _gc),
     (InitAnswer, _init),
     (CiAnswer, _ci),
     (ProjectAnswer, _project),

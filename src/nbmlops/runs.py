@@ -18,6 +18,7 @@ from nbmlops.errors import (
     GitFailed,
     LauncherUnavailable,
     NoGit,
+    RunFreed,
     StorageFailed,
     StoreTooNew,
     StoreUnavailable,
@@ -37,7 +38,7 @@ from nbmlops.records import (
 )
 from nbmlops.runner.console import MARKER_LINE, parse_events
 from nbmlops.store import Kept, RecordT
-from nbmlops.workspace import Workspace
+from nbmlops.workspace import NAMING, Workspace
 
 KIND = "run"
 _UNFINISHED = (Status.PENDING.value, Status.RUNNING.value)
@@ -84,9 +85,10 @@ def _advanced(
     """Keep that a run has begun, or collect it once it has ended."""
     try:
         if seen.status.is_final:
-            final = collection.collect(workspace, seen, result)
-            # The swap accepts one attempt; whoever comes second gets what the first has kept.
-            keep(workspace, final, kept.revision, f"collect:{seen.run_id}:{seen.attempts}")
+            with workspace.exclusively(NAMING, shared=True):
+                final = collection.collect(workspace, seen, result)
+                # The swap accepts one attempt; whoever comes second gets what the first has kept.
+                keep(workspace, final, kept.revision, f"collect:{seen.run_id}:{seen.attempts}")
             return final
         # Only that it has begun is kept; progress is told by the events.
         begun = replace(kept.record, status=seen.status, started_at=seen.started_at)
@@ -310,6 +312,7 @@ def watch(
 def logs(workspace: Workspace, run_id: str, *, follow: bool = False) -> Iterator[str]:
     """Yield the lines that the run wrote, without the events between them."""
     record = find(workspace, run_id).record
+    refuse_freed(record)
     kept = next((a for a in record.artifacts if a.kind == "log"), None)
     if record.handle is None:
         for step in record.steps:
@@ -328,6 +331,23 @@ def logs(workspace: Workspace, run_id: str, *, follow: bool = False) -> Iterator
             yield line
 
 
+def refuse_freed(record: RunRecord) -> None:
+    """Refuse a run whose files are not kept any more.
+
+    Raises
+    ------
+    RunFreed
+        When ``gc`` has freed them.
+    """
+    if record.freed_at is not None:
+        raise RunFreed(
+            f"what {record.run_id} left was freed on {record.freed_at:%Y-%m-%d} by `nbmlops gc`",
+            f"Its record stays: `nbmlops run {record.run_id}`. To have it again:"
+            f" `nbmlops train {record.pipeline}`.",
+            run_id=record.run_id,
+        )
+
+
 def artifact(
     workspace: Workspace, run_id: str, name: str, *, attempt: int | None = None
 ) -> ArtifactRecord:
@@ -340,6 +360,7 @@ def artifact(
     """
     record = get(workspace, run_id)
     earlier = {one.attempt: one.artifacts for one in record.earlier}
+    refuse_freed(record)
     left = record.artifacts if attempt is None else earlier.get(attempt, ())
     for item in left:
         if item.name == name:
@@ -369,6 +390,7 @@ def save(workspace: Workspace, record: RunRecord, folder: Path) -> None:
     WrongUse
         When the folder is there, or a name would lead out of it.
     """
+    refuse_freed(record)
     if folder.exists():
         raise WrongUse(f"{folder} is there already", "Name a folder that is not.")
     for artifact in record.artifacts:

@@ -5,7 +5,8 @@ validation of what has been validated, joblib around the trees of a forest, and 
 labels that follow from the probabilities. Two forms spare that:
 
 ``numeric``
-    every step is arithmetic of a few lines (scalers, linear models, forests), done in numpy
+    every step is arithmetic of a few lines (scalers, linear models, forests), done in numpy; kept
+    as arrays beside the model, it also spares a worker scikit-learn's import and memory
 ``direct``
     the steps of a pipeline one after the other, without validation and without names
 
@@ -14,18 +15,24 @@ Neither is trusted: :func:`nbmlops.predictors.probe` holds them against the mode
 
 from __future__ import annotations
 
+import io
 import sys
 import warnings
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from nbmlops import tables
+from nbmlops.errors import ModelRefused
 from nbmlops.records import ModelSchema
 
 # From a matrix of doubles (rows, columns) to labels or values, and probabilities or None.
 Shortcut = Callable[[Any], tuple[Any, Any]]
 
+Transform = Callable[[Any], Any]
+
 FORMS: tuple[Literal["numeric", "direct"], ...] = ("numeric", "direct")  # the quickest first
+_NODES_LIMIT = 500_000  # of a forest; a larger one is left to scikit-learn
 
 
 def shortcut(model: Any, contract: ModelSchema, form: str) -> Shortcut | None:
@@ -34,7 +41,15 @@ def shortcut(model: Any, contract: ModelSchema, form: str) -> Shortcut | None:
     It has none where the columns are not all doubles, or the model is not a scikit-learn estimator
     or a pipeline that ends in one.
     """
-    if form not in FORMS or not tables.is_matrix(contract) or "sklearn" not in sys.modules:
+    if form == "numeric":
+        return numeric(model, contract)
+    taken = _taken_apart(model, contract)
+    return None if form != "direct" or taken is None else _direct(*taken, contract)
+
+
+def _taken_apart(model: Any, contract: ModelSchema) -> tuple[list[Any], Any] | None:
+    """Return the steps before the last, and the last."""
+    if not tables.is_matrix(contract) or "sklearn" not in sys.modules:
         return None
     from sklearn.base import BaseEstimator
     from sklearn.pipeline import Pipeline
@@ -43,89 +58,122 @@ def shortcut(model: Any, contract: ModelSchema, form: str) -> Shortcut | None:
     steps = [step for step in before if step not in (None, "passthrough")]
     if not all(isinstance(step, BaseEstimator) for step in (*steps, last)):
         return None
-    return _numeric(steps, last, contract) if form == "numeric" else _direct(steps, last, contract)
+    return steps, last
 
 
 # --- numeric ------------------------------------------------------------------------------------
 
 
-def _numeric(steps: list[Any], last: Any, contract: ModelSchema) -> Shortcut | None:
+class Numeric:
+    """A model as arrays and what is done with them: numpy alone answers, scikit-learn stays away.
+
+    ``steps`` are pairs of an operation and its arrays by name. The last one answers.
+    """
+
+    def __init__(self, steps: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        self._steps = [(name, dict(arrays)) for name, arrays in steps]
+        *before, (last, arrays) = self._steps
+        self._before = [_TRANSFORMS[name](**found) for name, found in before]
+        self._last = _ANSWERS[last](**arrays)
+
+    def __call__(self, matrix: Any) -> tuple[Any, Any]:
+        """Return labels or values, and probabilities or ``None``."""
+        for transform in self._before:
+            matrix = transform(matrix)
+        return self._last(matrix)
+
+    def to_bytes(self) -> bytes:
+        """Return the arrays as an archive of numpy's, without anything that would be code."""
+        import numpy as np
+
+        named = {
+            f"{number}.{key}": array
+            for number, (_, arrays) in enumerate(self._steps)
+            for key, array in arrays.items()
+        }
+        plan = "\n".join(name for name, _ in self._steps)
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, plan=np.array(plan), **named)
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Numeric:
+        """Return what :meth:`to_bytes` has kept.
+
+        Raises
+        ------
+        ModelRefused
+            When the bytes are something else.
+        """
+        import numpy as np
+
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as found:
+                plan = str(found["plan"]).split("\n")
+                arrays = [
+                    {
+                        key.partition(".")[2]: found[key]
+                        for key in found.files
+                        if key.startswith(f"{number}.")
+                    }
+                    for number in range(len(plan))
+                ]
+            return cls(list(zip(plan, arrays, strict=True)))
+        except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise ModelRefused(
+                f"the numeric form of the model cannot be read: {error}", "Train the model again."
+            ) from error
+
+
+def numeric(model: Any, contract: ModelSchema) -> Numeric | None:
+    """Return a fitted scikit-learn model as arrays, ``None`` where it has no such form."""
+    taken = _taken_apart(model, contract)
+    if taken is None:
+        return None
+    steps, last = taken
     scalers = [scaler for step in steps if (scaler := _scaler(step))]
-    final = _linear(last, contract) or _forest(last, contract)
+    final = _linear(last, contract) or _trees(last, contract)
     if final is None or len(scalers) < len(steps):
         return None
-
-    def predict(matrix: Any) -> tuple[Any, Any]:
-        for scaler in scalers:
-            matrix = scaler(matrix)
-        return final(matrix)
-
-    return predict
+    return Numeric([*(pair for pairs in scalers for pair in pairs), final])
 
 
-def _scaler(model: Any) -> Callable[[Any], Any] | None:
-    """Return ``transform`` of a scaler, in the order in which it rounds."""
-    from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
-
-    if type(model) is StandardScaler:
-        return _shifted(model.mean_ if model.with_mean else None, model.scale_)
-    if type(model) is RobustScaler:
-        return _shifted(model.center_, model.scale_)
-    if type(model) is MinMaxScaler and not model.clip:
-        factor, shift = model.scale_, model.min_
-        return lambda matrix: matrix * factor + shift
-    return None
+def _plus(by: Any) -> Transform:
+    return lambda matrix: matrix + by
 
 
-def _shifted(centre: Any, scale: Any) -> Callable[[Any], Any]:
-    def transform(matrix: Any) -> Any:
-        if centre is not None:
-            matrix = matrix - centre
-        return matrix if scale is None else matrix / scale
-
-    return transform
+def _minus(by: Any) -> Transform:
+    return lambda matrix: matrix - by
 
 
-def _linear(model: Any, contract: ModelSchema) -> Shortcut | None:
-    from sklearn.linear_model import (
-        ElasticNet,
-        Lasso,
-        LinearRegression,
-        LogisticRegression,
-        Ridge,
-    )
-
-    if type(model) in (LinearRegression, Ridge, Lasso, ElasticNet):
-        coefficients, intercept = model.coef_, model.intercept_
-        if contract.output.kind != "value" or coefficients.ndim != 1:
-            return None
-        return lambda matrix: (matrix @ coefficients + intercept, None)
-    if type(model) is not LogisticRegression or not contract.output.probabilities:
-        return None
-    return _logistic(model) if len(model.classes_) == 2 else _multinomial(model)
+def _times(by: Any) -> Transform:
+    return lambda matrix: matrix * by
 
 
-def _logistic(model: Any) -> Shortcut:
+def _divided(by: Any) -> Transform:
+    return lambda matrix: matrix / by
+
+
+def _values(coefficients: Any, intercept: Any) -> Shortcut:
+    return lambda matrix: (matrix @ coefficients + intercept, None)
+
+
+def _logistic(coefficients: Any, intercept: Any, classes: Any) -> Shortcut:
     import numpy as np
-    from scipy.special import expit
-
-    classes, coefficients = model.classes_, model.coef_[0]
-    intercept = model.intercept_[0]
 
     def predict(matrix: Any) -> tuple[Any, Any]:
         scores = matrix @ coefficients + intercept
         shares = np.empty((len(scores), 2))
-        expit(scores, out=shares[:, 1])
+        with np.errstate(over="ignore"):  # of a score that is far below: its share is 0
+            shares[:, 1] = 1.0 / (1.0 + np.exp(-scores))
         np.subtract(1.0, shares[:, 1], out=shares[:, 0])
         return classes[(scores > 0).astype("int8")], shares
 
     return predict
 
 
-def _multinomial(model: Any) -> Shortcut:
+def _multinomial(coefficients: Any, intercept: Any, classes: Any) -> Shortcut:
     import numpy as np
-
-    classes, coefficients, intercept = model.classes_, model.coef_.T, model.intercept_
 
     def predict(matrix: Any) -> tuple[Any, Any]:
         scores = matrix @ coefficients + intercept
@@ -136,8 +184,102 @@ def _multinomial(model: Any) -> Shortcut:
     return predict
 
 
-def _forest(model: Any, contract: ModelSchema) -> Shortcut | None:
-    """Return a forest as its trees, without joblib around them."""
+def _forest(
+    roots: Any, features: Any, thresholds: Any, children: Any, values: Any, depth: Any,
+    classes: Any = None,
+) -> Shortcut:  # fmt: skip
+    """Walk all trees at once; a leaf is its own child, so those that are done stand still."""
+    import numpy as np
+
+    levels = range(int(depth))
+
+    def predict(matrix: Any) -> tuple[Any, Any]:
+        with np.errstate(over="ignore"):
+            rows = np.ascontiguousarray(matrix, dtype="float32")
+        if not np.isfinite(rows).all():  # beyond 32 bits, which the forest itself refuses
+            return np.full(len(rows), np.nan), np.full((len(rows), values.shape[1]), np.nan)
+        flat, width = rows.ravel(), rows.shape[1]
+        starts = (np.arange(len(rows)) * width)[:, None]
+        nodes = np.broadcast_to(roots, (len(rows), len(roots)))
+        for _ in levels:
+            right = flat[features[nodes] + starts] > thresholds[nodes]
+            nodes = children[2 * nodes + right]
+        # In the forest's own order, one tree after the other.
+        total: Any = values[nodes].sum(axis=1) / len(roots)
+        if classes is None:
+            return total[:, 0], None
+        return classes[total.argmax(axis=1)], total
+
+    return predict
+
+
+_TRANSFORMS: dict[str, Callable[..., Transform]] = {
+    "plus": _plus,
+    "minus": _minus,
+    "times": _times,
+    "divided": _divided,
+}
+_ANSWERS: dict[str, Callable[..., Shortcut]] = {
+    "values": _values,
+    "logistic": _logistic,
+    "multinomial": _multinomial,
+    "forest": _forest,
+}
+
+
+def _scaler(model: Any) -> list[tuple[str, dict[str, Any]]] | None:
+    """Return ``transform`` of a scaler, in the order in which it rounds; ``None`` for another."""
+    from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
+
+    if type(model) is StandardScaler:
+        steps = [("minus", model.mean_ if model.with_mean else None), ("divided", model.scale_)]
+    elif type(model) is RobustScaler:
+        steps = [("minus", model.center_), ("divided", model.scale_)]
+    elif type(model) is MinMaxScaler and not model.clip:
+        steps = [("times", model.scale_), ("plus", model.min_)]
+    else:
+        return None
+    made = [(name, {"by": array}) for name, array in steps if array is not None]
+    return made or [("times", {"by": 1.0})]
+
+
+def _linear(model: Any, contract: ModelSchema) -> tuple[str, dict[str, Any]] | None:
+    from sklearn.linear_model import (
+        ElasticNet,
+        Lasso,
+        LinearRegression,
+        LogisticRegression,
+        Ridge,
+    )
+
+    if type(model) in (LinearRegression, Ridge, Lasso, ElasticNet):
+        if contract.output.kind != "value" or model.coef_.ndim != 1:
+            return None
+        return "values", {"coefficients": model.coef_, "intercept": model.intercept_}
+    if type(model) is not LogisticRegression or not contract.output.probabilities:
+        return None
+    fitted: Any = model
+    classes = _plain_classes(fitted.classes_)
+    if classes is None:
+        return None
+    if len(classes) == 2:
+        arrays = {"coefficients": fitted.coef_[0], "intercept": fitted.intercept_[0]}
+        return "logistic", {**arrays, "classes": classes}
+    arrays = {"coefficients": fitted.coef_.T, "intercept": fitted.intercept_}
+    return "multinomial", {**arrays, "classes": classes}
+
+
+def _plain_classes(classes: Any) -> Any:
+    """Return class labels as an array that is no array of objects, ``None`` where they are."""
+    import numpy as np
+
+    if classes.dtype.kind != "O":
+        return classes
+    return np.array(classes.tolist()) if all(isinstance(one, str) for one in classes) else None
+
+
+def _trees(model: Any, contract: ModelSchema) -> tuple[str, dict[str, Any]] | None:
+    """Return a forest's trees as one list of nodes."""
     from sklearn.ensemble import (
         ExtraTreesClassifier,
         ExtraTreesRegressor,
@@ -145,46 +287,53 @@ def _forest(model: Any, contract: ModelSchema) -> Shortcut | None:
         RandomForestRegressor,
     )
 
-    if type(model) in (RandomForestRegressor, ExtraTreesRegressor):
-        mean = _mean_of_trees(model)
-        return lambda matrix: (mean(matrix)[:, 0], None)
-    if type(model) not in (RandomForestClassifier, ExtraTreesClassifier):
+    labels = type(model) in (RandomForestClassifier, ExtraTreesClassifier)
+    if not labels and type(model) not in (RandomForestRegressor, ExtraTreesRegressor):
         return None
-    if not contract.output.probabilities:
+    if model.n_outputs_ != 1 or (labels and not contract.output.probabilities):
         return None
-    classes, shares_of = model.classes_, _mean_of_trees(model)
+    trees = [one.tree_ for one in model.estimators_]
+    if sum(tree.node_count for tree in trees) > _NODES_LIMIT:
+        return None
+    classes = _plain_classes(model.classes_) if labels else None
+    if labels and classes is None:
+        return None
+    arrays = _joined(trees)
+    return "forest", arrays if classes is None else {**arrays, "classes": classes}
 
-    def predict(matrix: Any) -> tuple[Any, Any]:
-        shares = shares_of(matrix)
-        return classes[shares.argmax(axis=1)], shares
 
-    return predict
-
-
-def _mean_of_trees(forest: Any) -> Callable[[Any], Any]:
-    """Return the mean of the trees' values, summed in the forest's own order."""
+def _joined(trees: Sequence[Any]) -> dict[str, Any]:
     import numpy as np
 
-    trees = [tree.tree_ for tree in forest.estimators_]
-
-    def mean(matrix: Any) -> Any:
-        with np.errstate(over="ignore"):
-            rows = np.ascontiguousarray(matrix, dtype="float32")
-        if np.isinf(rows).any():  # beyond 32 bits, which the forest itself refuses
-            return np.full((len(rows), 1), np.nan)
-        total = 0.0
-        for tree in trees:
-            total = total + tree.predict(rows).reshape(len(rows), -1)
-        return np.asarray(total) / len(trees)
-
-    return mean
+    counts = [tree.node_count for tree in trees]
+    roots = np.cumsum([0, *counts[:-1]])
+    own = [np.arange(count) for count in counts]
+    left, right = (
+        np.concatenate(
+            [
+                np.where(tree.children_left < 0, nodes, getattr(tree, side)) + root
+                for tree, nodes, root in zip(trees, own, roots, strict=True)
+            ]
+        )
+        for side in ("children_left", "children_right")
+    )
+    features = np.concatenate([np.maximum(tree.feature, 0) for tree in trees])
+    return {
+        "roots": roots,
+        "features": features,
+        "thresholds": np.concatenate([tree.threshold for tree in trees]),
+        "children": np.stack([left, right], axis=1).ravel(),
+        "values": np.concatenate([tree.value[:, 0, :] for tree in trees]),
+        "depth": np.array(max(tree.max_depth for tree in trees)),
+    }
 
 
 # --- direct -------------------------------------------------------------------------------------
 
 
 def _direct(steps: list[Any], last: Any, contract: ModelSchema) -> Shortcut:
-    final = _forest(last, contract) or _labelled(last, contract)
+    trees = _trees(last, contract)
+    final = _labelled(last, contract) if trees is None else _ANSWERS[trees[0]](**trees[1])
     unchecked = _unchecked(contract)
 
     def predict(matrix: Any) -> tuple[Any, Any]:

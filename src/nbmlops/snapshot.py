@@ -284,6 +284,20 @@ def is_held(repo: Repository, snapshot_id: str, commit: str) -> bool:
     return repo.resolve(f"{ref}^{{commit}}") == commit
 
 
+def held(repo: Repository) -> dict[str, str]:
+    """Return the snapshots that a ref holds, by their ids, with their commits."""
+    told = repo.text(
+        "for-each-ref", "--format=%(refname:lstrip=3) %(objectname)", layout.SNAPSHOT_REFS
+    )
+    return dict(line.split(" ", 1) for line in told.splitlines())
+
+
+def let_go(repo: Repository, snapshot_id: str, commit: str) -> None:
+    """Take a snapshot's ref away, if it still leads to this commit; git frees the rest."""
+    ref = f"{layout.SNAPSHOT_REFS}/{layout.checked_job(snapshot_id)}"
+    repo.run("update-ref", "-d", ref, commit)
+
+
 def _refuse_untracked(
     repo: Repository, untracked: list[bytes], changed: list[bytes], limit_mib: int
 ) -> None:

@@ -45,7 +45,7 @@ from nbmlops.records import (
 )
 from nbmlops.rules import Session
 from nbmlops.store import Kept
-from nbmlops.workspace import Workspace
+from nbmlops.workspace import NAMING, Workspace
 
 _LOOKED_THROUGH_BYTES = 4 * 2**20
 _SHORTEST_SECRET = 4  # shorter ones would be found in chance text
@@ -158,8 +158,9 @@ def submit(
     checked = pipelines.steps(workspace, taken.commit, pipeline, given)
     enforce(workspace, taken, pipeline, sessions)
     snapshot.hold(workspace.repo, taken)
-    asked = request(workspace, pipeline, checked, basis(workspace, taken), launcher)
-    return start(workspace, asked, launcher=launcher, force=force)
+    with workspace.exclusively(NAMING, shared=True):
+        asked = request(workspace, pipeline, checked, basis(workspace, taken), launcher)
+        return start(workspace, asked, launcher=launcher, force=force)
 
 
 def refuse_secrets(workspace: Workspace, given: Mapping[str, Any]) -> None:
@@ -205,14 +206,24 @@ def enforce(
         workspace.warn(f"warning: {where}: {found.message} [{found.code}]")
 
 
+def lock(content_key: str) -> str:
+    """Return the name of the lock that whoever starts a run of that content holds."""
+    return f"submit-{content_key[:16]}"
+
+
 def start(
     workspace: Workspace, asked: Request, *, launcher: str = "local", force: bool = False
 ) -> RunRecord:
     """Start what was asked for, or return the run that answers it already (see :func:`submit`)."""
     key = asked.content_key[:32]
-    with workspace.exclusively(f"submit-{key[:16]}"):
+    with (
+        workspace.exclusively(NAMING, shared=True),
+        workspace.exclusively(lock(asked.content_key)),
+    ):
         pointer = workspace.store.get(_REQUEST, key, _Answer)
         earlier = pointer and workspace.store.get(runs.KIND, pointer.record.run_id, RunRecord)
+        if earlier and earlier.record.freed_at is not None:
+            earlier = None  # nothing is left of it that could answer
         if earlier and (not force or _is_trial(earlier.record, asked)):
             # Whoever began it held this lock: if its job was not launched, nobody is about to.
             seen = runs.observe(workspace, earlier, patience_s=0)
@@ -440,8 +451,10 @@ def rerun(workspace: Workspace, run_id: str) -> RunRecord:
 
     Both start from the snapshot, the data, the parameters and the environment of that run.
     """
-    with workspace.exclusively(f"rerun-{runs.find(workspace, run_id).record.run_id}"):
+    name = f"rerun-{runs.find(workspace, run_id).record.run_id}"
+    with workspace.exclusively(NAMING, shared=True), workspace.exclusively(name):
         run = runs.get(workspace, run_id)
+        runs.refuse_freed(run)
         kept = runs.find(workspace, run.run_id)
         if not run.status.is_final:
             return run

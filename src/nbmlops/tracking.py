@@ -158,7 +158,7 @@ def log_model(
         When the model cannot be kept in the skops format, holds types that are not trusted, or
         the training data cannot be described as columns; or its loader gives another model.
     """
-    from nbmlops import predictors
+    from nbmlops import predictors, shortcuts
     from nbmlops import schema as contracts
 
     chosen = layout.checked_name(
@@ -197,6 +197,10 @@ def log_model(
             records.dump(reference), f"models/{chosen}/profile.json", kind="model"
         ),
     }
+    if probe.form == "numeric" and (numeric := shortcuts.numeric(model, schema)):
+        left["numeric"] = _keep_bytes(
+            numeric.to_bytes(), f"models/{chosen}/numeric.npz", kind="model"
+        )
     if sample is not None:
         left["sample"] = _keep_bytes(
             records.dump(sample), f"models/{chosen}/sample.json", kind="model"

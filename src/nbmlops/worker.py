@@ -37,7 +37,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from nbmlops import archives, formats, layout, predictors, schema, tensors
+from nbmlops import archives, formats, layout, predictors, schema, shortcuts, tensors
 from nbmlops._version import __version__
 from nbmlops.errors import (
     ArtifactCorrupt,
@@ -92,17 +92,42 @@ def verified(spec: WorkerSpec, inbox: Path) -> Path:
     ArtifactCorrupt
         When the file's SHA-256 is another.
     """
-    if Path(spec.model_file).name != spec.model_file:
-        raise ModelRefused(f"{spec.model_file[:120]!r} is not a file of the inbox")
-    path = inbox / spec.model_file
+    return _verified(inbox, spec.model_file, spec.model_digest)
+
+
+def _verified(inbox: Path, name: str, digest: str) -> Path:
+    if Path(name).name != name:
+        raise ModelRefused(f"{name[:120]!r} is not a file of the inbox")
+    path = inbox / name
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != spec.model_digest:
+    if found != digest:
         raise ArtifactCorrupt(
-            f"the model's file has the digest {found[:12]}, not {spec.model_digest[:12]}",
+            f"the model's file {name} has the digest {found[:12]}, not {digest[:12]}",
             "Deploy the version again: `nbmlops deploy`.",
         )
     return path
+
+
+def predictor_of(spec: WorkerSpec, inbox: Path) -> predictors.Predictor:
+    """Return the model in the form that serves; where that is arrays, nothing else is loaded.
+
+    Raises
+    ------
+    ArtifactCorrupt, ModelRefused
+        As :func:`load_model`; the model's file is verified in each case.
+    """
+    if spec.form != "numeric" or spec.numeric_file is None:
+        return predictors.Predictor(load_model(spec, inbox), spec.schema, spec.form)
+    verified(spec, inbox)
+    content = _verified(inbox, spec.numeric_file, spec.numeric_digest).read_bytes()
+    return predictors.Predictor(
+        None,
+        spec.schema,
+        "numeric",
+        quick=shortcuts.Numeric.from_bytes(content),
+        load=lambda: load_model(spec, inbox),
+    )
 
 
 def unpacked(spec: WorkerSpec, inbox: Path, model: Path) -> tuple[Path, Path]:
@@ -437,7 +462,7 @@ def main(environ: Mapping[str, str]) -> int:
         return _failed(error)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        predictor = predictors.Predictor(load_model(spec, inbox), spec.schema, spec.form)
+        predictor = predictor_of(spec, inbox)
         predictor.warm_up(spec.sample)
         server.predictor = predictor
         _say(f"{spec.model}:{spec.version} is ready after {time.monotonic() - began_s:.1f} s")

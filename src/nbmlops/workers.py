@@ -13,6 +13,7 @@ from nbmlops.records import Environment, JobSpec, ModelVersion, WorkerSpec
 from nbmlops.workspace import Workspace
 
 PORT = 8080
+NUMERIC_FILE = "numeric.npz"
 _PATIENCE_S = 5.0
 
 
@@ -24,6 +25,9 @@ def job(workspace: Workspace, version: ModelVersion, deployment_id: str) -> JobS
     workspace.artifacts.copy_to(file.digest, paths.inbox / name)
     if version.format != formats.SKOPS:
         snapshot.export(workspace.repo, version.commit, paths.inbox / layout.SOURCE_FILE)
+    numeric = version.files.get("numeric")
+    if numeric is not None:
+        workspace.artifacts.copy_to(numeric.digest, paths.inbox / NUMERIC_FILE)
     spec = WorkerSpec(
         deployment_id=deployment_id,
         model=version.model,
@@ -33,6 +37,8 @@ def job(workspace: Workspace, version: ModelVersion, deployment_id: str) -> JobS
         model_digest=file.digest,
         schema=models.schema(workspace, version),
         form=version.probe.form,
+        numeric_file=NUMERIC_FILE if numeric else None,
+        numeric_digest=numeric.digest if numeric else "",
         sample=models.sample(workspace, version),
         loader=version.loader,
         command=version.command,

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from nbmlops.store import Store
 
 LAUNCHERS = ("local",)
+# Held, shared, by whoever is about to name artifacts in the store; alone by who removes some.
+NAMING = "naming"
 
 
 def _silent(_: str) -> None:
@@ -78,6 +80,17 @@ class Workspace:
         return layout.cache_dir(self.environ)
 
     @property
+    def home_is_own(self) -> bool:
+        """Whether home is the repository's own, so that no other home has refs in it."""
+        return self.home.root.is_relative_to(self.repo.common_dir)
+
+    @property
+    def artifacts_are_own(self) -> bool:
+        """Whether artifacts are kept in home, where no other clone keeps any."""
+        named = self.environ.get("NBMLOPS_ARTIFACTS_URL") or self.settings.artifacts.url
+        return not named
+
+    @property
     def project_dir(self) -> str:
         """The project's folder within its repository, ``.`` for the top."""
         return self.root.relative_to(self.repo.top).as_posix()
@@ -99,16 +112,20 @@ class Workspace:
         return self._launchers[name]
 
     @contextlib.contextmanager
-    def exclusively(self, name: str, *, wait: bool = True) -> Generator[bool, None, None]:
+    def exclusively(
+        self, name: str, *, wait: bool = True, shared: bool = False
+    ) -> Generator[bool, None, None]:
         """Hold a lock of this project while the block runs.
 
         Others wait; or, with ``wait`` false, run the block with ``False`` and without the lock.
+        Those who hold it ``shared`` do not wait for each other.
         """
         path = self.home.root / "locks" / layout.checked_job(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+                fcntl.flock(file, how | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 yield False
                 return

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from nbmlops import layout
-from nbmlops.artifacts.folder import Folder, blocks_of
+from nbmlops.artifacts.folder import Folder, Present, blocks_of
 from nbmlops.artifacts.remote import Remote
 from nbmlops.errors import ArtifactMissing, storage_failed
 
@@ -98,6 +98,27 @@ class Artifacts:
         """
         with _storage(), self._present(digest):
             self._place.copy_to(digest, target)
+
+    def present(self) -> Iterator[Present]:
+        """Yield what is there, by its name alone: with its size, and when it was kept last."""
+        with _storage():
+            yield from self._place.present()
+
+    def remove(self, digest: str) -> None:
+        """Remove the bytes of a digest; who does so knows that nothing names them.
+
+        Raises
+        ------
+        StorageFailed
+            When the place refuses.
+        """
+        with _storage():
+            self._place.remove(digest)
+
+    def left_over(self) -> Iterator[tuple[Path, float]]:
+        """Yield the files of this machine that writes have left, or are at, and their times."""
+        with _storage():
+            yield from self._place.left_over()
 
     def damaged(self) -> Iterator[str]:
         """Yield the digests under which other bytes are found; reads everything."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from nbmlops import digests, layout
 from nbmlops.errors import ArtifactCorrupt
@@ -29,6 +31,14 @@ def blocks_of(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while block := file.read(BLOCK):
             yield block
+
+
+class Present(NamedTuple):
+    """What lies under a digest: its size, and when it was kept last."""
+
+    digest: str
+    bytes: int
+    kept_at: float
 
 
 class Folder:
@@ -101,6 +111,7 @@ class Folder:
         digest = digests.of_bytes(data)
         try:
             if self.path(digest).read_bytes() == data:
+                self.path(digest).touch()  # whoever keeps it counts on it from now on
                 return digest
         except FileNotFoundError:
             pass
@@ -150,6 +161,23 @@ class Folder:
         for path in sorted(self.root.glob("??/*")):
             if layout.is_digest(digest := path.parent.name + path.name):
                 yield digest
+
+    def present(self) -> Iterator[Present]:
+        """Yield what is there, sorted by digest."""
+        for digest in self.digests():
+            with contextlib.suppress(FileNotFoundError):
+                about = self.path(digest).stat()
+                yield Present(digest, about.st_size, about.st_mtime)
+
+    def remove(self, digest: str) -> None:
+        """Remove the bytes of a digest; none are no mistake."""
+        self.path(digest).unlink(missing_ok=True)
+
+    def left_over(self) -> Iterator[tuple[Path, float]]:
+        """Yield the files of writes that have not ended, and when they were written to last."""
+        for path in sorted(self.root.glob(".incoming-*")):
+            with contextlib.suppress(FileNotFoundError):
+                yield path, path.stat().st_mtime
 
     def damaged(self) -> Iterator[str]:
         """Yield the digests under which other bytes are found."""

@@ -6,18 +6,20 @@ name first. What comes back is read into the cache, and taken only with the righ
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import random
 import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from nbmlops import digests, layout
-from nbmlops.artifacts.folder import Folder, corrupt
+from nbmlops.artifacts.folder import Folder, Present, corrupt
 from nbmlops.errors import (
     ArtifactCorrupt,
     InvalidSettings,
@@ -31,6 +33,7 @@ _FETCHES = 3
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 _PART_BYTES = 16 << 20
+_FRESH_S = 12 * 3600.0
 # Where an object appears when the last byte of it has arrived.
 _WHOLE_AT_ONCE = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss"}
 _S3 = {"s3", "s3a"}
@@ -86,7 +89,9 @@ class Remote:
 
         def once() -> None:
             fs, path = self._at(digest)
-            if self._size(digest) == size:
+            there = self._present(digest)
+            # What was kept long ago may be about to be removed: it is kept anew.
+            if there and there.bytes == size and time.time() - there.kept_at < _FRESH_S:
                 return
             if self._protocol in _WHOLE_AT_ONCE:
                 fs.put_file(str(source), path, **self._in_parts())
@@ -176,6 +181,34 @@ class Remote:
                 except ArtifactCorrupt:
                     yield digest
 
+    def present(self) -> Iterator[Present]:
+        """Yield what is there, sorted by digest."""
+
+        def once() -> dict[str, Any]:
+            fs, root = self._place()
+            return fs.find(root, detail=True) if fs.exists(root) else {}
+
+        for path, about in sorted(self._patiently("list", once).items()):
+            digest = "".join(path.rsplit("/", 2)[-2:])
+            if layout.is_digest(digest):
+                yield Present(digest, int(about["size"]), _kept_at(about))
+
+    def remove(self, digest: str) -> None:
+        """Remove the bytes of a digest, here and there; none are no mistake."""
+
+        def once() -> None:
+            fs, path = self._at(digest)
+            with contextlib.suppress(FileNotFoundError):
+                fs.rm_file(path)
+
+        layout.checked_digest(digest)
+        self._patiently("remove", once)
+        self._cache.remove(digest)
+
+    def left_over(self) -> Iterator[tuple[Path, float]]:
+        """Yield the files of writes that have not ended, of this machine's copies."""
+        yield from self._cache.left_over()
+
     # --- the place ------------------------------------------------------------------------------
 
     def _in_parts(self) -> dict[str, int]:
@@ -188,11 +221,16 @@ class Remote:
             self._cache.trim(_CACHE_BYTES)
 
     def _size(self, digest: str) -> int | None:
+        found = self._present(digest)
+        return None if found is None else found.bytes
+
+    def _present(self, digest: str) -> Present | None:
         fs, path = self._at(digest)
         try:
-            return int(fs.info(path)["size"])
+            about = fs.info(path)
         except FileNotFoundError:
             return None
+        return Present(digest, int(about["size"]), _kept_at(about))
 
     def _at(self, digest: str) -> tuple[Any, str]:
         fs, root = self._place()
@@ -253,6 +291,17 @@ class Remote:
         for secret in sorted(self._secrets, key=len, reverse=True):
             words = words.replace(secret, "***")
         return words[:300]
+
+
+def _kept_at(about: Mapping[str, Any]) -> float:
+    """Return when an object was written; now, where its place does not tell."""
+    for name in ("LastModified", "mtime", "last_modified", "updated", "created"):
+        told = about.get(name)
+        if isinstance(told, int | float):
+            return float(told)
+        if isinstance(told, datetime):
+            return (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp()
+    return time.time()
 
 
 def _secrets(options: Mapping[str, Any]) -> Iterator[str]:

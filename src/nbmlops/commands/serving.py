@@ -28,7 +28,8 @@ def models(context: Context, *, model: str | None = None) -> Listing:
 
     workspace = context.workspace()
     verbs.index(workspace)
-    return Listing(items=tuple(verbs.aliased(workspace, verbs.versions(workspace, model))))
+    found = verbs.aliased(workspace, verbs.versions(workspace, model))
+    return Listing(items=tuple(verbs.pushed(workspace, found)))
 
 
 def model(context: Context, model: str, *, at: str | None = None) -> ModelReport:

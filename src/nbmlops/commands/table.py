@@ -20,6 +20,7 @@ from nbmlops.commands.serving import (
     rollback,
     undeploy,
 )
+from nbmlops.commands.sharing import gc, sync
 from nbmlops.commands.watching import monitor, trace
 from nbmlops.errors import UnknownReference, nearest
 from nbmlops.records import (
@@ -98,6 +99,7 @@ TABLE: tuple[Command, ...] = (
     Command(check, "Project", reads=False, exit_code=_check_exit),
     Command(ci, "Project", reads=False),
     Command(doctor, "Project", here_only=("repair",), exit_code=_health_exit),
+    Command(gc, "Project", reads=False),
     Command(
         train,
         "Run",
@@ -122,6 +124,7 @@ TABLE: tuple[Command, ...] = (
     Command(models, "Model"),
     Command(model, "Model"),
     Command(alias, "Model", reads=False),
+    Command(sync, "Model", reads=False),
     Command(deploy, "Model", reads=False),
     Command(deployments, "Model"),
     Command(rollback, "Model", reads=False),

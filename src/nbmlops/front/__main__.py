@@ -21,19 +21,16 @@ from pathlib import Path
 
 import msgspec
 import uvloop
-from granian.constants import HTTPModes, Interfaces
-from granian.http import HTTP1Settings
-from granian.server.embed import Server
 
 from nbmlops import records, tensors
 from nbmlops.errors import NbmlopsError, WrongUse
 from nbmlops.front.app import App, say
+from nbmlops.front.server import Server
 from nbmlops.records import FrontSpec, RouteTable
 from nbmlops.tensors import Address
 
-HEADER_TIMEOUT_MS = 8_000
 BACKLOG = 1024
-CONNECTIONS = 12_288  # at once; with as many idle ones, others wait until those are closed
+CONNECTIONS = 12_288  # at once; beyond it the longest idle one is closed
 GC_THRESHOLD = 20_000
 _OTHER_FILES = 1024  # descriptors for workers, the call log and all else
 # After SIGTERM clients are told for so long to go elsewhere with their next call.
@@ -55,7 +52,7 @@ def _is_digest(text: str | None) -> bool:
 
 
 def _check_free(address: Address) -> None:
-    """Refuse a port that somebody listens on, which SO_REUSEPORT would let us share."""
+    """Refuse a port that somebody listens on, in words."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -85,21 +82,6 @@ def _raise_file_limit() -> int:
     return max(16, min(CONNECTIONS, soft - min(_OTHER_FILES, soft // 2)))
 
 
-def _server(app: App, address: Address, connections: int) -> Server:
-    return Server(
-        app,
-        address=address.host,
-        port=address.port,
-        interface=Interfaces.ASGINL,
-        http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT_MS),
-        websockets=False,
-        backlog=BACKLOG,
-        backpressure=connections,
-        log_enabled=False,
-    )
-
-
 async def serve(
     spec: FrontSpec, table: RouteTable, address: Address, token: str | None, connections: int
 ) -> None:
@@ -109,26 +91,21 @@ async def serve(
     # What stands now stands for ever; what calls make is freed without the cycle collector.
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
-    server = _server(app, address, connections)
-    serving = asyncio.create_task(server.serve())
+    server = Server(app, connections)
+    await server.listen(address.host, address.port, BACKLOG)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     say(f"{spec.endpoint} listens on {address.host}:{address.port}, revision {table.revision}")
-    waiting = asyncio.create_task(stopping.wait())
-    await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    if waiting.done():
-        say("stopping")
-        app.draining = True
-        await asyncio.sleep(GRACE_S)
-        server.stop()
-        await app.finish()
-        await asyncio.wait({serving}, timeout=5.0)
-    waiting.cancel()
+    await stopping.wait()
+    say("stopping")
+    app.draining = True
+    await asyncio.sleep(GRACE_S)
+    server.stop()
+    await app.finish()
+    await server.wait_closed(within_s=5.0)
     await app.stop()
-    if serving.done():
-        serving.result()
 
 
 def main(environ: Mapping[str, str]) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from nbmlops.records.calls import Actuals, BatchRecord, Replay
 from nbmlops.records.catalog import CatalogVersion, Decision, Lineage, ModelReport, Placement
+from nbmlops.records.cleaning import Freed, FreedKind, GcReport
 from nbmlops.records.decisions import AliasDecision, DeploymentDecision, LedgerHead
 from nbmlops.records.history import (
     CheckFinding,
@@ -83,6 +84,13 @@ from nbmlops.records.serving import (
     Sample,
     WorkerSpec,
 )
+from nbmlops.records.sharing import (
+    MovedDeployment,
+    Reappending,
+    Renumbered,
+    SyncedSnapshots,
+    SyncReport,
+)
 from nbmlops.records.sweeps import Dimension, SweepRecord, Trial
 
 __all__ = [
@@ -119,7 +127,10 @@ __all__ = [
     "Environment",
     "Event",
     "Finding",
+    "Freed",
+    "FreedKind",
     "FrontSpec",
+    "GcReport",
     "Health",
     "InboxFile",
     "JobHandle",
@@ -135,6 +146,7 @@ __all__ = [
     "ModelSchema",
     "ModelVersion",
     "MonitorReport",
+    "MovedDeployment",
     "NotebookDifference",
     "OutboxFile",
     "OutputSchema",
@@ -143,8 +155,10 @@ __all__ = [
     "Prediction",
     "Probe",
     "Questions",
+    "Reappending",
     "Record",
     "Reference",
+    "Renumbered",
     "Replay",
     "Resources",
     "Route",
@@ -160,6 +174,8 @@ __all__ = [
     "StepRecord",
     "StepSpec",
     "SweepRecord",
+    "SyncReport",
+    "SyncedSnapshots",
     "Trace",
     "TracedEnvironment",
     "TracedSnapshot",

@@ -12,6 +12,8 @@ from nbmlops.records.runs import DataRecord
 class LedgerEntry(Record, frozen=True, kw_only=True):
     """One decision, for ever: ``sequence`` orders, ``at`` only informs.
 
+    ``place`` is the clone in which it was made, by an id that says nothing else of it.
+
     Kinds are ``version``, ``deployed``, ``undeployed`` and ``alias``; a reader passes over what a
     newer nbmlops has decided.
     """
@@ -20,6 +22,7 @@ class LedgerEntry(Record, frozen=True, kw_only=True):
     kind: str
     at: datetime
     author: str
+    place: str | None = None
     body: dict[str, Any]
 
 
@@ -76,11 +79,13 @@ class Health(Record, frozen=True, kw_only=True):
     """The document of ``doctor``: each invariant is ``ok`` or ``broken``.
 
     ``repaired`` is what ``--repair`` has put right; it is not among the findings any more.
+    ``advice`` is what is not here and need not be: it breaks no invariant.
     """
 
     invariants: dict[str, str]
     findings: tuple[Finding, ...]
     repaired: tuple[Finding, ...] = ()
+    advice: tuple[Finding, ...] = ()
 
 
 Level = Literal["advise", "warn", "block"]

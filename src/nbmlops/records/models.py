@@ -56,7 +56,8 @@ class ModelVersion(Record, frozen=True, kw_only=True):
 
     ``files`` has the roles ``model``, ``schema``, ``profile``, ``environment`` and, where the model
     answers the same twice, ``sample``. ``loader`` and ``command`` are what ``[models]`` said of it;
-    they belong to ``project_dir`` of its commit.
+    they belong to ``project_dir`` of its commit. ``pushed`` is whether a git remote has the number
+    too; ``None`` where there is no remote, or nobody asked.
     """
 
     model: str
@@ -84,6 +85,7 @@ class ModelVersion(Record, frozen=True, kw_only=True):
     loader: str | None = None
     command: tuple[str, ...] = ()
     project_dir: str = "."
+    pushed: bool | None = None
 
     @property
     def name(self) -> str:

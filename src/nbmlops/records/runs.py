@@ -261,7 +261,10 @@ class EarlierAttempt(Record, frozen=True, kw_only=True):
 
 
 class RunRecord(Record, frozen=True, kw_only=True):
-    """A run, from submission to its end; the document of ``train`` and ``run``."""
+    """A run, from submission to its end; the document of ``train`` and ``run``.
+
+    ``freed_at`` is when ``gc`` has freed what it left; ``artifacts`` still tells what that was.
+    """
 
     run_id: str
     pipeline: str
@@ -291,6 +294,7 @@ class RunRecord(Record, frozen=True, kw_only=True):
     earlier: tuple[EarlierAttempt, ...] = ()
     sweep: str | None = None
     trial: int | None = None
+    freed_at: datetime | None = None
 
 
 # --- comparing ----------------------------------------------------------------------------------

@@ -44,6 +44,8 @@ class WorkerSpec(Record, frozen=True, kw_only=True):
     model_digest: str
     schema: ModelSchema
     form: Literal["given", "direct", "numeric"] = "given"
+    numeric_file: str | None = None
+    numeric_digest: str = ""
     sample: Sample | None = None
     loader: str | None = None
     command: tuple[str, ...] = ()

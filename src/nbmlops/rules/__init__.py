@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from nbmlops.rules.checks import check, enforce
 from nbmlops.rules.leaks import Leak, secrets_in
+from nbmlops.rules.leaving import leaving
 from nbmlops.rules.rule import Rule, Session
 from nbmlops.rules.sessions import Edit, unsaved
 from nbmlops.rules.table import TABLE, is_at_least, levels, settings_text
@@ -21,6 +22,7 @@ __all__ = [
     "check",
     "enforce",
     "is_at_least",
+    "leaving",
     "levels",
     "secrets_in",
     "settings_text",

@@ -9,8 +9,8 @@ from pathlib import Path
 from nbmlops import layout
 from nbmlops.errors import RuleBroken, Unmendable
 from nbmlops.records import CheckFinding, CheckReport, Level
+from nbmlops.rules import contents, leaks, mending, subjects
 from nbmlops.rules import files as files_of
-from nbmlops.rules import leaks, mending, subjects
 from nbmlops.rules.leaks import Leak
 from nbmlops.rules.rule import Fault, Rule, Session, Subject, Tree
 from nbmlops.rules.table import GRAVITY, NOTEBOOK_MISSING, TABLE, is_at_least, levels
@@ -35,9 +35,10 @@ class _Checker:
     def found(self, rule: Rule, faults: Iterable[Fault], path: str) -> Iterator[CheckFinding]:
         for fault in faults:
             level: Level = self.levels[rule.code]  # pyright: ignore[reportAssignmentType]
+            lower = fault.level is not None and is_at_least(level, fault.level)
             yield CheckFinding(
                 code=rule.code,
-                level=level,
+                level=fault.level if fault.level and lower else level,
                 path=fault.path or path,
                 cell=fault.cell,
                 line=fault.line,
@@ -73,6 +74,15 @@ class _Checker:
         for rule in rules:
             if rule.in_project is not None:
                 yield from self.found(rule, rule.in_project(tree), ".")
+
+    def data(
+        self, at: Level, say: Callable[[str], None], *, fetch: bool
+    ) -> tuple[tuple[str, Fault], ...]:
+        """Return the faults of the data, if a rule of them is on."""
+        rules = [rule for rule in TABLE if rule.code in contents.CODES]
+        if not any(self.is_on(rule, at) for rule in rules):
+            return ()
+        return tuple(contents.look(self.workspace, say=say, fetch=fetch))
 
     def missing(self, path: str, what: str) -> Iterator[CheckFinding]:
         rule = next(rule for rule in TABLE if rule.code == NOTEBOOK_MISSING)
@@ -135,6 +145,8 @@ def check(
     rules = [rule for rule in TABLE if checker.is_on(rule)]
     if files is not None:
         rules = [rule for rule in rules if rule.code in _SECRETS]
+    else:
+        tree = replace(tree, data=checker.data("advise", say, fetch=False))
     found.extend(checker.in_project(tree, rules))
     return CheckReport(
         findings=tuple(sorted(found, key=_place)),
@@ -165,7 +177,7 @@ def enforce(
     """Hold the notebooks of a pipeline against the rules that warn or block, before they run.
 
     Outputs are not looked at: a snapshot has none. Of the project as a whole only what is cheap to
-    know is asked.
+    know is asked; data that have not changed since they were looked at are not read again.
 
     Parameters
     ----------
@@ -212,6 +224,7 @@ def enforce(
             for name, data in others.items()
             for leak in leaks.secrets_in(data, name, checker.secrets, outputs=False)
         ),
+        data=checker.data("warn", workspace.say, fetch=True),
     )
     rules = [
         rule

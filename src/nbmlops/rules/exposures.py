@@ -15,7 +15,8 @@ _OUT = (
 _OUT_OF_OUTPUT = "Strip the outputs: `nbmlops check --fix`; and do not print it."
 
 
-def _fault(leak: Leak, path: str | None = None) -> Fault:
+def fault(leak: Leak, path: str | None = None) -> Fault:
+    """Return a secret that was found as a broken rule."""
     if leak.in_output:
         return Fault(f"its output holds {leak.what}", _OUT_OF_OUTPUT, cell=leak.cell, path=path)
     return Fault(f"it holds {leak.what}", _OUT, cell=leak.cell, line=leak.line, path=path)
@@ -24,13 +25,13 @@ def _fault(leak: Leak, path: str | None = None) -> Fault:
 def _in_notebook(code: str, subject: Subject) -> Iterator[Fault]:
     for leak in subject.leaks:
         if leak.code == code:
-            yield _fault(leak)
+            yield fault(leak)
 
 
 def _in_project(code: str, tree: Tree) -> Iterator[Fault]:
     for name, leak in tree.leaks:
         if leak.code == code:
-            yield _fault(leak, tree.path_of(name))
+            yield fault(leak, tree.path_of(name))
 
 
 tokens_in_notebook: Callable[[Subject], Iterator[Fault]] = functools.partial(_in_notebook, TOKEN)

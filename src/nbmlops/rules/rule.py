@@ -21,7 +21,7 @@ class Fault:
     """A place that breaks a rule: what is wrong with which value, and what mends it.
 
     ``cell`` counts from 1 over all cells, ``line`` from 1 within the cell or file. ``path`` is set
-    by rules of the whole project only.
+    by rules of the whole project only, ``level`` where it is not as grave as the rule.
     """
 
     message: str
@@ -29,6 +29,7 @@ class Fault:
     cell: int | None = None
     line: int | None = None
     path: str | None = None
+    level: Level | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,8 @@ class Tree:
 
     ``files`` are those that a snapshot takes, relative to the repository's top; ``untracked`` those
     of them that git does not know; ``leaks`` the secrets in those that are no notebooks of the
-    project. ``notebooks`` are relative to the project's folder.
+    project. ``notebooks`` are relative to the project's folder. ``data`` are the faults of what
+    ``[data]`` names, with the codes of their rules.
     """
 
     root: Path
@@ -76,6 +78,7 @@ class Tree:
     files: tuple[str, ...] = ()
     untracked: tuple[str, ...] = ()
     leaks: tuple[tuple[str, Leak], ...] = ()
+    data: tuple[tuple[str, Fault], ...] = ()
     untracked_limit_mib: int = 10
 
     def path_of(self, file: str) -> str:

@@ -11,7 +11,7 @@ from nbmlops import layout
 from nbmlops.errors import InvalidSettings, nearest
 from nbmlops.project import Settings
 from nbmlops.records import Level
-from nbmlops.rules import exposures, forms, leaks, mending, scripts, sessions, trees
+from nbmlops.rules import contents, exposures, forms, leaks, mending, scripts, sessions, trees
 from nbmlops.rules.rule import Rule
 
 # An order in which levels can be compared; a rule that is off is not looked at.
@@ -144,6 +144,20 @@ TABLE: tuple[Rule, ...] = (
         "block",
         "an untracked file is too large for a snapshot",
         in_project=trees.large_files,
+    ),
+    Rule(
+        contents.SCHEMA,
+        "block",
+        "data lack what their model takes",
+        in_project=contents.unlike_schema,
+        at_start=True,
+    ),
+    Rule(
+        contents.RANGE,
+        "warn",
+        "values in the data are unlike the training's",
+        in_project=contents.out_of_range,
+        at_start=True,
     ),
 )
 

@@ -12,6 +12,7 @@ training range is accepted for the same reasons.
 """
 
 from nbmlops.schema.answers import outputs, predictions, spelled_class
+from nbmlops.schema.audits import MANY_CATEGORIES, Audit, Audited, Trouble
 from nbmlops.schema.checking import EXACT_IN_FLOAT, INT64_MAX, INT64_MIN, Facts, check, facts
 from nbmlops.schema.inference import infer, rows
 from nbmlops.schema.wire import (
@@ -28,8 +29,12 @@ __all__ = [
     "EXACT_IN_FLOAT",
     "INT64_MAX",
     "INT64_MIN",
+    "MANY_CATEGORIES",
     "MATRIX",
+    "Audit",
+    "Audited",
     "Facts",
+    "Trouble",
     "check",
     "check_outputs",
     "datatype",

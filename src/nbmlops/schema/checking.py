@@ -128,18 +128,29 @@ def _converted(column: Column, value: Any, index: int) -> Any:
         _refuse(
             index,
             column.name,
-            "is null, and training had no gaps in it",
+            _NO_GAPS,
             f"Send {_WANTED[column.kind]}, or train with gaps in this column.",
         )
     converted = _CONVERTERS[column.kind](column, value)
     if converted is None:
-        _refuse(
-            index,
-            column.name,
-            f"is {_spelled(value)}, not {_WANTED[column.kind]}",
-            _hint(column, value),
-        )
+        _refuse(index, column.name, _unlike(column, value), _hint(column, value))
     return converted
+
+
+def misfit(column: Column, value: Any) -> str | None:
+    """Say what is wrong with a value of a column; ``None`` where :func:`checked` takes it.
+
+    >>> misfit(Column(name="age", kind="integer"), "old")
+    "is the text 'old', not an integer of 64 bits"
+    """
+    if value is None:
+        return None if column.nullable else _NO_GAPS
+    fits = _CONVERTERS[column.kind](column, value) is not None
+    return None if fits else _unlike(column, value)
+
+
+def _unlike(column: Column, value: Any) -> str:
+    return f"is {_spelled(value)}, not {_WANTED[column.kind]}"
 
 
 def _number(_: Column, value: Any) -> float | None:
@@ -185,6 +196,7 @@ _CONVERTERS = {
     "text": _text,
 }
 
+_NO_GAPS = "is null, and training had no gaps in it"
 _WANTED = {
     "number": "a finite number",
     "integer": "an integer of 64 bits",

@@ -213,6 +213,21 @@ def _range(present: Any) -> tuple[float | None, float | None]:
     return (float(numbers.min()), float(numbers.max())) if len(numbers) else (None, None)
 
 
+def widened(low: float, high: float) -> tuple[float, float]:
+    """Return between which values one is plausible that training had between ``low`` and ``high``.
+
+    It is half of the range more on each side; of values that are all equal half of the magnitude,
+    at least 0.5.
+
+    >>> widened(10.0, 20.0)
+    (5.0, 25.0)
+    >>> widened(0.0, 0.0)
+    (-0.5, 0.5)
+    """
+    margin = WIDENED_BY * ((high - low) or max(abs(low), 1.0))
+    return low - margin, high + margin
+
+
 def _inferred_output(target: Any, classes: Any, *, probabilities: bool) -> OutputSchema:
     import numpy as np
 
@@ -229,8 +244,8 @@ def _inferred_output(target: Any, classes: Any, *, probabilities: bool) -> Outpu
         low, high = _range(values)
         if low is None or high is None:
             raise ModelRefused("the target has no finite value", "Pass train=(X, y).")
-        widened = WIDENED_BY * ((high - low) or max(abs(low), 1.0))
-        return OutputSchema(kind="value", low=low - widened, high=high + widened)
+        least, greatest = widened(low, high)
+        return OutputSchema(kind="value", low=least, high=greatest)
     labels = np.unique(values) if classes is None else np.asarray(classes)
     kinds = {"category": "text", "text": "text"}
     found = _kind("target", labels)

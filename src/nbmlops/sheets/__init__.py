@@ -7,6 +7,7 @@ somebody who knows a column's type has :func:`told` them.
 
 from nbmlops.sheets.reading import (
     CHUNK_ROWS,
+    FORMATS,
     Chunk,
     InvalidFile,
     format_of,
@@ -19,6 +20,7 @@ from nbmlops.sheets.writing import Added, Sheet, written
 
 __all__ = [
     "CHUNK_ROWS",
+    "FORMATS",
     "Added",
     "Chunk",
     "InvalidFile",

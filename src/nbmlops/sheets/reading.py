@@ -23,6 +23,7 @@ FORMATS = {
 }
 CHUNK_ROWS = 8192
 _CELL_LIMIT = 1 << 24
+_BUFFER_BYTES = 1 << 16
 _INTEGER = re.compile(r"[+-]?[0-9]{1,30}")
 _TRUTHS = {"true": True, "false": False, "True": True, "False": False, "TRUE": True, "FALSE": False}
 
@@ -160,7 +161,8 @@ def arrow() -> Any:
 def _opened(path: Path) -> Any:
     library = arrow()
     try:
-        return library.parquet.ParquetFile(path)
+        # Otherwise a row group is read at once, and a file may be one row group.
+        return library.parquet.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
     except FileNotFoundError:
         raise _not_there(path) from None
     except library.ArrowInvalid as error:

@@ -1,0 +1,462 @@
+"""The front's HTTP/1.1 server: httptools' parser, asyncio's transports, limits of our own.
+
+It calls one application as ASGI does, in the thread of the event loop. That spares the hand-over
+between a server's threads and Python's, which costs more than a small prediction; and every limit
+on what strangers may do stands here: the size of a head, the time for it, the number of
+connections, pipelining, a client that does not read. Bodies are the application's affair: it is
+given each part as it comes, and no more is read from the socket before it asks.
+
+An answer has one body, whose length is told; there is no streaming, no upgrade, no compression.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, cast
+from urllib.parse import unquote_to_bytes
+
+import httptools
+
+HEAD_LIMIT_BYTES = 32 * 1024
+HEAD_TIMEOUT_S = 8.0  # for a request's head, and for a new connection's first one
+KEEPALIVE_S = 75.0
+DISCARD_TIMEOUT_S = 5.0  # for the rest of a body that nobody wants any more
+LINGER_S = 2.0  # for a client to see its refusal, while it still sends
+WRITE_TIMEOUT_S = 30.0  # for a client to take its answer
+SWEEP_S = 0.5
+_BUFFER_BYTES = 256 * 1024  # of a body, before the socket is left alone
+_PIPELINED = 8
+
+Application = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
+
+_STATUS = {one.value: f"HTTP/1.1 {one.value} {one.phrase}\r\n".encode() for one in HTTPStatus}
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class _TooLarge(Exception):
+    """A head has more bytes than any should have."""
+
+
+class _Exchange:
+    """One request and its answer: what the application calls ``receive`` and ``send``."""
+
+    __slots__ = (
+        "broken",
+        "complete",
+        "connection",
+        "continues",
+        "discards",
+        "head",
+        "keeps",
+        "parts",
+        "scope",
+        "size",
+        "waiting",
+    )
+
+    def __init__(self, connection: _Connection, scope: dict[str, Any], *, keeps: bool) -> None:
+        self.connection = connection
+        self.scope = scope
+        self.keeps = keeps
+        self.parts: list[bytes] = []
+        self.size = 0
+        self.complete = False
+        self.broken = 0  # with which status the rest of the body is refused
+        self.continues = False
+        self.discards = False
+        self.head: dict[str, Any] = {}
+        self.waiting: asyncio.Future[None] | None = None
+
+    def feed(self, part: bytes) -> None:
+        """Take a part of the body."""
+        if not self.discards:
+            self.parts.append(part)
+            self.size += len(part)
+
+    def wake(self) -> None:
+        """Tell the application that there is something new."""
+        waiting, self.waiting = self.waiting, None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+
+    async def receive(self) -> dict[str, Any]:
+        """Return the next part of the body."""
+        connection = self.connection
+        if self.continues and not self.complete:
+            self.continues = False
+            connection.write(_CONTINUE)
+        while not self.parts and not self.complete:
+            if connection.transport is None or self.broken:
+                return {"type": "http.disconnect"}
+            connection.read_on()
+            self.waiting = asyncio.get_running_loop().create_future()
+            await self.waiting
+        body = self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
+        self.parts, self.size = [], 0
+        return {"type": "http.request", "body": body, "more_body": not self.complete}
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Take the head of the answer, then write it with its body."""
+        if message["type"] == "http.response.start":
+            self.head = message
+            return
+        headers: list[tuple[bytes, bytes]] = self.head["headers"]
+        lines = [_STATUS[self.head["status"]], b"date: ", self.connection.server.date, b"\r\n"]
+        closing = not self.keeps or (self.continues and not self.complete)
+        for name, value in headers:
+            if name == b"connection":
+                closing = True
+            else:
+                lines += (name, b": ", value, b"\r\n")
+        self.keeps = not closing
+        if closing:
+            lines.append(b"connection: close\r\n")
+        elif self.scope["http_version"] == "1.0":
+            lines.append(b"connection: keep-alive\r\n")
+        lines.append(b"\r\n")
+        if self.scope["method"] != "HEAD":
+            lines.append(message["body"])
+        self.connection.answered(self, b"".join(lines))
+
+
+class _Connection(asyncio.Protocol):
+    """A client's connection; its requests are answered one after the other."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.transport: asyncio.Transport | None = None
+        self.exchange: _Exchange | None = None
+        self.since_s = time.monotonic()  # in the state that it is in
+        self.unread_s: float | None = None  # since when the client does not read
+        self._waiting: deque[_Exchange] = deque()
+        self._reading: _Exchange | None = None  # whose body comes in
+        self._parser: Any = httptools.HttpRequestParser(self)
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._head_bytes = 0
+        self._in_head = False
+        self._fresh = True
+        self._paused = False
+        self._last = False  # no further request is taken
+        self._lingers = False
+
+    # --- of asyncio ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.server.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self.transport = None
+        self.server.closed(self)
+        for exchange in (self.exchange, self._reading):
+            if exchange is not None:
+                exchange.wake()
+
+    def data_received(self, data: bytes) -> None:
+        if self._last:
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._last = True  # what follows would be of another protocol, which nobody speaks here
+        except httptools.HttpParserCallbackError as error:
+            large = isinstance(error.__context__, _TooLarge)
+            self._refuse(431 if large else 500)
+        except httptools.HttpParserError:
+            self._refuse(400)
+        reading = self._reading
+        if reading is not None and reading.parts:
+            reading.wake()
+            if reading.size > _BUFFER_BYTES:
+                self._pause()
+
+    def eof_received(self) -> bool:
+        return self.exchange is not None  # a client may close its side and wait for the answer
+
+    def pause_writing(self) -> None:
+        self.unread_s = time.monotonic()
+
+    def resume_writing(self) -> None:
+        self.unread_s = None
+        if self.exchange is None:
+            self._next()
+
+    # --- of httptools ---
+
+    def on_message_begin(self) -> None:
+        self._url, self._headers, self._head_bytes = b"", [], 0
+        self._in_head, self._fresh = True, False
+        if self.exchange is None:
+            self.since_s = time.monotonic()
+            self.server.busy(self)
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value))
+        self._headers.append((name.lower(), value))
+
+    def _count(self, size: int) -> None:
+        self._head_bytes += size + 4
+        if self._head_bytes > HEAD_LIMIT_BYTES:
+            raise _TooLarge
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        path, _, query = self._url.partition(b"?")
+        if b"://" in path[:8]:  # the absolute form, which proxies send
+            path = b"/" + b"".join(path.split(b"/", 3)[3:])
+        if b"%" in path:
+            path = unquote_to_bytes(path)
+        scope = {
+            "type": "http",
+            "http_version": self._parser.get_http_version(),
+            "method": self._parser.get_method().decode("latin-1"),
+            "path": path.decode("utf-8", "replace"),
+            "query_string": query,
+            "headers": self._headers,
+        }
+        keeps = self._parser.should_keep_alive() and not self._parser.should_upgrade()
+        exchange = self._reading = _Exchange(self, scope, keeps=keeps)
+        exchange.continues = any(
+            name == b"expect" and value.lower() == b"100-continue" for name, value in self._headers
+        )
+        if self.exchange is None and self.unread_s is None:
+            self._start(exchange)
+        else:
+            self._waiting.append(exchange)
+            if len(self._waiting) >= _PIPELINED:
+                self._pause()
+
+    def on_body(self, part: bytes) -> None:
+        if self._reading is not None:
+            self._reading.feed(part)
+
+    def on_message_complete(self) -> None:
+        reading = self._reading
+        if reading is None:
+            return
+        self._reading = None
+        reading.complete = True
+        reading.wake()
+        if reading.discards and self.exchange is None:
+            self._next()
+
+    # --- of the exchanges ---
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, unless the client has gone."""
+        if self.transport is not None:
+            self.transport.write(data)
+
+    def read_on(self) -> None:
+        """Read from the socket again."""
+        if self._paused and self.transport is not None:
+            self._paused = False
+            self.transport.resume_reading()
+
+    def _pause(self) -> None:
+        if not self._paused and self.transport is not None:
+            self._paused = True
+            self.transport.pause_reading()
+
+    def _start(self, exchange: _Exchange) -> None:
+        self.exchange = exchange
+        self.since_s = time.monotonic()
+        self.server.run(exchange)
+
+    def answered(self, exchange: _Exchange, data: bytes) -> None:
+        """Send an answer, and go on to the next request."""
+        self.write(data)
+        self.exchange = None
+        self.since_s = time.monotonic()
+        if not exchange.keeps or self._last:
+            self.close(linger=not exchange.complete)
+        elif not exchange.complete:
+            exchange.discards = True  # what is left of the body is read and forgotten
+            exchange.parts = []
+            self.read_on()
+        else:
+            self._next()
+
+    def _next(self) -> None:
+        if self.unread_s is not None or self.transport is None:
+            return
+        if self._waiting:
+            self._start(self._waiting.popleft())
+        elif not self._in_head:
+            self.server.idle(self)
+        if self._reading is None or self._reading is self.exchange:
+            self.read_on()
+
+    def ended(self, exchange: _Exchange) -> None:
+        """Take note that the application is done, which should have answered."""
+        if self.exchange is exchange:
+            self.exchange = None
+            if exchange.broken:
+                self._refuse(exchange.broken)
+            else:
+                self.close()
+
+    def _refuse(self, status: int) -> None:
+        """Answer what is no request, and hear no more of this client."""
+        self._last = True
+        reading, self._reading = self._reading, None
+        if reading is not None and reading is self.exchange:
+            reading.broken = status
+            reading.wake()
+        elif self.exchange is None:
+            self.write(
+                _STATUS[status] + b"content-type: application/json\r\nconnection: close\r\n"
+                b"content-length: 31\r\n\r\n" + b'{"error":"not a valid request"}'
+            )
+            self.close(linger=True)
+
+    def close(self, *, linger: bool = False) -> None:
+        """Close once what was written has been sent.
+
+        Whoever still sends would lose the answer to a reset: with ``linger`` the socket is read on,
+        until the client closes or the next sweep but a few.
+        """
+        self._last = True
+        if self.transport is None:
+            return
+        if linger and self.transport.can_write_eof():
+            self.since_s = time.monotonic()
+            self._lingers = True
+            self.transport.write_eof()
+            self.read_on()
+        else:
+            self.transport.close()
+
+    def check(self, now_s: float) -> None:
+        """Close a connection that keeps us waiting."""
+        if self.transport is None:
+            return
+        in_state_s = now_s - self.since_s
+        if self._lingers:
+            if in_state_s > LINGER_S:
+                self.transport.abort()
+        elif self.unread_s is not None and now_s - self.unread_s > WRITE_TIMEOUT_S:
+            self.transport.abort()
+        elif self.exchange is not None:
+            return
+        elif self._reading is not None and self._reading.discards:
+            if in_state_s > DISCARD_TIMEOUT_S:
+                self.transport.abort()
+        elif in_state_s > (HEAD_TIMEOUT_S if self._in_head or self._fresh else KEEPALIVE_S):
+            self._refuse(408) if self._in_head else self.close()
+
+
+class Server:
+    """Listens, and runs the application for each request."""
+
+    def __init__(self, application: Application, connections: int) -> None:
+        self.date = formatdate(usegmt=True).encode()
+        self._application = application
+        self._limit = connections
+        self._open: set[_Connection] = set()
+        self._idle: dict[_Connection, None] = {}  # the longest idle first
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listening: asyncio.Server | None = None
+        self._sweeping: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._empty = asyncio.Event()
+
+    async def listen(self, host: str, port: int, backlog: int) -> None:
+        """Begin to serve.
+
+        Raises
+        ------
+        OSError
+            When the address cannot be had.
+        """
+        loop = asyncio.get_running_loop()
+        self._listening = await loop.create_server(
+            lambda: _Connection(self), host, port, backlog=backlog, reuse_address=True
+        )
+        self._sweeping = asyncio.create_task(self._sweep())
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            self.date = formatdate(usegmt=True).encode()
+            now_s = time.monotonic()
+            for connection in tuple(self._open):
+                connection.check(now_s)
+
+    # --- of the connections ---
+
+    def opened(self, connection: _Connection) -> None:
+        """Take a connection; beyond the limit the longest idle one makes room."""
+        self._open.add(connection)
+        self._idle[connection] = None
+        if len(self._open) > self._limit:
+            next(iter(self._idle)).close()
+
+    def closed(self, connection: _Connection) -> None:
+        """Take note that a connection is gone."""
+        self._open.discard(connection)
+        self._idle.pop(connection, None)
+        if not self._open:
+            self._empty.set()
+
+    def busy(self, connection: _Connection) -> None:
+        """Take note that a request is coming in."""
+        self._idle.pop(connection, None)
+
+    def idle(self, connection: _Connection) -> None:
+        """Take note that a connection waits for its client."""
+        if self._stopping:
+            connection.close()
+        else:
+            self._idle[connection] = None
+
+    def run(self, exchange: _Exchange) -> None:
+        """Start the application on a request."""
+        task = asyncio.create_task(self._run(exchange))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, exchange: _Exchange) -> None:
+        try:
+            await self._application(exchange.scope, exchange.receive, exchange.send)
+        except Exception:  # the door: the application has failed to tell its own failure
+            traceback.print_exc(file=sys.stderr)
+        finally:
+            exchange.connection.ended(exchange)
+
+    # --- the end ---
+
+    def stop(self) -> None:
+        """Listen no more and close what is idle; requests that are here are answered."""
+        self._stopping = True
+        if self._listening is not None:
+            self._listening.close()
+        for connection in tuple(self._idle):
+            connection.close()
+        if not self._open:
+            self._empty.set()
+
+    async def wait_closed(self, within_s: float) -> None:
+        """Wait until all connections are closed, then cut off those that are left."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._empty.wait()
+        except TimeoutError:
+            for connection in tuple(self._open):
+                if connection.transport is not None:
+                    connection.transport.abort()
+        if self._sweeping is not None:
+            self._sweeping.cancel()

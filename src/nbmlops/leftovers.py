@@ -1,0 +1,111 @@
+"""Leftovers: folders of jobs that have ended, environments, sockets; what removes them whole."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psutil
+
+from nbmlops import deployments, endpoints, holdings, layout, stints, sweeps
+from nbmlops.records import DeploymentRecord, JobHandle, SweepRecord
+from nbmlops.workspace import Workspace
+
+_ALL = 1_000_000
+_DAY = timedelta(days=1)
+_LEFT = "gc-"
+
+
+def ended_jobs(workspace: Workspace, keep: timedelta) -> Iterator[tuple[str, str]]:
+    """Yield the jobs of services, sweeps and commands that ended long ago, each with what it was.
+
+    Jobs of runs are their runs' business.
+    """
+    yield from _of_services(workspace, keep)
+    for kept in workspace.store.page(sweeps.KIND, SweepRecord, limit=_ALL):
+        if kept.record.status.is_final and _is_old(workspace, kept.record.finished_at, keep):
+            yield kept.record.sweep_id, "a sweep that has ended"
+    limit = (workspace.now() - max(keep, _DAY)).timestamp()
+    for folder in sorted(workspace.home.local_jobs.glob(f"{stints.PREFIX}*")):
+        if folder.stat().st_mtime < limit:
+            yield folder.name, "a command's worker that has ended"
+
+
+def _of_services(workspace: Workspace, keep: timedelta) -> Iterator[tuple[str, str]]:
+    ended: dict[str, bool] = {}
+    for kept in workspace.store.page(deployments.KIND, DeploymentRecord, limit=_ALL):
+        record = kept.record
+        is_over = record.status.value in ("stopped", "failed")
+        over = is_over and _is_old(workspace, record.stopped_at, keep)
+        if over and not holdings.is_decided(workspace, record.deployment_id):
+            yield record.deployment_id, "a worker that has ended"
+        ended[record.endpoint] = ended.get(record.endpoint, True) and over
+    for endpoint in endpoints.every(workspace):
+        if not endpoint.running and ended.get(endpoint.endpoint):
+            yield endpoints.handle(endpoint).name, "a front that has ended"
+
+
+def _is_old(workspace: Workspace, at: datetime | None, keep: timedelta) -> bool:
+    return at is not None and workspace.now() - at >= keep
+
+
+def has_ended(workspace: Workspace, name: str) -> bool:
+    """Return whether nothing of a job runs any more."""
+    handle = JobHandle(launcher="local", name=name)
+    return workspace.launcher("local").poll([handle])[handle].status.is_final
+
+
+def size(folder: Path) -> int:
+    """Return the bytes of the files below a folder."""
+    return sum(
+        path.lstat().st_size for path in folder.rglob("*") if path.is_file() or path.is_symlink()
+    )
+
+
+def removed(workspace: Workspace, folder: Path) -> None:
+    """Remove a folder: gone at once, then emptied."""
+    workspace.home.scratch.mkdir(parents=True, exist_ok=True)
+    aside = workspace.home.scratch / layout.new_id(f"{_LEFT}{folder.parent.name}")
+    folder.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def sweep_scratch(workspace: Workspace) -> None:
+    """Remove what a killed ``gc`` had put aside."""
+    for folder in workspace.home.scratch.glob(f"{_LEFT}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+    for folder in (workspace.cache / "environments").glob(".gone-*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def unlinked(path: Path) -> bool:
+    """Remove a file; one that is gone is no mistake."""
+    path.unlink(missing_ok=True)
+    return True
+
+
+def listens(path: Path) -> bool:
+    """Return whether somebody may be listening on a socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True
+    return True
+
+
+def is_in_use(workspace: Workspace, folder: Path, keep: timedelta) -> bool:
+    """Return whether any project has asked for an environment lately, or runs from it now."""
+    used = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
+    if workspace.now() - used < keep:
+        return True
+    inside = f"{folder}/"
+    for process in psutil.process_iter(["cmdline"]):
+        if any(inside in word for word in process.info["cmdline"] or ()):
+            return True
+    return False

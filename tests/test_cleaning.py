@@ -1,0 +1,367 @@
+"""What no decision names may go; what one names stays whole, whatever is killed when."""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from nbmlops import (
+    cleaning,
+    comparisons,
+    deployments,
+    health,
+    layout,
+    models,
+    rebuilding,
+    records,
+    runs,
+    snapshot,
+    submission,
+    traces,
+)
+from nbmlops import workspace as workspaces
+from nbmlops.commands import Context, running
+from nbmlops.errors import RunFreed, WrongUse
+from nbmlops.records import DeploymentRecord, DeploymentStatus, Status
+from registered import deployed
+from teams import ran, trained
+
+
+def later(workspace, days):
+    """Let so many days go by for this project."""
+    real = records.utc_now
+    workspace.now = lambda: real() + timedelta(days=days)
+
+
+def everything(workspace):
+    """Return all files of home with their bytes' sizes, without locks, and all refs."""
+    home = workspace.home.root
+    files = {
+        str(path.relative_to(home)): path.stat().st_size
+        for path in home.rglob("*")
+        if path.is_file() and path.parts[len(home.parts)] not in ("locks", "store.sqlite-wal")
+        and "store.sqlite" not in path.name
+    }  # fmt: skip
+    return files, workspace.repo.text("for-each-ref")
+
+
+def told(report, kind):
+    return [item.name for item in report.freed if item.kind == kind]
+
+
+@pytest.fixture
+def grown(workspace):
+    """A project with three old runs, two versions of which one serves, and a young run."""
+    old = [ran(workspace, f"old {number}") for number in range(3)]
+    versions = [trained(workspace, f"version {number}") for number in range(2)]
+    models.set_alias(workspace, "iris:1", "best")
+    deployed(workspace, versions[0], "iris-d1")
+    deployed(workspace, versions[0], "iris-d1", "undeployed")
+    rebuilding.repair(workspace)
+    later(workspace, 99)
+    young = ran(workspace, "young")
+    later(workspace, 100)
+    workspace.old, workspace.young, workspace.made = old, young, versions
+    return workspace
+
+
+def test_what_decisions_name_stays_and_old_runs_go(grown):
+    before = [traces.trace(grown, f"model/iris:{number}") for number in (1, 2)]
+    assert all(trace.complete for trace in before)
+    report = cleaning.clean(grown)
+    assert sorted(told(report, "run")) == sorted(run.run_id for run in grown.old)
+    assert sorted(told(report, "snapshot")) == sorted(run.snapshot for run in grown.old)
+    assert set(told(report, "job")) == {run.run_id for run in grown.old}
+    own = {
+        artifact.digest
+        for run in grown.old
+        for artifact in run.artifacts
+        if artifact.name not in ("shared.txt", "environment.json")
+    }
+    assert own <= set(told(report, "artifact"))
+    assert report.bytes == sum(item.bytes for item in report.freed) > 0
+    assert report.kept["runs: made a version"] == 2
+    assert report.kept["runs: younger"] == 1
+    for run in grown.old:
+        assert not any(grown.artifacts.has(digest) for digest in own)
+        assert not grown.home.job(run.run_id).root.exists()
+        assert not snapshot.is_held(grown.repo, run.snapshot, run.commit)
+    # The young run has these very bytes too.
+    shared = next(item for item in grown.young.artifacts if item.name == "shared.txt")
+    assert grown.artifacts.has(shared.digest)
+    assert [traces.trace(grown, f"model/iris:{number}") for number in (1, 2)] == before
+    assert traces.trace(grown, f"run/{grown.young.run_id}").complete
+    assert health.check(grown).findings == ()
+    again = cleaning.clean(grown)
+    assert again.freed == ()
+
+
+def test_a_dry_run_changes_nothing_and_lists_the_same(grown):
+    before = everything(grown)
+    would = cleaning.clean(grown, dry_run=True)
+    assert everything(grown) == before
+    assert would.dry_run
+    did = cleaning.clean(grown)
+    assert records.replace(would, dry_run=False) == did
+    assert did.freed
+
+
+def test_what_is_left_of_a_freed_run_is_its_record(grown, tmp_path):
+    cleaning.clean(grown)
+    run_id = grown.old[0].run_id
+    record = runs.get(grown, run_id)
+    assert record.freed_at == record.freed_at.replace(tzinfo=record.freed_at.tzinfo)
+    assert record.metrics == {"accuracy": 0.5}
+    assert run_id in {run.run_id for run in runs.page(grown, limit=50)[0]}
+    for refused in (
+        lambda: list(runs.logs(grown, run_id)),
+        lambda: runs.save(grown, record, tmp_path / "out"),
+        lambda: runs.artifact(grown, run_id, "log.txt"),
+        lambda: submission.rerun(grown, run_id),
+    ):
+        with pytest.raises(RunFreed, match="was freed on") as caught:
+            refused()
+        assert "nbmlops train" in caught.value.hint
+    trace = traces.trace(grown, f"run/{run_id}")
+    assert trace.missing
+    assert not trace.complete
+    compared = comparisons.compare(grown, (run_id, grown.young.run_id))
+    assert len(compared.runs) == 2
+
+
+def test_nothing_goes_of_what_is_unfinished_or_young(workspace):
+    going_on = ran(workspace, "going on", status=Status.CANCELLED)
+    workspace.store.swap(
+        runs.KIND, going_on.run_id,
+        records.replace(going_on, status=Status.PENDING, finished_at=None, handle=None),
+        expected=1, key="again", status="pending",
+    )  # fmt: skip
+    young = ran(workspace, "young")
+    before = everything(workspace)
+    assert cleaning.clean(workspace).freed == ()
+    assert everything(workspace) == before
+    later(workspace, 100)
+    assert told(cleaning.clean(workspace), "run") == [young.run_id]
+    assert workspace.artifacts.has(going_on.artifacts[0].digest)
+    assert snapshot.is_held(workspace.repo, going_on.snapshot, going_on.commit)
+
+
+@pytest.mark.parametrize("keep", ["", "soon", "-1d", "90", "1e9d", "90 d"])
+def test_what_is_no_length_of_time_is_refused(workspace, keep):
+    with pytest.raises(WrongUse, match="no length of time"):
+        cleaning.clean(workspace, keep=keep)
+
+
+def test_with_no_time_at_all_what_has_ended_goes_at_once(workspace):
+    run = ran(workspace, "just now")
+    kept = trained(workspace, "a version")
+    report = cleaning.clean(workspace, keep="0d")
+    assert told(report, "run") == [run.run_id]
+    assert not workspace.artifacts.has(run.artifacts[0].digest)
+    assert traces.trace(workspace, kept.name and f"model/{kept.name}").complete
+
+
+def test_bytes_that_nothing_names_go_only_after_a_day(workspace):
+    orphan = workspace.artifacts.put(b"of a write that was killed")
+    left = workspace.home.artifacts / ".incoming-1-00000000"
+    left.write_bytes(b"half")
+    report = cleaning.clean(workspace, keep="0d")
+    assert report.freed == ()
+    assert workspace.artifacts.has(orphan)
+    later(workspace, 1.01)
+    report = cleaning.clean(workspace, keep="0d")
+    assert {(item.kind, item.name) for item in report.freed} == {
+        ("artifact", orphan),
+        ("partial", left.name),
+    }
+    assert not left.exists()
+
+
+def test_what_is_kept_again_is_young_again(workspace):
+    digest = workspace.artifacts.put(b"twice")
+    path = workspace.home.artifacts / digest[:2] / digest[2:]
+    os.utime(path, (0, 0))
+    assert workspace.artifacts.put(b"twice") == digest
+    assert cleaning.clean(workspace, keep="0d").freed == ()
+
+
+def test_in_a_place_that_others_share_nothing_goes_unless_asked(workspace, tmp_path):
+    environ = {**os.environ, "NBMLOPS_ARTIFACTS_URL": f"file://{tmp_path}/shared"}
+    opened = workspaces.open_at(workspace.root, environ=environ)
+    run = ran(opened, "old")
+    later(opened, 100)
+    report = cleaning.clean(opened)
+    assert told(report, "run") == [run.run_id]
+    assert told(report, "artifact") == []
+    assert report.kept["artifacts: in a place that others may share"] > 0
+    assert opened.artifacts.has(run.artifacts[0].digest)
+    report = cleaning.clean(opened, shared=True)
+    assert run.artifacts[0].digest in told(report, "artifact")
+    opened.close()
+
+
+def test_a_run_that_got_a_version_meanwhile_stays(grown, monkeypatch):
+    """Names are looked at again just before anything goes."""
+    run = grown.old[0]
+    planned = cleaning._Cleaning.stages
+
+    def then(self):
+        stages = planned(self)
+        version = records.replace(
+            grown.made[0], version=3, digest="9" * 64, run_id=run.run_id, snapshot=run.snapshot,
+            commit=run.commit, run_digest=run.artifacts[0].digest,
+        )  # fmt: skip
+        from nbmlops import decisions
+
+        decisions.decide(grown, "version", lambda _: records.plain(version))
+        return stages
+
+    monkeypatch.setattr(cleaning._Cleaning, "stages", then)
+    report = cleaning.clean(grown)
+    assert run.run_id not in told(report, "run") + told(report, "job")
+    assert run.snapshot not in told(report, "snapshot")
+    assert all(grown.artifacts.has(artifact.digest) for artifact in run.artifacts)
+
+
+def test_jobs_of_services_that_have_ended_go(workspace):
+    version = trained(workspace, "served")
+    for name, status in (("iris-up", "running"), ("iris-down", "stopped")):
+        record = DeploymentRecord(
+            endpoint="iris", url="http://127.0.0.1:9", deployment_id=name, model="iris", version=1,
+            commit=version.commit, launcher="local", author="Ada", created_at=workspace.now(),
+            status=DeploymentStatus(status),
+            stopped_at=workspace.now() if status == "stopped" else None,
+        )  # fmt: skip
+        workspace.store.swap(
+            deployments.KIND, name, record, expected=0, key=name, status=record.status.value
+        )
+        workspace.home.job(name).inbox.mkdir(parents=True)
+        (workspace.home.job(name).inbox / "model.skops").write_bytes(b"x" * 1000)
+    later(workspace, 100)
+    report = cleaning.clean(workspace)
+    assert [(item.kind, item.name, item.bytes) for item in report.freed] == [
+        ("job", "iris-down", 1000)
+    ]
+    assert workspace.home.job("iris-up").root.exists()
+
+
+def test_environments_that_nothing_has_any_more_go(workspace, tmp_path):
+    opened = workspaces.open_at(
+        workspace.root, environ={**os.environ, "NBMLOPS_CACHE": str(tmp_path / "cache")}
+    )
+    for name in ("e-old", "e-kept", "e-of-others", "e-in-use"):
+        (opened.cache / "environments" / name).mkdir(parents=True)
+        (opened.cache / "environments" / name / "file").write_bytes(b"x" * 10)
+    ran(opened, "one", environment_id="e-old")
+    ran(opened, "two", environment_id="e-in-use")
+    ran(opened, "three", environment_id="e-kept")
+    later(opened, 99)
+    ran(opened, "four", environment_id="e-kept")
+    later(opened, 100)
+    path = opened.cache / "environments" / "e-in-use" / "program"
+    program = subprocess.Popen([sys.executable, "-c", "input()", str(path)], stdin=subprocess.PIPE)
+    report = cleaning.clean(opened)
+    assert told(report, "environment") == ["e-old"]
+    assert not (opened.cache / "environments" / "e-old").exists()
+    program.communicate(b"\n")
+    assert told(cleaning.clean(opened), "environment") == ["e-in-use"]
+    opened.close()
+
+
+def test_calls_go_only_as_the_project_says(workspace):
+    folder = workspace.home.calls / "iris-d1"
+    folder.mkdir(parents=True)
+    (folder / "kept.jsonl").write_bytes(b"")
+    later(workspace, 10_000)
+    assert cleaning.clean(workspace).freed == ()
+    assert folder.exists()
+
+
+def test_sockets_on_which_nobody_listens_go(workspace, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder = layout.socket_dir()
+    live, dead = folder / "live.sock", folder / "dead.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(live))
+        listening.listen()
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(str(dead))
+        later(workspace, 2)
+        assert told(cleaning.clean(workspace), "socket") == ["dead.sock"]
+        assert live.exists()
+
+
+@pytest.mark.slow
+def test_the_same_once_more_runs_anew_when_its_files_are_gone(workspace):
+    context = Context(workspace.root)
+    first = running.train(context)
+    assert running.train(context).run_id == first.run_id
+    report = cleaning.clean(workspace, keep="0d")
+    assert first.run_id in told(report, "run")
+    again = running.train(context)
+    assert again.run_id != first.run_id
+    assert again.status is Status.SUCCEEDED
+    assert [step.cached for step in again.steps] == [False]
+    assert health.check(workspace).findings == ()
+    context.close()
+
+
+KILLED = """
+import sys
+from datetime import timedelta
+from nbmlops import cleaning, records, workspace
+opened = workspace.open_at(__import__("pathlib").Path(sys.argv[1]))
+opened.now = lambda: records.utc_now() + timedelta(days=100)
+print("begun", flush=True)
+cleaning.clean(opened)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_gc_that_is_killed_leaves_nothing_half_and_is_completed(workspace, request):
+    seed = request.config.getoption("--seed")
+    seed = random.randrange(10**9) if seed is None else seed
+    rounds = request.config.getoption("--kills") or 12
+    print(f"seed {seed}, {rounds} kills")
+    chance = random.Random(seed)
+    versions = [trained(workspace, f"version {number}") for number in range(2)]
+    before = [traces.trace(workspace, f"model/{version.name}") for version in versions]
+    real = workspace.now
+    midway = 0
+    for turn in range(rounds):
+        old = [ran(workspace, f"{turn} {number}") for number in range(4)]
+        killed = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(workspace.root)],
+            cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert killed.stdout.readline() == "begun\n"
+        time.sleep(chance.random() * 0.5)
+        os.kill(killed.pid, signal.SIGKILL)
+        killed.communicate()
+        assert health.check(workspace).findings == ()
+        marked = [runs.get(workspace, run.run_id).freed_at is not None for run in old]
+        midway += any(marked) and old[-1].snapshot in snapshot.held(workspace.repo)
+        for run in old:
+            record = runs.get(workspace, run.run_id)
+            if record.freed_at is None:
+                assert all(workspace.artifacts.has(item.digest) for item in record.artifacts)
+        later(workspace, 100)
+        cleaning.clean(workspace)
+        workspace.now = real
+        assert health.check(workspace).findings == ()
+        for run in old:
+            assert runs.get(workspace, run.run_id).freed_at is not None
+            assert not workspace.artifacts.has(run.artifacts[0].digest)
+            assert run.snapshot not in snapshot.held(workspace.repo)
+            assert not workspace.home.job(run.run_id).root.exists()
+        assert not list(workspace.home.scratch.glob("gc-*"))
+    print(f"{midway} of {rounds} were killed midway")
+    assert [traces.trace(workspace, f"model/{version.name}") for version in versions] == before
