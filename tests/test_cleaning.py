@@ -313,6 +313,42 @@ def test_the_same_once_more_runs_anew_when_its_files_are_gone(workspace):
     context.close()
 
 
+BESIDE = """
+import sys, time
+from pathlib import Path
+from nbmlops import cleaning, workspace
+opened = workspace.open_at(Path(sys.argv[1]))
+freed = 0
+while not Path(sys.argv[2]).exists():
+    freed += len(cleaning.clean(opened, keep="0d").freed)
+print(freed)
+"""
+
+
+@pytest.mark.slow
+def test_beside_submissions_nothing_goes_that_a_run_names(workspace, tmp_path):
+    context = Context(workspace.root)
+    over = tmp_path / "over"
+    beside = subprocess.Popen(
+        [sys.executable, "-c", BESIDE, str(workspace.root), str(over)],
+        cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        for number in range(8):
+            # The same contents come back: cached where they are still there, else run anew.
+            run = running.train(context, param=(f"depth={number % 2}",))
+            assert run.status is Status.SUCCEEDED
+            record = runs.get(workspace, run.run_id)
+            gone = [a.name for a in record.artifacts if not workspace.artifacts.has(a.digest)]
+            assert not gone or runs.get(workspace, run.run_id).freed_at is not None
+    finally:
+        over.touch()
+        out, _ = beside.communicate(timeout=60)
+    assert int(out) > 0
+    assert health.check(workspace).findings == ()
+    context.close()
+
+
 KILLED = """
 import sys
 from datetime import timedelta
@@ -336,6 +372,7 @@ def test_a_gc_that_is_killed_leaves_nothing_half_and_is_completed(workspace, req
     before = [traces.trace(workspace, f"model/{version.name}") for version in versions]
     real = workspace.now
     midway = 0
+    span_s = 0.0
     for turn in range(rounds):
         old = [ran(workspace, f"{turn} {number}") for number in range(4)]
         killed = subprocess.Popen(
@@ -343,8 +380,13 @@ def test_a_gc_that_is_killed_leaves_nothing_half_and_is_completed(workspace, req
             cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert killed.stdout.readline() == "begun\n"
-        time.sleep(chance.random() * 0.5)
-        os.kill(killed.pid, signal.SIGKILL)
+        began = time.monotonic()
+        if turn == 0:  # the first one goes through, and tells how long that takes here
+            killed.wait(timeout=60)
+            span_s = time.monotonic() - began
+        else:
+            time.sleep(chance.random() * span_s)
+            os.kill(killed.pid, signal.SIGKILL)
         killed.communicate()
         assert health.check(workspace).findings == ()
         marked = [runs.get(workspace, run.run_id).freed_at is not None for run in old]

@@ -330,8 +330,27 @@ def test_an_application_that_fails_or_a_client_that_leaves_ends_its_own_connecti
 def test_a_client_may_close_its_side_and_wait():
     async def scenario(client, _):
         one = await client()
-        one.send(b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n")
+        one.send(b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n" + GET)
         one.writer.write_eof()
         assert (await one.answer())[2] == b"GET /slow  "
+        assert (await one.answer())[2] == b"GET /hello x=1 "
+        assert await one.is_closed()
+        half = await client()
+        half.send(b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\nabc")
+        await asyncio.sleep(0.05)
+        half.writer.write_eof()
+        assert (await half.answer())[0] == 400
+        assert await half.is_closed()
+
+    run(scenario)
+
+
+def test_what_was_asked_before_something_senseless_is_answered_first():
+    async def scenario(client, _):
+        one = await client()
+        one.send(b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n" + GET + b"senseless\r\n\r\n")
+        assert (await one.answer())[2] == b"GET /slow  "
+        assert (await one.answer())[2] == b"GET /hello x=1 "
+        assert await one.is_closed()
 
     run(scenario)

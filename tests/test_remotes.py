@@ -14,21 +14,27 @@ import pytest
 from nbmlops import (
     decisions,
     deployments,
+    following,
     health,
     ledger,
     models,
     rebuilding,
     records,
     remotes,
-    renumbering,
     runs,
     traces,
     transport,
 )
 from nbmlops import workspace as workspaces
 from nbmlops.commands import Context, project
-from nbmlops.errors import GitFailed, InvalidName, LedgerDamaged, NoRemote, RemoteFailed
-from nbmlops.errors import SecretLeaving
+from nbmlops.errors import (
+    GitFailed,
+    InvalidName,
+    LedgerDamaged,
+    NoRemote,
+    RemoteFailed,
+    SecretLeaving,
+)
 from nbmlops.layout import LEDGER_REF
 from nbmlops.records import DeploymentRecord, DeploymentStatus, RunRecord
 from registered import deployed
@@ -439,7 +445,7 @@ def test_a_secret_below_the_snapshot_does_not_leave_either(team):
 
 
 def test_what_the_remote_has_already_is_not_looked_at_again(team):
-    bare, ada, _ = team
+    _, ada, _ = team
     (ada.root / "settings.py").write_text(f"key = '{TOKEN}'\n")
     git(ada.root, "add", ".")
     git(ada.root, "commit", "--quiet", "-m", "oops")
@@ -449,7 +455,7 @@ def test_what_the_remote_has_already_is_not_looked_at_again(team):
 
 
 def test_a_rule_that_was_turned_on_since_counts(team):
-    bare, ada, _ = team
+    _, ada, _ = team
     (ada.root / "db.py").write_text("password = 'k3Jx9vQ2mZ7w'\n")
     trained(ada, "first")
     toml = ada.root / "nbmlops.toml"
@@ -458,6 +464,23 @@ def test_a_rule_that_was_turned_on_since_counts(team):
     with pytest.raises(SecretLeaving, match=r"db\.py.*\[password\]"):
         remotes.sync(opened)
     opened.close()
+
+
+def test_a_version_that_was_registered_while_it_was_looked_at_is_looked_at_too(team, monkeypatch):
+    bare, ada, _ = team
+    trained(ada, "first")
+    before = refs_of(bare)
+    take_in = remotes._Sync._take_in
+
+    def then(self, theirs):
+        take_in(self, theirs)
+        (ada.root / "settings.py").write_text(f"key = '{TOKEN}'\n")
+        trained(ada, "second")
+
+    monkeypatch.setattr(remotes._Sync, "_take_in", then)
+    with pytest.raises(SecretLeaving, match=r"settings\.py"):
+        remotes.sync(ada)
+    assert refs_of(bare) == before
 
 
 # --- at once, and killed --------------------------------------------------------------------------
@@ -501,7 +524,7 @@ def test_of_two_who_sync_at_once_nothing_is_lost_or_doubled(team):
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_sync_that_is_killed_is_completed_by_the_next(team, request, tmp_path):
-    bare, ada, bob = team
+    _, ada, bob = team
     seed = request.config.getoption("--seed")
     seed = random.randrange(10**9) if seed is None else seed
     rounds = request.config.getoption("--kills") or 12
@@ -550,7 +573,7 @@ def test_a_store_that_has_not_followed_yet_is_told_and_followed(team, monkeypatc
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(renumbering, "_follow", killed)
+        patched.setattr(following, "follow", killed)
         with pytest.raises(KeyboardInterrupt):
             remotes.sync(bob)
     report = health.check(bob)

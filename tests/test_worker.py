@@ -459,7 +459,7 @@ def test_a_numeric_form_needs_no_scikit_learn_until_values_are_not_finite(starte
     maps = Path(f"/proc/{one.process.pid}/maps")
     if not maps.exists():
         pytest.skip("there is no /proc")
-    _, contract, table, _ = model("logistic")
+    _, _, table, _ = model("logistic")
     row = [float(value) for value in table.iloc[0]]
 
     def asked(values):

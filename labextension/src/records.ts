@@ -101,6 +101,7 @@ export interface ModelVersion {
   readonly loader: string | null;
   readonly command: readonly string[];
   readonly project_dir: string;
+  readonly pushed: boolean | null;
 }
 
 /** The answer to one of the four questions; ``yes`` means still as in training. */
@@ -295,6 +296,7 @@ export interface RunRecord {
   readonly earlier: readonly EarlierAttempt[];
   readonly sweep: string | null;
   readonly trial: number | null;
+  readonly freed_at: string | null;
 }
 
 /** The commit that a run starts from, and what it was made of. */

@@ -20,6 +20,7 @@ from nbmlops import (
     calls,
     holdings,
     layout,
+    leftovers,
     project,
     records,
     runs,
@@ -39,7 +40,6 @@ from nbmlops.workspace import NAMING, Workspace
 _LOCK = "gc"
 _ALL = 1_000_000
 _DAY = timedelta(days=1)
-_AT_ONCE = 200
 _LEFT = "gc-"
 
 
@@ -166,7 +166,7 @@ class _Cleaning:
         owners = self._owners()
         named = holdings.digests(workspace, self._leaving, self._segments)
         now_s = workspace.now().timestamp()
-        batch = _Batch(self._names_now)
+        batch = leftovers.Batch(workspace, self._names_now, workspace.artifacts.remove)
         own = workspace.artifacts_are_own or self._shared
         for found in workspace.artifacts.present():
             if found.digest in named:
@@ -181,7 +181,7 @@ class _Cleaning:
                 continue
             freed = Freed(kind="artifact", name=found.digest, bytes=found.bytes, why=why)
             batch.add(found.digest)
-            yield _Item(freed, lambda digest=found.digest: batch.remove(workspace, digest))
+            yield _Item(freed, lambda digest=found.digest: batch.remove(digest))
         for path, at in workspace.artifacts.left_over():
             if now_s - at >= _DAY.total_seconds():
                 why = "a write that was killed has left it"
@@ -247,10 +247,16 @@ class _Cleaning:
     # --- snapshots, environments, sockets -------------------------------------------------------
 
     def _snapshots(self) -> Iterator[_Item]:
-        held = snapshot.held(self._workspace.repo)
+        repo = self._workspace.repo
+        held = snapshot.held(repo)
+        batch = leftovers.Batch(
+            self._workspace,
+            lambda: holdings.looked_at(self._workspace, self._keep).snapshots,
+            lambda name: snapshot.let_go(repo, name, held[name]),
+        )
         owners = {run.snapshot: run.run_id for run in self._leaving.values()}
         limit_s = (self._workspace.now() - _DAY).timestamp()
-        for name, commit in held.items():
+        for name in held:
             if name in self._holdings.snapshots:
                 self._keeps("snapshots: named")
                 continue
@@ -261,14 +267,8 @@ class _Cleaning:
                 continue
             why = f"of {owners[name]}" if name in owners else "no run names it"
             freed = Freed(kind="snapshot", name=name, why=why)
-            yield _Item(freed, lambda name=name, commit=commit: self._let_go(name, commit))
-
-    def _let_go(self, name: str, commit: str) -> bool:
-        with self._workspace.exclusively(NAMING):
-            if name in holdings.looked_at(self._workspace, self._keep).snapshots:
-                return False
-            snapshot.let_go(self._workspace.repo, name, commit)
-        return True
+            batch.add(name)
+            yield _Item(freed, lambda name=name: batch.remove(name))
 
     def _environments(self) -> Iterator[_Item]:
         """Yield the environments that runs of this project had, and none has that stays."""
@@ -304,30 +304,6 @@ class _Cleaning:
                     freed,
                     lambda path=path: not leftovers.listens(path) and leftovers.unlinked(path),
                 )
-
-
-class _Batch:
-    """Removes artifacts, many under one look at the names."""
-
-    def __init__(self, names: Callable[[], set[str]]) -> None:
-        self._names = names
-        self._waiting: list[str] = []
-        self._done: dict[str, bool] = {}
-
-    def add(self, digest: str) -> None:
-        self._waiting.append(digest)
-
-    def remove(self, workspace: Workspace, digest: str) -> bool:
-        """Remove an artifact, and with it those that come next."""
-        if digest not in self._done:
-            some, self._waiting = self._waiting[:_AT_ONCE], self._waiting[_AT_ONCE:]
-            with workspace.exclusively(NAMING):
-                named = self._names()
-                for one in some:
-                    self._done[one] = one not in named
-                    if self._done[one]:
-                        workspace.artifacts.remove(one)
-        return self._done[digest]
 
 
 def _is_marked(workspace: Workspace, run: RunRecord) -> bool:

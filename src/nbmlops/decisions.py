@@ -95,7 +95,10 @@ def of_place(entries: Iterable[LedgerEntry], wanted: str | None) -> list[LedgerE
 
 def here(workspace: Workspace) -> list[LedgerEntry]:
     """Return the ledger's entries without the deployments that were made elsewhere."""
-    return of_place(ledger.entries(workspace.repo), place(workspace))
+    entries = list(ledger.entries(workspace.repo))
+    if all(entry.place is None for entry in entries):
+        return entries  # whoever only looks draws no id
+    return of_place(entries, place(workspace))
 
 
 def witness(workspace: Workspace, *, anew: bool = False) -> None:

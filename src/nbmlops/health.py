@@ -10,11 +10,11 @@ from nbmlops import (
     calllog,
     decisions,
     deployments,
+    following,
     layout,
     ledger,
     models,
     rebuilding,
-    renumbering,
     runs,
     snapshot,
 )
@@ -112,7 +112,7 @@ def _ledger(workspace: Workspace) -> Iterator[Finding]:
 
 def _followed(workspace: Workspace, entries: list[LedgerEntry]) -> Iterator[Finding]:
     """Find where the ledger is not what the store has seen of it."""
-    if renumbering.unsettled(workspace) is not None:
+    if following.unsettled(workspace) is not None:
         yield Finding(
             code="sync-unfinished",
             message="a `sync` was killed before the store had followed the ledger",

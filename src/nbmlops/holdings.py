@@ -190,10 +190,7 @@ def jobs_of(run: RunRecord) -> tuple[str, ...]:
     return (run.run_id, *(f"{run.run_id}-r{number}" for number in range(2, run.attempts + 1)))
 
 
-def is_decided(workspace: Workspace, deployment_id: str) -> bool:
-    """Return whether a deployment has its traffic by what was decided."""
-    standing = decisions.traffic(decisions.here(workspace)).values()
-    return any(
-        one.standing is not None and one.standing.decision.deployment_id == deployment_id
-        for one in standing
-    )
+def standing(workspace: Workspace) -> set[str]:
+    """Return the deployments that have their traffic by what was decided."""
+    found = decisions.traffic(decisions.here(workspace)).values()
+    return {one.standing.decision.deployment_id for one in found if one.standing is not None}

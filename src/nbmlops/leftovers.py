@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,11 +12,12 @@ import psutil
 
 from nbmlops import deployments, endpoints, holdings, layout, stints, sweeps
 from nbmlops.records import DeploymentRecord, JobHandle, SweepRecord
-from nbmlops.workspace import Workspace
+from nbmlops.workspace import NAMING, Workspace
 
 _ALL = 1_000_000
 _DAY = timedelta(days=1)
 _LEFT = "gc-"
+_AT_ONCE = 200
 
 
 def ended_jobs(workspace: Workspace, keep: timedelta) -> Iterator[tuple[str, str]]:
@@ -35,12 +36,13 @@ def ended_jobs(workspace: Workspace, keep: timedelta) -> Iterator[tuple[str, str
 
 
 def _of_services(workspace: Workspace, keep: timedelta) -> Iterator[tuple[str, str]]:
+    standing = holdings.standing(workspace)
     ended: dict[str, bool] = {}
     for kept in workspace.store.page(deployments.KIND, DeploymentRecord, limit=_ALL):
         record = kept.record
         is_over = record.status.value in ("stopped", "failed")
         over = is_over and _is_old(workspace, record.stopped_at, keep)
-        if over and not holdings.is_decided(workspace, record.deployment_id):
+        if over and record.deployment_id not in standing:
             yield record.deployment_id, "a worker that has ended"
         ended[record.endpoint] = ended.get(record.endpoint, True) and over
     for endpoint in endpoints.every(workspace):
@@ -109,3 +111,35 @@ def is_in_use(workspace: Workspace, folder: Path, keep: timedelta) -> bool:
         if any(inside in word for word in process.info["cmdline"] or ()):
             return True
     return False
+
+
+class Batch:
+    """Removes things, many under one look at the names that stay."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        names: Callable[[], Iterable[str]],
+        remove: Callable[[str], None],
+    ) -> None:
+        self._workspace = workspace
+        self._names = names
+        self._remove = remove
+        self._waiting: list[str] = []
+        self._done: dict[str, bool] = {}
+
+    def add(self, name: str) -> None:
+        """Take note of one that is to go, in its turn."""
+        self._waiting.append(name)
+
+    def remove(self, name: str) -> bool:
+        """Remove one, and with it those that come next; ``False`` when it has to stay."""
+        if name not in self._done:
+            some, self._waiting = self._waiting[:_AT_ONCE], self._waiting[_AT_ONCE:]
+            with self._workspace.exclusively(NAMING):
+                named = set(self._names())
+                for one in some:
+                    self._done[one] = one not in named
+                    if self._done[one]:
+                        self._remove(one)
+        return self._done[name]

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from nbmlops import (
     catalog,
     decisions,
+    following,
     layout,
     ledger,
     rebuilding,
@@ -59,7 +60,7 @@ def sync(workspace: Workspace, name: str = "origin") -> SyncReport:
     """
     remote = transport.find(workspace.repo, name)
     with workspace.exclusively(_LOCK):
-        renumbering.settle(workspace)
+        following.settle(workspace)
         return _Sync(workspace, remote).run()
 
 
@@ -84,7 +85,7 @@ class _Sync:
             self._workspace.say(f"fetching from {self._remote.name}")
             there = transport.look(self._remote)
             theirs = self._fetch(there)
-            self._refuse_secrets(there)
+            self._refuse_secrets(there, ledger.head(self._repo))
             self._take_in(theirs)
             self._fetch_snapshots(there)
             try:
@@ -157,7 +158,8 @@ class _Sync:
         head = ledger.head(self._repo)
         if head is None:
             return
-        going = self._going(there)
+        self._refuse_secrets(there, head)  # what was registered meanwhile
+        going = self._going(there, head)
         if going:
             # First, so that no entry on the remote names what is not there yet.
             self._workspace.say(f"pushing snapshots: {len(going)}")
@@ -184,29 +186,30 @@ class _Sync:
 
     # --- snapshots ----------------------------------------------------------------------------
 
-    def _named(self) -> list[ModelVersion]:
-        """Return versions with the snapshots that the ledger names, each once.
+    def _named(self, head: str | None) -> list[ModelVersion]:
+        """Return versions with the snapshots that a ledger names, each once.
 
         The words of a ledger are others': what is no id and no commit gets nowhere near git.
         """
+        entries = ledger.entries_of(self._repo, head) if head else ()
         return list(
             {
                 version.snapshot: version
-                for _, version in decisions.versions(ledger.entries(self._repo))
+                for _, version in decisions.versions(entries)
                 if layout.is_id(version.snapshot) and _COMMIT.fullmatch(version.commit)
             }.values()
         )
 
-    def _going(self, there: Mapping[str, str]) -> list[ModelVersion]:
+    def _going(self, there: Mapping[str, str], head: str | None) -> list[ModelVersion]:
         """Return versions with the snapshots that the remote lacks and we have."""
         return [
             version
-            for version in self._named()
+            for version in self._named(head)
             if _ref(version) not in there and snapshot.exists(self._repo, version.commit)
         ]
 
-    def _refuse_secrets(self, there: Mapping[str, str]) -> None:
-        for version in self._going(there):
+    def _refuse_secrets(self, there: Mapping[str, str], head: str | None) -> None:
+        for version in self._going(there, head):
             if version.snapshot in self._passed:
                 continue
             files = transport.leaving(
@@ -236,7 +239,7 @@ class _Sync:
     def _fetch_snapshots(self, there: Mapping[str, str]) -> None:
         wanted = [
             version
-            for version in self._named()
+            for version in self._named(ledger.head(self._repo))
             if there.get(_ref(version)) == version.commit
             and not snapshot.is_held(self._repo, version.snapshot, version.commit)
         ]
@@ -250,7 +253,7 @@ class _Sync:
     def _report(self, there: Mapping[str, str]) -> SyncReport:
         missing = [
             version.snapshot
-            for version in self._named()
+            for version in self._named(ledger.head(self._repo))
             if _ref(version) not in there and not snapshot.exists(self._repo, version.commit)
         ]
         return SyncReport(

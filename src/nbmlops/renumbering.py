@@ -1,7 +1,6 @@
-"""Renumbering: our decisions come after those of the remote, and the store follows the ledger.
+"""Renumbering: our decisions come after those of the remote, some under another number.
 
-What the store is to follow is written into it before the ledger moves; :func:`settle` does it, as
-often as it is asked to, so whoever is killed in between is completed by the next.
+What the store is to follow (see ``following``) is written into it before the ledger moves.
 """
 
 from __future__ import annotations
@@ -16,28 +15,23 @@ from nbmlops import (
     decisions,
     deployments,
     endpoints,
+    following,
     ledger,
     merging,
     models,
     rebuilding,
-    records,
-    runs,
 )
-from nbmlops.errors import Conflict, DeploymentFailed, GitFailed, LedgerDamaged
+from nbmlops.errors import Conflict, GitFailed, LedgerDamaged
 from nbmlops.merging import Merged
 from nbmlops.records import (
     DeploymentRecord,
-    DeploymentStatus,
     LedgerEntry,
-    ModelVersion,
     MovedDeployment,
     Reappending,
     Renumbered,
-    RunRecord,
 )
 from nbmlops.workspace import Workspace
 
-KIND = "reappending"
 _ALL = 100_000
 _TRIES = 100
 
@@ -62,8 +56,8 @@ def join(workspace: Workspace, theirs: str) -> Joined:
     planned = _planned(workspace, ours, theirs) if ours else None
     with _undisturbed(workspace, planned.renumbered if planned else ()):
         joined = _joined(workspace, theirs)
-        _follow(workspace)
-    _tell_fronts(workspace)
+        following.follow(workspace)
+    following.tell_fronts(workspace)
     return joined
 
 
@@ -138,7 +132,7 @@ def _undisturbed(
         yield
 
 
-# --- the store ----------------------------------------------------------------------------------
+# --- what the store is to follow ------------------------------------------------------------------
 
 
 def _note(workspace: Workspace, before: str, after: str, planned: Merged) -> None:
@@ -155,19 +149,7 @@ def _note(workspace: Workspace, before: str, after: str, planned: Merged) -> Non
         ),
         deployments=dict(_moved(workspace, planned)),
     )
-    _write(workspace, made)
-
-
-def _write(workspace: Workspace, made: Reappending) -> None:
-    kept = workspace.store.get(KIND, _id(workspace), Reappending)
-    revision = kept.revision if kept else 0
-    workspace.store.swap(
-        KIND, _id(workspace), made, expected=revision, key=f"{KIND}:{made.after}:{revision}"
-    )
-
-
-def _id(workspace: Workspace) -> str:
-    return decisions.place(workspace)
+    following.write(workspace, made)
 
 
 def _moved(
@@ -197,112 +179,3 @@ def _is_decided(workspace: Workspace, record: DeploymentRecord) -> bool:
         item.decision.deployment_id == record.deployment_id
         for item in decisions.placed(ledger.entries(workspace.repo))
     )
-
-
-def unsettled(workspace: Workspace) -> Reappending | None:
-    """Return what the store has not followed yet, if the ledger has moved."""
-    kept = workspace.store.get(KIND, _id(workspace), Reappending)
-    if kept is None or kept.record.done:
-        return None
-    head = ledger.head(workspace.repo)
-    if head is None or not ledger.descends(workspace.repo, head, kept.record.after):
-        return None
-    return kept.record
-
-
-def settle(workspace: Workspace) -> bool:
-    """Let the store follow a ledger whose ``sync`` was killed; return whether there was any."""
-    found = unsettled(workspace) is not None
-    if found:
-        with workspace.exclusively(models.LOCK):
-            _follow(workspace)
-        _tell_fronts(workspace)
-    _heal_runs(workspace)
-    return found
-
-
-def _follow(workspace: Workspace) -> None:
-    note = unsettled(workspace)
-    if note is None:
-        return
-    entries = list(ledger.entries(workspace.repo))
-    versions = [version for _, version in decisions.versions(entries)]
-    for name in note.names:
-        _follow_version(workspace, note, name, versions)
-    for deployment_id, target in note.deployments.items():
-        kept = workspace.store.get(deployments.KIND, deployment_id, DeploymentRecord)
-        if kept is not None:
-            moved = records.replace(
-                kept.record, version=target.version, rolled_back_from=target.rolled_back_from
-            )
-            key = f"{note.after}:{deployments.KIND}:{deployment_id}"
-            workspace.store.swap(
-                deployments.KIND,
-                deployment_id,
-                moved,
-                expected=kept.revision,
-                key=key,
-                status=moved.status.value,
-            )
-    _follow_runs(workspace, note, entries)
-    for item in rebuilding.of_models(workspace, entries):
-        item.mend()
-    decisions.witness(workspace, anew=True)
-    _write(workspace, records.replace(note, done=True))
-
-
-def _follow_version(
-    workspace: Workspace, note: Reappending, name: str, versions: list[ModelVersion]
-) -> None:
-    """Let a name of the store's index mean what it means in the ledger."""
-    kept = workspace.store.get(models.KIND, name, ModelVersion)
-    right = next((version for version in versions if version.name == name), None)
-    if right is None and kept is not None:
-        # Nothing has the name any more: it leads to what had it.
-        same = (kept.record.model, kept.record.digest)
-        right = next((one for one in versions if (one.model, one.digest) == same), None)
-    if right is None or (kept is not None and kept.record == right):
-        return
-    workspace.store.swap(
-        models.KIND,
-        name,
-        right,
-        expected=kept.revision if kept else 0,
-        key=f"{note.after}:{models.KIND}:{name}",
-    )
-
-
-def _follow_runs(workspace: Workspace, note: Reappending, entries: list[LedgerEntry]) -> None:
-    """Let the runs name the versions that they made as the ledger does."""
-    for kept in workspace.store.page(runs.KIND, RunRecord, limit=_ALL) if note.names else ():
-        run = kept.record
-        if not set(run.model_versions) & set(note.names):
-            continue
-        names = rebuilding.versions_of(run, entries)
-        if names != run.model_versions:
-            moved = records.replace(run, model_versions=names)
-            key = f"{note.after}:{runs.KIND}:{run.run_id}:{kept.revision}"
-            with contextlib.suppress(Conflict):  # the next one comes by again
-                runs.keep(workspace, moved, kept.revision, key)
-
-
-def _heal_runs(workspace: Workspace) -> None:
-    """Look again at runs that were being collected while the last renumbering went on."""
-    kept = workspace.store.get(KIND, _id(workspace), Reappending)
-    if kept is not None and kept.record.done and kept.record.names:
-        _follow_runs(workspace, kept.record, list(ledger.entries(workspace.repo)))
-
-
-def _tell_fronts(workspace: Workspace) -> None:
-    """Tell the fronts of endpoints whose version has another number; calls go on meanwhile."""
-    kept = workspace.store.get(KIND, _id(workspace), Reappending)
-    for deployment_id in kept.record.deployments if kept else ():
-        found = workspace.store.get(deployments.KIND, deployment_id, DeploymentRecord)
-        if found is not None and found.record.status is DeploymentStatus.RUNNING:
-            try:
-                deployments.tell(workspace, found.record.endpoint)
-            except DeploymentFailed as error:
-                workspace.warn(
-                    f"warning: {found.record.endpoint} goes on under the old number:"
-                    f" {error.message}"
-                )

@@ -180,7 +180,10 @@ class _Connection(asyncio.Protocol):
                 self._pause()
 
     def eof_received(self) -> bool:
-        return self.exchange is not None  # a client may close its side and wait for the answer
+        if self._reading is not None:  # the rest of its body will not come
+            self._refuse(400)
+        self._last = True
+        return self.exchange is not None  # a client may close its side and wait for its answers
 
     def pause_writing(self) -> None:
         self.unread_s = time.monotonic()
@@ -281,7 +284,7 @@ class _Connection(asyncio.Protocol):
         self.write(data)
         self.exchange = None
         self.since_s = time.monotonic()
-        if not exchange.keeps or self._last:
+        if not exchange.keeps or (self._last and not self._waiting):
             self.close(linger=not exchange.complete)
         elif not exchange.complete:
             exchange.discards = True  # what is left of the body is read and forgotten
