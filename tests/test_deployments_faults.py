@@ -56,10 +56,10 @@ mlops.log_model(LogisticRegression(C=strength, max_iter=500).fit(x, y), name="ir
 ROW = {"x0": 5.1, "x1": 3.5, "x2": 1.4, "x3": 0.2}
 
 
-def project(top):
+def project(top, notebook=TRAIN):
     top.mkdir()
     (top / "nbmlops.toml").write_text(SETTINGS)
-    (top / "train.ipynb").write_text(notebook_text(("parameters", "strength = 1.0"), TRAIN))
+    (top / "train.ipynb").write_text(notebook_text(("parameters", "strength = 1.0"), notebook))
     git(top, "init", "--quiet", "--initial-branch=main")
     git(top, "add", ".")
     git(top, "commit", "--quiet", "-m", "start")
@@ -341,7 +341,14 @@ def test_two_versions_with_different_releases_of_scikit_learn_are_served_at_once
     if not Path("/proc/self/maps").exists():
         pytest.skip("what a process has loaded is read from /proc")
     monkeypatch.setenv("NBMLOPS_CACHE", os.environ.get("NBMLOPS_TEST_CACHE", str(tmp_path / "c")))
-    opened = project(tmp_path / "flowers")
+    # A plain logistic regression is served as arrays, without scikit-learn.
+    as_given = TRAIN.replace("LogisticRegression(C", "BernoulliNB(alpha").replace(
+        "max_iter=500", "fit_prior=True"
+    )
+    as_given = as_given.replace(
+        "linear_model import LogisticRegression", "naive_bayes import BernoulliNB"
+    )
+    opened = project(tmp_path / "flowers", as_given)
     try:
         for number, release in enumerate(RELEASES):
             lock = f"scikit-learn=={release}\nnumpy==2.2.6\nscipy==1.15.3\n"

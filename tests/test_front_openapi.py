@@ -164,9 +164,9 @@ def test_every_operation_works_as_its_examples_stand(served, kind):
 # --- the page -----------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def browser():
-    """A Chromium that reaches nothing but this machine."""
+    """A Chromium of each test's own, as no event loop may run between tests."""
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     if found is None:
         pytest.skip("no Chromium: `make test-system` installs Debian's")

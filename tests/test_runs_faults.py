@@ -110,7 +110,7 @@ def test_a_killed_command_line_typed_again_follows_the_same_run(folder):
     )
     workspace = workspaces.open_at(folder)
     deadline = time.monotonic() + 30
-    while not runs.unfinished(workspace):
+    while not (begun := runs.unfinished(workspace)) or begun[0].status is not Status.RUNNING:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     os.killpg(command.pid, signal.SIGKILL)

@@ -179,7 +179,7 @@ def test_a_person_who_is_not_on_their_own_terminal_stays_in_their_folder(folder,
     shutil.copy(folder / "nbmlops.toml", inside)
     context = commands.Context(start=inside, bounds=inside)
     with pytest.raises(WrongUse) as caught:
-        commands.ci(context, kind)
+        commands.find("ci").function(context, kind)
     assert "from a terminal" in caught.value.hint
     assert not (folder / layout.WORKFLOW_FILES[kind]).exists()
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import msgspec
 
-from nbmlops import calllog, calls, models, predictors, schema, stints
-from nbmlops.errors import InvalidRecords, WrongUse
+from nbmlops import calllog, calls, deployments, models, predictors, schema, stints
+from nbmlops.errors import InvalidRecords, UnknownReference, WrongUse
 from nbmlops.records import CallRecord, ModelVersion, Prediction, Replay
 from nbmlops.stints import ModelFailed, Stint
 from nbmlops.workspace import Workspace
@@ -67,7 +67,7 @@ def replay(
     target = models.find(workspace, against) if against else None
     groups: dict[str, list[CallRecord]] = {}
     for call in chosen:
-        name = target.name if target else f"{call.model}:{call.version}"
+        name = target.name if target else _answered_by(workspace, call)
         groups.setdefault(name, []).append(call)
     tally = _Tally(rtol)
     chance = False
@@ -75,10 +75,22 @@ def replay(
         version = target or models.find(workspace, name)
         differed = tally.differing
         _run_again(workspace, version, group, tally)
-        own = all((call.model, call.version) == (version.model, version.version) for call in group)
+        own = all(_answered_by(workspace, call) == version.name for call in group)
         by_chance = own and not version.probe.deterministic
         chance = chance or (by_chance and tally.differing > differed)
     return _told(tally, chosen, tuple(groups), target, chance=chance)
+
+
+def _answered_by(workspace: Workspace, call: CallRecord) -> str:
+    """Return the version that answered a call, by the name that it has now.
+
+    The log keeps the number of that day, which a sync may have changed since.
+    """
+    try:
+        deployed = deployments.recorded(workspace, call.deployment_id)
+    except UnknownReference:
+        return f"{call.model}:{call.version}"
+    return f"{deployed.model}:{deployed.version}"
 
 
 def _chosen(workspace: Workspace, reference: str, last: int) -> list[CallRecord]:

@@ -106,12 +106,17 @@ class Folder:
         """Return whether there is a file of that digest."""
         return self.path(digest).exists()
 
+    def renew(self, digest: str) -> None:
+        """Make a file young again: whoever asks for it now counts on it from now on."""
+        with contextlib.suppress(OSError):  # such as a disk that is only read
+            self.path(digest).touch()
+
     def put(self, data: bytes) -> str:
         """Keep the bytes unless exactly these are there, and return their digest."""
         digest = digests.of_bytes(data)
         try:
             if self.path(digest).read_bytes() == data:
-                self.path(digest).touch()  # whoever keeps it counts on it from now on
+                self.renew(digest)
                 return digest
         except FileNotFoundError:
             pass

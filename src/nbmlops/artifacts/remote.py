@@ -131,7 +131,7 @@ class Remote:
         layout.checked_digest(digest)
         try:
             if self._cache.path(digest).exists():
-                self._cache.path(digest).touch()
+                self._cache.renew(digest)
                 return read()
         except (ArtifactCorrupt, FileNotFoundError):
             pass  # a bad or vanished copy is made again

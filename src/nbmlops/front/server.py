@@ -146,6 +146,7 @@ class _Connection(asyncio.Protocol):
         self._paused = False
         self._last = False  # no further request is taken
         self._lingers = False
+        self._ended = False  # the client has closed its side
 
     # --- of asyncio ---
 
@@ -180,6 +181,7 @@ class _Connection(asyncio.Protocol):
                 self._pause()
 
     def eof_received(self) -> bool:
+        self._ended = True
         if self._reading is not None:  # the rest of its body will not come
             self._refuse(400)
         self._last = True
@@ -335,7 +337,7 @@ class _Connection(asyncio.Protocol):
         self._last = True
         if self.transport is None:
             return
-        if linger and self.transport.can_write_eof():
+        if linger and not self._ended and not self.transport.is_closing():
             self.since_s = time.monotonic()
             self._lingers = True
             self.transport.write_eof()
