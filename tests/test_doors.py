@@ -357,11 +357,11 @@ def test_the_notebook_one_stands_in_is_what_train_means(shell, folder, monkeypat
 
 
 def test_commands_and_options_are_completed(shell):
-    def completed(line):
-        from IPython.core.completer import provisionalcompleter
+    from IPython.core.completer import provisionalcompleter
 
-    with provisionalcompleter():
-        return {c.text for c in shell.Completer.completions(line, len(line))}
+    def completed(line):
+        with provisionalcompleter():
+            return {c.text for c in shell.Completer.completions(line, len(line))}
 
     assert completed("%mlops dep") == {"deploy", "deployments"}
     assert completed("%mlops train --d") == {"--detach"}
