@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 
 import pytest
 import uvloop
@@ -62,11 +63,11 @@ class Client:
         self.writer.close()
 
 
-def run(scenario, application=echo, connections=100):
+def run(scenario, application=echo, connections=100, take=lambda _: False):
     async def whole():
-        server = Server(application, connections)
+        server = Server(application, connections, take)
         await server.listen("127.0.0.1", 0, 100)
-        port = server._listening.sockets[0].getsockname()[1]
+        port = server.sockets[0].getsockname()[1]
         clients = []
 
         async def client():
@@ -310,6 +311,25 @@ def test_a_stop_answers_what_is_here_and_closes_the_rest():
     run(scenario)
 
 
+def test_a_stop_answers_who_has_connected_and_was_not_accepted_yet():
+    async def scenario(_, server):
+        address = server.sockets[0].getsockname()
+        waiting = [socket.create_connection(address) for _ in range(20)]
+        for one in waiting[:-1]:
+            one.sendall(GET)
+        server.stop()  # in this very turn of the loop, so none of them has been accepted
+        await asyncio.sleep(0.1)
+        for one in waiting[:-1]:
+            assert one.recv(1000).startswith(b"HTTP/1.1 200 OK")
+        with pytest.raises(OSError):
+            socket.create_connection(address)
+        await asyncio.wait_for(server._empty.wait(), 3.0)  # the silent one is not waited for long
+        for one in waiting:
+            one.close()
+
+    run(scenario)
+
+
 def test_an_application_that_fails_or_a_client_that_leaves_ends_its_own_connection(capsys):
     async def scenario(client, _):
         one = await client()
@@ -343,6 +363,59 @@ def test_a_client_may_close_its_side_and_wait():
         assert await half.is_closed()
 
     run(scenario)
+
+
+def test_a_client_that_leaves_while_it_is_refused_ends_its_connection_quietly(caplog):
+    async def scenario(client, _):
+        head = b"POST /unread HTTP/1.1\r\nHost: h\r\nContent-Length: 900000\r\n"
+        for request in (head + b"Expect: 100-continue\r\n\r\n", b"senseless\r\n\r\n"):
+            one = await client()
+            one.send(request)
+            assert (await one.answer())[1]["connection"] == "close"
+            one.writer.write_eof()
+            assert await one.is_closed()
+
+    run(scenario)
+    assert caplog.records == [], "the event loop has nothing to complain of"
+
+
+def test_a_small_body_that_comes_in_two_packets_is_taken_at_once_and_one_that_stays_away_is_not(
+    monkeypatch,
+):
+    monkeypatch.setattr(servers, "SWEEP_S", 0.05)
+    monkeypatch.setattr(servers, "BODY_MOMENT_S", 0.2)
+    taken = []
+
+    def take(exchange):
+        if exchange.scope["path"] != "/take":
+            return False
+        taken.append(exchange.body())
+        exchange.respond(200, b"content-length: 2\r\n", b"ok", closing=False)
+        return True
+
+    async def scenario(client, _):
+        taken.clear()
+        one = await client()
+        head = b"POST /take HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n"
+        for part in (head, b"hello", head[:20], head[20:] + b"he", b"llo"):
+            one.send(part)
+            await asyncio.sleep(0.02)
+        assert [(await one.answer())[2] for _ in range(2)] == [b"ok"] * 2
+        one.send((head + b"again") * 500)  # in one packet: no recursion, however many
+        assert [(await one.answer())[2] for _ in range(500)] == [b"ok"] * 500
+        assert taken == [b"hello"] * 2 + [b"again"] * 500
+        one.send(head + b"he")
+        await asyncio.sleep(0.5)
+        one.send(b"llo")
+        assert (await one.answer())[2] == b"POST /take  hello", "by the application"
+        half = await client()
+        half.send(head + b"he")
+        await asyncio.sleep(0.05)
+        half.writer.write_eof()
+        assert (await half.answer())[0] == 400
+        assert await half.is_closed()
+
+    run(scenario, take=take)
 
 
 def test_what_was_asked_before_something_senseless_is_answered_first():

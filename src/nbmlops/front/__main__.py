@@ -91,7 +91,7 @@ async def serve(
     # What stands now stands for ever; what calls make is freed without the cycle collector.
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
-    server = Server(app, connections)
+    server = Server(app, connections, app.take)
     await server.listen(address.host, address.port, BACKLOG)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from nbmlops import records, schema, tensors
+from nbmlops import records, schema
 from nbmlops._version import __version__
 from nbmlops.calllog import SYNC_INTERVAL_S, CallLog, Entry
 from nbmlops.errors import NbmlopsError
@@ -24,7 +24,6 @@ from nbmlops.front import metrics, openapi, protocol, routing, shedding
 from nbmlops.front.deadlines import Deadline, Deadlines
 from nbmlops.front.protocol import (
     Answer,
-    DeadlineExceeded,
     Gone,
     InvalidRoutes,
     MethodRefused,
@@ -34,10 +33,12 @@ from nbmlops.front.protocol import (
     Send,
     WorkerUnreachable,
 )
+from nbmlops.front.questions import Question, Records, Tensors, headers_read
 from nbmlops.front.routing import Routes
+from nbmlops.front.server import Exchange
 from nbmlops.front.upstream import IN_FLIGHT_LIMIT, Call, Worker
-from nbmlops.records import CallAnswer, FrontSpec, ModelSchema, Route, RouteTable
-from nbmlops.tensors import HEADER_LENGTH, Tensor
+from nbmlops.records import FrontSpec, Route, RouteTable
+from nbmlops.tensors import Tensor
 
 BODIES_LIMIT = 4  # bodies of the largest size that may be in memory at once
 _CONTROL_LIMIT_BYTES = 4 * 1024 * 1024
@@ -57,6 +58,7 @@ _FREE = {
 class Request:
     """One HTTP request, its body not yet read."""
 
+    path: str
     headers: Mapping[str, str]
     receive: Receive
     deadline: Deadline
@@ -73,6 +75,7 @@ class App:
     def __init__(self, spec: FrontSpec, hosts: frozenset[str], token: str | None) -> None:
         self.spec = spec
         self.hosts = hosts
+        self._hosts = {name.encode() for name in hosts}
         self.token = token
         self.draining = False
         self.metrics = metrics.Metrics()
@@ -85,6 +88,7 @@ class App:
         self._deadlines = Deadlines()
         self._shedder = shedding.Shedder()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._leaving: set[Worker] = set()
         self._syncing: asyncio.Task[None] | None = None
         self._told = ""
 
@@ -94,7 +98,7 @@ class App:
         """Take the first routes, and begin to make the call log durable."""
         self.swap(table)
         self._syncing = asyncio.create_task(self._keep_syncing())
-        self._later(self._deadlines.keep())
+        self._later(self._deadlines.keep(self._expire))
 
     def swap(self, table: RouteTable) -> None:
         """Point to other workers, at once; calls in flight stay with theirs.
@@ -115,13 +119,24 @@ class App:
         for route in table.routes:
             worker = kept.pop(_identity(route), None)
             if worker is None:
-                worker = Worker(route, self.token, self.spec.deadline_s, self._answered)
+                worker = Worker(
+                    route, self.token, self._deadlines, self.spec.deadline_s, self._answered
+                )
             worker.route = route
             workers.append(worker)
             self.log.prepare(route.deployment_id)
         self.routes, self._described = Routes(table, tuple(workers)), described
         for worker in kept.values():
-            self._later(worker.close(self.spec.deadline_s))
+            self._leaving.add(worker)
+            self._later(self._leave(worker))
+
+    async def _leave(self, worker: Worker) -> None:
+        await worker.close(self.spec.deadline_s)
+        self._leaving.discard(worker)
+
+    def _expire(self, now_s: float) -> None:
+        for worker in (*self.routes.workers, *self._leaving):
+            worker.expire(now_s)
 
     def _later(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -165,8 +180,10 @@ class App:
     @property
     def _is_full(self) -> bool:
         """Whether no worker has room for another call."""
-        workers = self.routes.workers
-        return bool(workers) and all(one.in_flight >= IN_FLIGHT_LIMIT for one in workers)
+        for worker in self.routes.workers:
+            if worker.in_flight < IN_FLIGHT_LIMIT:
+                return False
+        return bool(self.routes.workers)
 
     # --- one request ---
 
@@ -185,9 +202,7 @@ class App:
             if answer.status == 429:
                 await self._shedder.pause()
             self.metrics.request(path, answer.status)
-            # A refused body may be half read: nothing else can come on that connection.
-            closing = self.draining or answer.status in {408, 413}
-            await protocol.send_answer(send, answer, closing=closing)
+            await protocol.send_answer(send, answer, closing=self._is_last(answer))
         except Gone:
             return
         finally:
@@ -201,32 +216,36 @@ class App:
     ) -> tuple[str, Answer]:
         method, path = scope["method"], scope["path"]
         known, model, version = _known(path)
-        plain = path.startswith("/v2")
         try:
             headers = protocol.headers_of(scope)
             protocol.check_source(method, headers, self.hosts)
             if self.spec.access_digest is not None and known not in _FREE:
                 protocol.check_token(headers, self.spec.access_digest, "access")
             handler = _handler(method, known, path)
-            request = Request(headers, receive, deadline, model, version)
+            request = Request(known, headers, receive, deadline, model, version)
             return known, await handler(self, request)
-        except NbmlopsError as error:
-            answer = protocol.error_answer(error, plain=plain)
-            if answer.status == 500:
-                traceback.print_exc()
-            return known, answer
         except Gone:
             raise
         except asyncio.CancelledError:
             if not deadline.passed:
                 raise
-            return known, protocol.error_answer(deadline.error(), plain=plain)
-        except Exception:  # the door: our own mistake, told to the log and not to the client
-            traceback.print_exc()
-            error = NbmlopsError("the endpoint failed", "See `nbmlops logs`.")
-            return known, protocol.error_answer(error, plain=plain)
+            return known, self._refusal(deadline.error(), path)
+        except Exception as error:  # the door
+            return known, self._refusal(error, path)
         finally:
             deadline.lift()
+
+    def _refusal(self, error: Exception, path: str) -> Answer:
+        """Return an error as an answer; a mistake of ours is told to the log alone."""
+        plain = path.startswith("/v2")
+        if not isinstance(error, NbmlopsError):
+            traceback.print_exception(error)
+            error = NbmlopsError("the endpoint failed", "See `nbmlops logs`.")
+            return protocol.error_answer(error, plain=plain)
+        answer = protocol.error_answer(error, plain=plain)
+        if answer.status == 500:
+            traceback.print_exception(error)
+        return answer
 
     async def _body(self, request: Request, limit: int) -> bytes:
         """Return the body; what all bodies together take is bounded."""
@@ -250,80 +269,105 @@ class App:
 
     async def predict(self, request: Request) -> Answer:
         """Answer ``POST /predict``; the record is in the log before the answer leaves."""
-        body = await self._body(request, self.spec.body_limit_bytes)
-        rows = protocol.decode_records(body, self.spec.rows_limit)
-        del body
-
-        def call(contract: ModelSchema) -> Call:
-            columns = schema.check(contract, rows)
-            return Call(columns, rows, protocol.client_id(request.headers))
-
-        route, done = await self._predicted(request, call)
-        answer = CallAnswer(
-            call_id=done.call_id,
-            model=route.model,
-            version=route.version,
-            commit=route.commit,
-            predictions=done.predictions,
-        )
-        return Answer(200, records.dump(answer), headers=_call_headers(done.call_id, route))
+        return await self._predicted(request, "/predict")
 
     async def infer(self, request: Request) -> Answer:
         """Answer ``POST /v2/models/NAME/infer``."""
-        self._check_model(request)
+        self._check_model(request.model, request.version)
+        return await self._predicted(request, request.path)
+
+    async def _predicted(self, request: Request, path: str) -> Answer:
         body = await self._body(request, self.spec.body_limit_bytes)
-        limit = self.spec.rows_limit
-        asked = tensors.decode_request(
-            body,
-            protocol.header_length(request.headers),
-            lambda rows: protocol.check_rows(rows, limit),
-        )
+        question = self._question(path, request.headers, body)
         del body
+        request.deadline.lift()  # the call has its own
+        waiting: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
-        def call(contract: ModelSchema) -> Call:
-            schema.check_outputs(contract, asked.wanted)
-            columns = schema.read(contract, asked.inputs)
-            protocol.check_rows(len(columns[0]), self.spec.rows_limit)
-            return Call(columns, None, protocol.client_id(request.headers) or asked.id)
+        def end(call: Call | None, error: Exception | None) -> None:
+            if waiting.done():
+                return
+            if error is not None or call is None or call.route is None:
+                waiting.set_exception(error or AssertionError())
+            else:
+                waiting.set_result(question.answer(call.route, call))
 
-        route, done = await self._predicted(request, call)
-        parameters = {
-            "nbmlops_call_id": done.call_id,
-            "nbmlops_version": route.version,
-            "nbmlops_commit": route.commit,
-        }
-        content, length = tensors.encode_response(
-            self.spec.endpoint, route.version, done.own_outputs(), asked, parameters
-        )
-        headers = _call_headers(done.call_id, route)
-        if length is None:
-            return Answer(200, content, headers=headers)
-        headers = (*headers, (HEADER_LENGTH.lower().encode(), str(length).encode()))
-        return Answer(200, content, b"application/octet-stream", headers)
+        _Asking(self, question, request.version, end).put()
+        return await waiting
 
-    async def _predicted(
-        self, request: Request, make: Callable[[ModelSchema], Call]
-    ) -> tuple[Route, Call]:
-        """Return an answered call, which ``make`` makes for the schema of whoever answers it."""
-        request.deadline.within(self.spec.deadline_s, self._too_late)
-        version = request.version
-        worker = self.routes.pick() if version is None else self._of_version(version)
-        call = make(worker.route.schema)
+    def take(self, exchange: Exchange) -> bool:
+        """Answer a prediction whose request is whole, if there is nothing odd about it.
+
+        This is :meth:`__call__` and :meth:`predict` or :meth:`infer` without a task of its own;
+        what is refused for its head, or while there is no room, is left to those.
+        """
+        scope = exchange.scope
+        path, model, version = _known(scope["path"])
+        if scope["method"] != "POST" or path not in _PREDICTIONS:
+            return False
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        given = dict(headers)
+        if (
+            len(given) != len(headers)
+            or given.get(b"host") not in self._hosts
+            or b"origin" in given
+            or b"content-encoding" in given
+            or exchange.size > self.spec.body_limit_bytes
+            or self._is_full
+        ):
+            return False
+        if self.spec.access_digest is not None and not protocol.bears(
+            given.get(b"authorization", b"").decode("latin-1"), self.spec.access_digest
+        ):
+            return False
+        self._in_flight += 1
+
+        def end(call: Call | None, error: Exception | None) -> None:
+            if error is None and call is not None and call.route is not None:
+                try:
+                    answer = question.answer(call.route, call)
+                except Exception as mistake:
+                    answer = self._refusal(mistake, path)
+            else:
+                answer = self._refusal(error or AssertionError(), path)
+            if answer.status == 429:
+                self._later(self._respond_later(exchange, path, answer))
+            else:
+                self._respond(exchange, path, answer)
+
         try:
-            await worker.infer(call)
-        except WorkerUnreachable:
-            # It was being replaced, or closed a connection as we took it; a prediction changes
-            # nothing, so it may be asked for again, of whoever is right now.
-            worker = self.routes.pick() if version is None else self._of_version(version)
-            call = make(worker.route.schema)
-            await worker.infer(call)
-        return worker.route, call
+            if model is not None:
+                self._check_model(model, version)
+            question = self._question(path, headers_read(given), exchange.body())
+            _Asking(self, question, version, end).put()
+        except Exception as error:
+            end(None, error)
+        return True
 
-    def _too_late(self) -> NbmlopsError:
-        return DeadlineExceeded(
-            f"no answer within {self.spec.deadline_s:g} s",
-            "Send fewer records at once, or look at the worker: `nbmlops logs`.",
-        )
+    async def _respond_later(self, exchange: Exchange, path: str, answer: Answer) -> None:
+        await self._shedder.pause()
+        self._respond(exchange, path, answer)
+
+    def _respond(self, exchange: Exchange, path: str, answer: Answer) -> None:
+        self.metrics.request(path, answer.status)
+        self._in_flight -= 1
+        if not self._in_flight:
+            self._quiet.set()
+        lines = protocol.header_lines(answer)
+        exchange.respond(answer.status, lines, answer.body, closing=self._is_last(answer))
+
+    def _is_last(self, answer: Answer) -> bool:
+        """Whether nothing else is answered on the connection."""
+        # A refused body may be half read: nothing else can come on that connection.
+        return self.draining or answer.status in {408, 413}
+
+    def _question(self, path: str, headers: Mapping[str, str], body: bytes) -> Question:
+        if path == "/predict":
+            return Records(body, headers, self.spec.rows_limit)
+        return Tensors(body, headers, self.spec.rows_limit, self.spec.endpoint)
+
+    def worker_for(self, version: str | None) -> Worker:
+        """Return the worker of a version, or by the routes' shares."""
+        return self.routes.pick() if version is None else self._of_version(version)
 
     def _answered(
         self, route: Route, calls: Sequence[Call], outputs: dict[str, Tensor], rows: int
@@ -331,16 +375,13 @@ class App:
         """Judge what a worker has answered, and write it into the log, before anybody is told."""
         found = schema.predictions(route.schema, outputs, rows)
         now_s = time.perf_counter()
-        names = schema.facts(route.schema).names
+        facts = schema.facts(route.schema)
         entries: list[Entry] = []
         for call in calls:
             call.predictions = found[call.at : call.at + call.rows]
-            asked = call.records
-            if asked is None:
-                rows_of = zip(*call.columns, strict=True)
-                asked = [dict(zip(names, row, strict=True)) for row in rows_of]
             took_s = now_s - call.began_s
             self.metrics.latency(took_s)
+            asked = call.asked(facts)
             entries.append(Entry(asked, call.predictions, round(took_s * 1000, 3), call.client_id))
         for call, record in zip(calls, self.log.write_all(route, entries), strict=True):
             call.call_id = record.call_id
@@ -348,14 +389,14 @@ class App:
 
     # --- the Open Inference Protocol V2 ---
 
-    def _check_model(self, request: Request) -> None:
-        if request.model != self.spec.endpoint:
+    def _check_model(self, model: str | None, version: str | None) -> None:
+        if model != self.spec.endpoint:
             raise NothingServed(
-                f"no model {str(request.model)[:120]!r} is served here",
+                f"no model {str(model)[:120]!r} is served here",
                 f"The model is `{self.spec.endpoint}`.",
             )
-        if request.version is not None:
-            self._of_version(request.version)
+        if version is not None:
+            self._of_version(version)
 
     def _of_version(self, version: str) -> Worker:
         """Return the worker of a version, which a client may ask for by its number."""
@@ -376,7 +417,7 @@ class App:
 
     async def model(self, request: Request) -> Answer:
         """Answer ``GET /v2/models/NAME``."""
-        self._check_model(request)
+        self._check_model(request.model, request.version)
         worker = self.routes.champion
         if request.version is not None:
             worker = self._of_version(request.version)
@@ -391,7 +432,7 @@ class App:
 
     async def model_ready(self, request: Request) -> Answer:
         """Answer ``GET /v2/models/NAME/ready``."""
-        self._check_model(request)
+        self._check_model(request.model, request.version)
         ready = self.is_ready
         if request.version is not None:
             ready = self._of_version(request.version).ready and not self.draining
@@ -464,11 +505,55 @@ class App:
         return protocol.json_answer({"revision": self.routes.table.revision})
 
 
+class _Asking:
+    """A question on its way: asked again, once, where a worker was being replaced."""
+
+    __slots__ = ("_again", "_app", "_end", "_expires_s", "_question", "_version")
+
+    def __init__(
+        self,
+        app: App,
+        question: Question,
+        version: str | None,
+        end: Callable[[Call | None, Exception | None], None],
+    ) -> None:
+        self._app = app
+        self._question = question
+        self._version = version
+        self._end = end
+        self._again = False
+        self._expires_s = time.monotonic() + app.spec.deadline_s
+
+    def put(self) -> None:
+        """Hand the question to a worker; raises what :meth:`Worker.submit` does."""
+        worker = self._app.worker_for(self._version)
+        call = self._question.call(worker.route.schema, self._done)
+        call.expires_s = self._expires_s
+        worker.submit(call)
+
+    def _done(self, call: Call, error: Exception | None) -> None:
+        if isinstance(error, WorkerUnreachable) and not self._again:
+            # It was being replaced, or closed a connection as we took it; a prediction changes
+            # nothing, so it may be asked for again, of whoever is right now.
+            self._again = True
+            try:
+                self.put()
+            except NbmlopsError as further:
+                self._end(None, further)
+        else:
+            self._end(call, error)
+
+
 def _identity(route: Route) -> bytes:
     """Return what makes a route lead to the same worker: all but its role and share."""
     return records.dump(records.replace(route, role="champion", share=0.0))
 
 
+_PREDICTIONS = {
+    "/predict",
+    "/v2/models/{model}/infer",
+    "/v2/models/{model}/versions/{version}/infer",
+}
 _MODEL_PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(/ready|/infer)?")
 
 
@@ -495,15 +580,6 @@ def _handler(method: str, known: str, path: str) -> Handler:
             f"{path[:120]} does not take {method[:20]}", f"Use {allow}.", allow=allow
         )
     return handler
-
-
-def _call_headers(call_id: str, route: Route) -> tuple[tuple[bytes, bytes], ...]:
-    return (
-        (b"nbmlops-call-id", call_id.encode()),
-        (b"nbmlops-model", route.model.encode()),
-        (b"nbmlops-version", str(route.version).encode()),
-        (b"nbmlops-commit", route.commit.encode()),
-    )
 
 
 def _shares(table: RouteTable) -> str:

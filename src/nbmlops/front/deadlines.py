@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 from nbmlops.errors import NbmlopsError
@@ -72,10 +73,25 @@ class Deadlines:
         """Forget a deadline."""
         self._open.discard(deadline)
 
-    async def keep(self) -> None:
-        """Look at all deadlines, for ever."""
+    @contextmanager
+    def within(self, seconds: float, error: Callable[[], NbmlopsError]) -> Iterator[None]:
+        """Give what the present task does in here so many seconds, then raise the error."""
+        deadline = self.begin()
+        deadline.within(seconds, error)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not deadline.passed:
+                raise
+            raise deadline.error() from None
+        finally:
+            self.end(deadline)
+
+    async def keep(self, more: Callable[[float], None]) -> None:
+        """Look at all deadlines, for ever; ``more`` is told the time, to look at others."""
         while True:
             await asyncio.sleep(SWEEP_S)
             now_s = time.monotonic()
             for deadline in tuple(self._open):
                 deadline.check(now_s)
+            more(now_s)

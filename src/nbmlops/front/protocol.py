@@ -201,13 +201,25 @@ def error_answer(error: NbmlopsError, *, plain: bool = False) -> Answer:
     return Answer(status, records.dump(document), headers=tuple(headers))
 
 
+_ALWAYS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
+_HEAD = b"content-type: %b\r\ncontent-length: %d\r\n" + b"".join(
+    b"%b: %b\r\n" % pair for pair in _ALWAYS
+)
+
+
+def header_lines(answer: Answer) -> bytes:
+    """Return the headers of an answer as they are written."""
+    lines = [_HEAD % (answer.media_type, len(answer.body))]
+    lines += [b"%b: %b\r\n" % pair for pair in answer.headers]
+    return b"".join(lines)
+
+
 async def send_answer(send: Send, answer: Answer, *, closing: bool) -> None:
     """Send an answer; ``closing`` asks the client to begin its next request elsewhere."""
     headers = [
         (b"content-type", answer.media_type),
-        (b"content-length", str(len(answer.body)).encode()),
-        (b"x-content-type-options", b"nosniff"),
-        (b"cache-control", b"no-store"),
+        (b"content-length", b"%d" % len(answer.body)),
+        *_ALWAYS,
         *answer.headers,
     ]
     if closing:
@@ -258,13 +270,18 @@ def check_token(headers: Mapping[str, str], digest: str, what: str = "control") 
     TokenRefused
         When the token is missing or wrong.
     """
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    given = hashlib.sha256(token.strip().encode("latin-1")).hexdigest()
-    if not hmac.compare_digest(given, digest) or scheme.lower() != "bearer":
+    if not bears(headers.get("authorization", ""), digest):
         raise TokenRefused(
             f"the {what} token is missing or wrong",
             "Send it as `Authorization: Bearer TOKEN`; `nbmlops deploy --json` names its file.",
         )
+
+
+def bears(authorization: str, digest: str) -> bool:
+    """Whether an ``Authorization`` header bears the token with this SHA-256."""
+    scheme, _, token = authorization.partition(" ")
+    given = hashlib.sha256(token.strip().encode("latin-1")).hexdigest()
+    return hmac.compare_digest(given, digest) and scheme.lower() == "bearer"
 
 
 class Gone(Exception):

@@ -6,17 +6,24 @@ on what strangers may do stands here: the size of a head, the time for it, the n
 connections, pipelining, a client that does not read. Bodies are the application's affair: it is
 given each part as it comes, and no more is read from the socket before it asks.
 
+A small request comes whole in one packet, and most are predictions. Such an exchange is offered to
+``take`` first, which is a plain function: it may answer later, by :meth:`Exchange.respond`, and so
+spares the task, the futures and the messages that a request to the application costs.
+
 An answer has one body, whose length is told; there is no streaming, no upgrade, no compression.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, cast
@@ -27,14 +34,18 @@ import httptools
 HEAD_LIMIT_BYTES = 32 * 1024
 HEAD_TIMEOUT_S = 8.0  # for a request's head, and for a new connection's first one
 KEEPALIVE_S = 75.0
+LAST_CALL_S = 0.5  # for a connection that was accepted last, when no further one will be
 DISCARD_TIMEOUT_S = 5.0  # for the rest of a body that nobody wants any more
+BODY_MOMENT_S = 1.0  # for a small body to come whole, before the application waits for it
 LINGER_S = 2.0  # for a client to see its refusal, while it still sends
 WRITE_TIMEOUT_S = 30.0  # for a client to take its answer
 SWEEP_S = 0.5
 _BUFFER_BYTES = 256 * 1024  # of a body, before the socket is left alone
+_SMALL_BODY_BYTES = 64 * 1024
 _PIPELINED = 8
 
 Application = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
+Take = Callable[["Exchange"], bool]
 
 _STATUS = {one.value: f"HTTP/1.1 {one.value} {one.phrase}\r\n".encode() for one in HTTPStatus}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -44,11 +55,13 @@ class _TooLarge(Exception):
     """A head has more bytes than any should have."""
 
 
-class _Exchange:
+class Exchange:
     """One request and its answer: what the application calls ``receive`` and ``send``."""
 
     __slots__ = (
+        "begun",
         "broken",
+        "comes_soon",
         "complete",
         "connection",
         "continues",
@@ -67,6 +80,8 @@ class _Exchange:
         self.keeps = keeps
         self.parts: list[bytes] = []
         self.size = 0
+        self.begun = False  # somebody works on the answer
+        self.comes_soon = False  # its body is small, and the client does not wait to be asked
         self.complete = False
         self.broken = 0  # with which status the rest of the body is refused
         self.continues = False
@@ -98,32 +113,42 @@ class _Exchange:
             connection.read_on()
             self.waiting = asyncio.get_running_loop().create_future()
             await self.waiting
+        return {"type": "http.request", "body": self.body(), "more_body": not self.complete}
+
+    def body(self) -> bytes:
+        """Return what has come of the body, once."""
         body = self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
         self.parts, self.size = [], 0
-        return {"type": "http.request", "body": body, "more_body": not self.complete}
+        return body
 
     async def send(self, message: dict[str, Any]) -> None:
         """Take the head of the answer, then write it with its body."""
         if message["type"] == "http.response.start":
             self.head = message
             return
-        headers: list[tuple[bytes, bytes]] = self.head["headers"]
-        lines = [_STATUS[self.head["status"]], b"date: ", self.connection.server.date, b"\r\n"]
-        closing = not self.keeps or (self.continues and not self.complete)
-        for name, value in headers:
+        lines: list[bytes] = []
+        closing = False
+        for name, value in self.head["headers"]:
             if name == b"connection":
                 closing = True
             else:
                 lines += (name, b": ", value, b"\r\n")
-        self.keeps = not closing
-        if closing:
-            lines.append(b"connection: close\r\n")
-        elif self.scope["http_version"] == "1.0":
-            lines.append(b"connection: keep-alive\r\n")
-        lines.append(b"\r\n")
-        if self.scope["method"] != "HEAD":
-            lines.append(message["body"])
-        self.connection.answered(self, b"".join(lines))
+        self.respond(self.head["status"], b"".join(lines), message["body"], closing=closing)
+
+    def respond(self, status: int, lines: bytes, body: bytes, *, closing: bool) -> None:
+        """Write the answer; ``lines`` are its headers, each with its end of line."""
+        scope = self.scope
+        if closing or not self.keeps or (self.continues and not self.complete):
+            self.keeps = False
+            end = b"connection: close\r\n\r\n"
+        elif scope["http_version"] == "1.0":
+            end = b"connection: keep-alive\r\n\r\n"
+        else:
+            end = b"\r\n"
+        if scope["method"] == "HEAD":
+            body = b""
+        date = self.connection.server.date
+        self.connection.answered(self, b"".join((_STATUS[status], date, lines, end, body)))
 
 
 class _Connection(asyncio.Protocol):
@@ -132,21 +157,24 @@ class _Connection(asyncio.Protocol):
     def __init__(self, server: Server) -> None:
         self.server = server
         self.transport: asyncio.Transport | None = None
-        self.exchange: _Exchange | None = None
+        self.exchange: Exchange | None = None
         self.since_s = time.monotonic()  # in the state that it is in
         self.unread_s: float | None = None  # since when the client does not read
-        self._waiting: deque[_Exchange] = deque()
-        self._reading: _Exchange | None = None  # whose body comes in
+        self._waiting: deque[Exchange] = deque()
+        self._reading: Exchange | None = None  # whose body comes in
         self._parser: Any = httptools.HttpRequestParser(self)
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
         self._in_head = False
+        self._expects = False  # the client waits to be told to send the body
+        self._small = False  # the body that is told of
         self._fresh = True
         self._paused = False
         self._last = False  # no further request is taken
         self._lingers = False
         self._ended = False  # the client has closed its side
+        self._stepping = False  # from one waiting request to the next
 
     # --- of asyncio ---
 
@@ -174,6 +202,9 @@ class _Connection(asyncio.Protocol):
             self._refuse(431 if large else 500)
         except httptools.HttpParserError:
             self._refuse(400)
+        exchange = self.exchange
+        if exchange is not None and not exchange.begun and not exchange.comes_soon:
+            self._begin(exchange)  # the rest of its body is still to come
         reading = self._reading
         if reading is not None and reading.parts:
             reading.wake()
@@ -182,6 +213,8 @@ class _Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._ended = True
+        if self._lingers:  # this is what we waited for
+            return False
         if self._reading is not None:  # the rest of its body will not come
             self._refuse(400)
         self._last = True
@@ -199,7 +232,7 @@ class _Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._url, self._headers, self._head_bytes = b"", [], 0
-        self._in_head, self._fresh = True, False
+        self._in_head, self._fresh, self._expects, self._small = True, False, False, False
         if self.exchange is None:
             self.since_s = time.monotonic()
             self.server.busy(self)
@@ -210,7 +243,12 @@ class _Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count(len(name) + len(value))
-        self._headers.append((name.lower(), value))
+        name = name.lower()
+        self._headers.append((name, value))
+        if name == b"expect":
+            self._expects = value.lower() == b"100-continue"
+        elif name == b"content-length":
+            self._small = value.isdigit() and len(value) < 9 and int(value) <= _SMALL_BODY_BYTES
 
     def _count(self, size: int) -> None:
         self._head_bytes += size + 4
@@ -219,6 +257,8 @@ class _Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        if self._last:  # closed by the answer before
+            return
         path, _, query = self._url.partition(b"?")
         if b"://" in path[:8]:  # the absolute form, which proxies send
             path = b"/" + b"".join(path.split(b"/", 3)[3:])
@@ -233,12 +273,12 @@ class _Connection(asyncio.Protocol):
             "headers": self._headers,
         }
         keeps = self._parser.should_keep_alive() and not self._parser.should_upgrade()
-        exchange = self._reading = _Exchange(self, scope, keeps=keeps)
-        exchange.continues = any(
-            name == b"expect" and value.lower() == b"100-continue" for name, value in self._headers
-        )
+        exchange = self._reading = Exchange(self, scope, keeps=keeps)
+        exchange.continues = self._expects
+        exchange.comes_soon = self._small and not self._expects
         if self.exchange is None and self.unread_s is None:
-            self._start(exchange)
+            self.exchange = exchange  # and begun when its body is here, or has not come
+            self.since_s = time.monotonic()
         else:
             self._waiting.append(exchange)
             if len(self._waiting) >= _PIPELINED:
@@ -254,6 +294,9 @@ class _Connection(asyncio.Protocol):
             return
         self._reading = None
         reading.complete = True
+        if reading is self.exchange and not reading.begun:
+            self._begin(reading)
+            return
         reading.wake()
         if reading.discards and self.exchange is None:
             self._next()
@@ -276,12 +319,13 @@ class _Connection(asyncio.Protocol):
             self._paused = True
             self.transport.pause_reading()
 
-    def _start(self, exchange: _Exchange) -> None:
+    def _begin(self, exchange: Exchange) -> None:
         self.exchange = exchange
+        exchange.begun = True
         self.since_s = time.monotonic()
         self.server.run(exchange)
 
-    def answered(self, exchange: _Exchange, data: bytes) -> None:
+    def answered(self, exchange: Exchange, data: bytes) -> None:
         """Send an answer, and go on to the next request."""
         self.write(data)
         self.exchange = None
@@ -296,16 +340,18 @@ class _Connection(asyncio.Protocol):
             self._next()
 
     def _next(self) -> None:
-        if self.unread_s is not None or self.transport is None:
+        if self.unread_s is not None or self.transport is None or self._stepping:
             return
-        if self._waiting:
-            self._start(self._waiting.popleft())
-        elif not self._in_head:
+        self._stepping = True  # what is answered at once comes back here: a loop, no recursion
+        while self._waiting and self.exchange is None and self.unread_s is None:
+            self._begin(self._waiting.popleft())
+        self._stepping = False
+        if self.exchange is None and not self._waiting and not self._in_head:
             self.server.idle(self)
         if self._reading is None or self._reading is self.exchange:
             self.read_on()
 
-    def ended(self, exchange: _Exchange) -> None:
+    def ended(self, exchange: Exchange) -> None:
         """Take note that the application is done, which should have answered."""
         if self.exchange is exchange:
             self.exchange = None
@@ -318,6 +364,8 @@ class _Connection(asyncio.Protocol):
         """Answer what is no request, and hear no more of this client."""
         self._last = True
         reading, self._reading = self._reading, None
+        if self.exchange is not None and not self.exchange.begun:
+            self.exchange = None
         if reading is not None and reading is self.exchange:
             reading.broken = status
             reading.wake()
@@ -335,6 +383,7 @@ class _Connection(asyncio.Protocol):
         until the client closes or the next sweep but a few.
         """
         self._last = True
+        self._waiting.clear()
         if self.transport is None:
             return
         if linger and not self._ended and not self.transport.is_closing():
@@ -356,25 +405,34 @@ class _Connection(asyncio.Protocol):
         elif self.unread_s is not None and now_s - self.unread_s > WRITE_TIMEOUT_S:
             self.transport.abort()
         elif self.exchange is not None:
-            return
+            if not self.exchange.begun and in_state_s > BODY_MOMENT_S:
+                self._begin(self.exchange)
         elif self._reading is not None and self._reading.discards:
             if in_state_s > DISCARD_TIMEOUT_S:
                 self.transport.abort()
-        elif in_state_s > (HEAD_TIMEOUT_S if self._in_head or self._fresh else KEEPALIVE_S):
+        elif in_state_s > self.server.patience_s(is_fresh=self._in_head or self._fresh):
             self._refuse(408) if self._in_head else self.close()
+
+
+def _date() -> bytes:
+    return b"date: %b\r\n" % formatdate(usegmt=True).encode()
 
 
 class Server:
     """Listens, and runs the application for each request."""
 
-    def __init__(self, application: Application, connections: int) -> None:
-        self.date = formatdate(usegmt=True).encode()
+    def __init__(
+        self, application: Application, connections: int, take: Take = lambda _: False
+    ) -> None:
+        self.date = _date()
         self._application = application
+        self._take = take
         self._limit = connections
         self._open: set[_Connection] = set()
         self._idle: dict[_Connection, None] = {}  # the longest idle first
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening: asyncio.Server | None = None
+        self._sockets: list[socket.socket] = []
         self._sweeping: asyncio.Task[None] | None = None
         self._stopping = False
         self._empty = asyncio.Event()
@@ -391,12 +449,19 @@ class Server:
         self._listening = await loop.create_server(
             lambda: _Connection(self), host, port, backlog=backlog, reuse_address=True
         )
+        # The kernel's queue of connections lives as long as one descriptor of the socket does.
+        self._sockets = [socket.socket(fileno=os.dup(one.fileno())) for one in self.sockets]
         self._sweeping = asyncio.create_task(self._sweep())
+
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """What it listens on."""
+        return () if self._listening is None else tuple(self._listening.sockets)
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
-            self.date = formatdate(usegmt=True).encode()
+            self.date = _date()
             now_s = time.monotonic()
             for connection in tuple(self._open):
                 connection.check(now_s)
@@ -428,13 +493,18 @@ class Server:
         else:
             self._idle[connection] = None
 
-    def run(self, exchange: _Exchange) -> None:
-        """Start the application on a request."""
-        task = asyncio.create_task(self._run(exchange))
+    def run(self, exchange: Exchange) -> None:
+        """Have a request answered: at once where it is whole, else by the application."""
+        if exchange.complete and self._take(exchange):
+            return
+        self._spawn(self._run(exchange))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _run(self, exchange: _Exchange) -> None:
+    async def _run(self, exchange: Exchange) -> None:
         try:
             await self._application(exchange.scope, exchange.receive, exchange.send)
         except Exception:  # the door: the application has failed to tell its own failure
@@ -451,8 +521,26 @@ class Server:
             self._listening.close()
         for connection in tuple(self._idle):
             connection.close()
-        if not self._open:
+        # Whoever has connected and was not accepted yet has sent a request all the same.
+        sockets, self._sockets = self._sockets, []
+        for listening in sockets:
+            listening.setblocking(False)
+            with suppress(OSError):
+                while True:
+                    self._spawn(self._accepted(listening.accept()[0]))
+            listening.close()
+        if not self._open and not self._tasks:
             self._empty.set()
+
+    async def _accepted(self, client: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.connect_accepted_socket(lambda: _Connection(self), client)
+
+    def patience_s(self, *, is_fresh: bool) -> float:
+        """Return for how long a connection may wait for its next request, or for its first."""
+        if self._stopping:
+            return LAST_CALL_S
+        return HEAD_TIMEOUT_S if is_fresh else KEEPALIVE_S
 
     async def wait_closed(self, within_s: float) -> None:
         """Wait until all connections are closed, then cut off those that are left."""

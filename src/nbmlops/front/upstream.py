@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
+from array import array
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
@@ -14,9 +16,15 @@ from typing import Any
 import msgspec
 
 from nbmlops import schema, tensors
-from nbmlops.errors import InvalidRecords, NbmlopsError
+from nbmlops.errors import InvalidRecords
 from nbmlops.front.client import Client, NotHttp, Response, Unreachable
-from nbmlops.front.protocol import ModelFailed, Overloaded, WorkerUnreachable
+from nbmlops.front.deadlines import Deadlines
+from nbmlops.front.protocol import (
+    DeadlineExceeded,
+    ModelFailed,
+    Overloaded,
+    WorkerUnreachable,
+)
 from nbmlops.records import Prediction, Route
 from nbmlops.tensors import HEADER_LENGTH, InvalidTensors, Tensor
 
@@ -36,35 +44,52 @@ _ABOUT_THE_VALUES = {"ValueError", "OverflowError", "FloatingPointError"}
 class Call:
     """A call of some rows: what was asked and, once a worker has answered, what it said.
 
-    ``columns`` are checked and in schema order. The answer is in ``outputs`` from the row ``at``
-    on: several calls share what was answered together.
+    What was asked is checked: a ``block`` of doubles, row after row, where that is all it is, else
+    ``columns`` in schema order. ``done`` is told once of the answer (``None``), or of why there is
+    none. The answer is in ``outputs`` from the row ``at`` on: several calls share what was
+    answered together.
     """
 
-    columns: list[list[Any]]
+    rows: int
+    done: Done
+    block: array[float] | None = None
+    columns: list[list[Any]] | None = None
     records: Sequence[dict[str, Any]] | None = None
     client_id: str | None = None
+    expires_s: float = math.inf  # of the monotonic clock
     began_s: float = field(default_factory=time.perf_counter)
-    waiting: asyncio.Future[None] | None = None
+    route: Route | None = None  # that of the worker which has it, or had it
+    task: asyncio.Task[None] | None = None
+    is_over: bool = False  # it was told
     at: int = 0
     outputs: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     predictions: tuple[Prediction, ...] = ()
     call_id: str = ""
 
-    @property
-    def rows(self) -> int:
-        """How many rows it has."""
-        return len(self.columns[0])
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether nobody waits for the answer any more."""
-        return self.waiting is not None and self.waiting.done()
-
     def own_outputs(self) -> list[Tensor]:
         """Return the outputs of its own rows."""
         return [_part(tensor, self.at, self.rows) for tensor in self.outputs.values()]
 
+    def asked(self, facts: schema.Facts) -> Sequence[dict[str, Any]]:
+        """Return what was asked as records."""
+        if self.records is not None:
+            return self.records
+        if self.block is not None:
+            return facts.rows(self.block)
+        return [
+            dict(zip(facts.names, row, strict=True))
+            for row in zip(*self.listed(facts), strict=True)
+        ]
 
+    def listed(self, facts: schema.Facts) -> list[list[Any]]:
+        """Return what was asked as one list of values for each column."""
+        if self.columns is None:
+            self.columns = facts.columns(self.block or array("d"))
+        return self.columns
+
+
+# Takes a call that is over.
+Done = Callable[["Call", Exception | None], None]
 # Takes what a worker has answered: the calls still waited for, with ``at`` and ``outputs`` set,
 # and the number of rows of all. What it raises, each call is told.
 Answered = Callable[[Route, Sequence[Call], dict[str, Tensor], int], None]
@@ -78,16 +103,18 @@ class Worker:
     """
 
     def __init__(
-        self, route: Route, token: str | None, deadline_s: float, answered: Answered
-    ) -> None:
+        self, route: Route, token: str | None, deadlines: Deadlines, deadline_s: float,
+        answered: Answered,
+    ) -> None:  # fmt: skip
         self.route = route
         self.ready = False
-        self.in_flight = 0
+        self._deadlines = deadlines
         self._deadline_s = deadline_s
         self._answered = answered
+        self._calls: set[Call] = set()
         self._queue: deque[Call] = deque()
         self._sending = 0
-        self._senders: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._client = Client(tensors.parse_address(route.address), token)
         self._infer = f"/v2/models/{route.model}/infer"
         self._leaving = False
@@ -95,60 +122,66 @@ class Worker:
         self._seen = asyncio.Event()
         self._prober = asyncio.create_task(self._keep_probing())
 
-    async def infer(self, call: Call) -> None:
-        """Return when the call is answered.
+    @property
+    def in_flight(self) -> int:
+        """How many calls are not over."""
+        return len(self._calls)
 
-        Raises
-        ------
-        Overloaded
-            When too many calls wait already.
+    def submit(self, call: Call) -> None:
+        """Take a call; it is told of its end, which may be one of these errors.
+
         InvalidRecords
             When the model refuses the values.
         WorkerUnreachable
             When the worker is not there, or not ready; no answer has been given.
         ModelFailed
             When the model fails for another reason.
-        """
-        if self.in_flight >= IN_FLIGHT_LIMIT:
-            raise Overloaded(f"{self.in_flight} calls wait already", "Try again in a second.")
-        self.in_flight += 1
-        try:
-            if not self.route.batches:
-                await self._answer([call])
-            elif self._sending < SENDERS and not self._queue:
-                await self._first(call)
-            else:
-                call.waiting = asyncio.get_running_loop().create_future()
-                self._queue.append(call)
-                await call.waiting
-        finally:
-            self.in_flight -= 1
-            if self._leaving and not self.in_flight:
-                self._idle.set()
 
-    async def _first(self, call: Call) -> None:
-        """Send a call that finds the worker free; then those that have come meanwhile."""
-        self._sending += 1
-        try:
-            await self._answer([call])
-        finally:
-            self._sending -= 1
-            if self._queue:
-                task = asyncio.create_task(self._send())
-                self._senders.add(task)
-                task.add_done_callback(self._senders.discard)
+        Raises
+        ------
+        Overloaded
+            When too many calls wait already.
+        """
+        if len(self._calls) >= IN_FLIGHT_LIMIT:
+            raise Overloaded(f"{len(self._calls)} calls wait already", "Try again in a second.")
+        self._calls.add(call)
+        call.route = self.route
+        if not self.route.batches:
+            call.task = self._later(self._send_all([call]))
+        else:
+            self._queue.append(call)
+            if self._sending < SENDERS:
+                self._sending += 1
+                self._later(self._send())
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def expire(self, now_s: float) -> None:
+        """Give up the calls whose time is over; what is asked for one alone is not waited for."""
+        for call in [one for one in self._calls if now_s >= one.expires_s]:
+            if call.task is not None:
+                call.task.cancel()
+            self._tell(call, self._unanswered())
+
+    def _tell(self, call: Call, error: Exception | None) -> None:
+        """Tell a call of its end, once."""
+        if call.is_over:
+            return
+        call.is_over = True
+        self._calls.discard(call)
+        if self._leaving and not self._calls:
+            self._idle.set()
+        call.done(call, error)
 
     async def _send(self) -> None:
         """Send what waits, in batches, until nothing does."""
-        self._sending += 1
         try:
             while batch := self._next_batch():
-                try:
-                    async with asyncio.timeout(self._deadline_s):
-                        await self._answer_all(batch)
-                except Exception as error:
-                    for call in batch:
-                        _tell(call, error)
+                await self._send_all(batch)
         finally:
             self._sending -= 1
 
@@ -157,48 +190,40 @@ class Worker:
         rows = 0
         while self._queue and (not batch or rows + self._queue[0].rows <= BATCH_LIMIT_ROWS):
             call = self._queue.popleft()
-            if not call.is_gone:
+            if not call.is_over:
                 batch.append(call)
                 rows += call.rows
         return batch
 
-    async def _answer_all(self, batch: list[Call]) -> None:
+    async def _send_all(self, batch: list[Call]) -> None:
         """Answer calls together; where that fails for a value's sake, each alone."""
         try:
             await self._answer(batch)
         except (InvalidRecords, ModelFailed) as error:
             if len(batch) == 1:
-                raise
-            del error
+                self._tell(batch[0], error)
+                return
             for call in batch:
-                try:
-                    if not call.is_gone:
-                        await self._answer([call])
-                except NbmlopsError as error:
-                    _tell(call, error)
-                else:
-                    _tell(call, None)
-            return
-        for call in batch:
-            _tell(call, None)
+                if not call.is_over:
+                    await self._send_all([call])
+        except Exception as error:
+            for call in batch:
+                self._tell(call, error)
+        else:
+            for call in batch:
+                self._tell(call, None)
 
     async def _answer(self, batch: list[Call]) -> None:
         """Send calls as one request, and hand on what is answered."""
-        columns = batch[0].columns
-        if len(batch) > 1:
-            columns = [
-                list(chain.from_iterable(parts))
-                for parts in zip(*(call.columns for call in batch), strict=True)
-            ]
-        rows = len(columns[0])
-        answered = await self._ask(columns)
+        rows = sum(call.rows for call in batch)
+        answered = await self._ask(self._inputs(batch))
         try:
             outputs = schema.outputs(self.route.schema, answered, rows)
             at = 0
             for call in batch:
                 call.at, call.outputs = at, outputs
                 at += call.rows
-            live = [call for call in batch if not call.is_gone]
+            live = [call for call in batch if not call.is_over]
             self._answered(self.route, live, outputs, rows)
         except InvalidTensors as error:
             raise ModelFailed(
@@ -206,15 +231,34 @@ class Worker:
                 f"See `nbmlops logs {self.route.deployment_id}`.",
             ) from error
 
-    async def _ask(self, columns: list[list[Any]]) -> dict[str, Tensor]:
+    def _inputs(self, batch: list[Call]) -> list[Tensor]:
+        contract = self.route.schema
+        blocks = [call.block for call in batch if call.block is not None]
+        if self.route.matrix and len(blocks) == len(batch):
+            block = blocks[0]
+            if len(blocks) > 1:
+                block = array("d")
+                for one in blocks:
+                    block += one
+            return [schema.block_input(contract, block)]
+        facts = schema.facts(contract)
+        columns = batch[0].listed(facts)
+        if len(batch) > 1:
+            columns = [
+                list(chain.from_iterable(parts))
+                for parts in zip(*(call.listed(facts) for call in batch), strict=True)
+            ]
+        return schema.inputs(contract, columns, matrix=self.route.matrix)
+
+    async def _ask(self, inputs: list[Tensor]) -> dict[str, Tensor]:
         """Send one request and return the outputs."""
-        inputs = schema.inputs(self.route.schema, columns, matrix=self.route.matrix)
         body, length = tensors.encode_request(inputs, binary=self.route.binary)
         headers = "Content-Type: application/json\r\n"
         if length is not None:
             headers = f"{HEADER_LENGTH}: {length}\r\nContent-Type: application/octet-stream\r\n"
         try:
-            response = await self._client.post(self._infer, headers, body)
+            with self._deadlines.within(self._deadline_s, self._unanswered):
+                response = await self._client.post(self._infer, headers, body)
         except Unreachable as error:
             self.ready = False
             raise self._unreachable(str(error)) from error
@@ -253,6 +297,12 @@ class Worker:
             "Try again in a second, or deploy again: `nbmlops deploy`.",
         )
 
+    def _unanswered(self) -> DeadlineExceeded:
+        return DeadlineExceeded(
+            f"no answer within {self._deadline_s:g} s",
+            "Send fewer records at once, or look at the worker: `nbmlops logs`.",
+        )
+
     async def _keep_probing(self) -> None:
         while True:
             self.ready = await self._probe()
@@ -274,22 +324,11 @@ class Worker:
         """Wait for the calls in flight, then give up the connections."""
         self._prober.cancel()
         self._leaving = True
-        if self.in_flight:
+        if self._calls:
             with suppress(TimeoutError):
                 async with asyncio.timeout(patience_s):
                     await self._idle.wait()
         self._client.close()
-
-
-def _tell(call: Call, error: Exception | None) -> None:
-    """Wake up who waits for a call."""
-    waiting = call.waiting
-    if waiting is None or waiting.done():
-        return
-    if error is None:
-        waiting.set_result(None)
-    else:
-        waiting.set_exception(error)
 
 
 def _part(tensor: Tensor, start: int, rows: int) -> Tensor:

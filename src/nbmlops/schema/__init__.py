@@ -13,16 +13,18 @@ training range is accepted for the same reasons.
 
 from nbmlops.schema.answers import outputs, predictions, spelled_class
 from nbmlops.schema.audits import MANY_CATEGORIES, Audit, Audited, Trouble
-from nbmlops.schema.checking import EXACT_IN_FLOAT, INT64_MAX, INT64_MIN, Facts, check, facts
+from nbmlops.schema.checking import EXACT_IN_FLOAT, INT64_MAX, INT64_MIN, Facts, block, check, facts
 from nbmlops.schema.inference import infer, rows
 from nbmlops.schema.wire import (
     MATRIX,
+    block_input,
     check_outputs,
     datatype,
     inputs,
     metadata,
     output_datatype,
     read,
+    read_block,
 )
 
 __all__ = [
@@ -35,6 +37,8 @@ __all__ = [
     "Audited",
     "Facts",
     "Trouble",
+    "block",
+    "block_input",
     "check",
     "check_outputs",
     "datatype",
@@ -46,6 +50,7 @@ __all__ = [
     "outputs",
     "predictions",
     "read",
+    "read_block",
     "rows",
     "spelled_class",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -22,6 +23,20 @@ class Facts:
     schema: ModelSchema
     names: tuple[str, ...]
     only_numbers: bool
+
+    def columns(self, block: array[float]) -> list[list[Any]]:
+        """Return a block of rows as one list of values for each column."""
+        flat, width = block.tolist(), len(self.names)
+        return [flat[index::width] for index in range(width)]
+
+    def rows(self, block: array[float]) -> list[dict[str, Any]]:
+        """Return a block of rows as records."""
+        flat, names = block.tolist(), self.names
+        width = len(names)
+        return [
+            dict(zip(names, flat[at : at + width], strict=True))
+            for at in range(0, len(flat), width)
+        ]
 
 
 _FACTS: dict[int, Facts] = {}
@@ -70,8 +85,8 @@ def check(schema: ModelSchema, records: Any) -> list[list[Any]]:
     rows: list[Any] = records
     about = facts(schema)
     names = about.names
-    if about.only_numbers and (quick := _all_floats(names, rows)) is not None:
-        return quick
+    if (quick := block(schema, rows)) is not None:
+        return about.columns(quick)
     for index, row in enumerate(rows):
         if not isinstance(row, dict):
             _refuse(index, None, f"is {_spelled(row)}, not an object", "Write {column: value}.")
@@ -80,21 +95,30 @@ def check(schema: ModelSchema, records: Any) -> list[list[Any]]:
     return [checked(column, [row[column.name] for row in rows]) for column in schema.columns]
 
 
-def _all_floats(names: Sequence[str], rows: Sequence[Any]) -> list[list[Any]] | None:
-    """Return the columns of the usual case, finite floats and nothing else, else ``None``."""
-    found: list[list[Any]] = []
+_FLOATS = {float}
+
+
+def block(schema: ModelSchema, rows: Sequence[Any]) -> array[float] | None:
+    """Return records as one block of doubles, row after row, where that is all they are.
+
+    ``None`` is no refusal: :func:`check` decides, value by value.
+    """
+    about = facts(schema)
+    if not about.only_numbers:
+        return None
+    names = about.names
+    values: list[Any] = []
     for row in rows:
         if type(row) is not dict or len(row) != len(names):
             return None
         try:
-            values = [row[name] for name in names]
+            values += [row[name] for name in names]
         except KeyError:
             return None
-        # A sum of finite numbers may be infinite; then the slower check decides.
-        if set(map(type, values)) != {float} or not math.isfinite(sum(values)):
-            return None
-        found.append(values)
-    return [list(column) for column in zip(*found, strict=True)]
+    # A sum of finite numbers may be infinite; then the slower check decides.
+    if set(map(type, values)) != _FLOATS or not math.isfinite(sum(values)):
+        return None
+    return array("d", values)
 
 
 def _refuse_names(schema: ModelSchema, index: int, row: Mapping[str, Any]) -> NoReturn:

@@ -43,7 +43,7 @@ def inputs(
     [rows, columns], which costs one header instead of many.
     """
     types = [datatype(column) for column in schema.columns]
-    if matrix and set(types) == {"FP64"}:
+    if matrix and is_block(schema):
         rows = [value for row in zip(*columns, strict=True) for value in row]
         try:
             values = array("d", rows)
@@ -54,6 +54,17 @@ def inputs(
         Tensor(column.name, kind, (len(values),), values)
         for column, kind, values in zip(schema.columns, types, columns, strict=True)
     ]
+
+
+def is_block(schema: ModelSchema) -> bool:
+    """Return whether all columns travel as ``FP64``, so that rows are one matrix of doubles."""
+    return all(datatype(column) == "FP64" for column in schema.columns)
+
+
+def block_input(schema: ModelSchema, block: array[float]) -> Tensor:
+    """Return a block of rows as the tensor of an ``infer`` request."""
+    width = len(schema.columns)
+    return Tensor(MATRIX, "FP64", (len(block) // width, width), block)
 
 
 def read(schema: ModelSchema, found: Mapping[str, Tensor]) -> list[list[Any]]:
@@ -68,10 +79,10 @@ def read(schema: ModelSchema, found: Mapping[str, Tensor]) -> list[list[Any]]:
         When they are not the schema's columns, or a value does not fit; the message names it.
     """
     columns = schema.columns
+    if (quick := read_block(schema, found)) is not None:
+        return facts(schema).columns(quick)
     if len(found) == 1:
         (only,) = found.values()
-        if facts(schema).only_numbers and (quick := _all_floats(len(columns), only)) is not None:
-            return quick
         width = only.shape[1] if len(only.shape) == 2 else 1
         if (
             (width == len(columns) and (width > 1 or only.name != columns[0].name))
@@ -110,18 +121,23 @@ def read(schema: ModelSchema, found: Mapping[str, Tensor]) -> list[list[Any]]:
     return [checked(column, _plain(column, found[column.name])) for column in columns]
 
 
-def _all_floats(width: int, only: Tensor) -> list[list[Any]] | None:
-    """Return the columns of the usual matrix, finite floats and nothing else, else ``None``."""
-    if len(only.shape) != 2 or only.shape[1] != width or width == 1 or not only.shape[0]:
+def read_block(schema: ModelSchema, found: Mapping[str, Tensor]) -> array[float] | None:
+    """Return a client's one matrix as a block of doubles, where that is all it is.
+
+    ``None`` is no refusal: :func:`read` decides, column by column.
+    """
+    if len(found) != 1 or not facts(schema).only_numbers:
         return None
-    is_array = isinstance(only.values, array)
-    if is_array and only.datatype not in {"FP64", "FP32"}:
+    (only,) = found.values()
+    if len(only.shape) != 2 or only.shape[1] != len(schema.columns) or not only.shape[0]:
         return None
-    values = only.values.tolist() if isinstance(only.values, array) else list(only.values)
+    values = only.values
+    if not isinstance(values, array) or only.datatype not in {"FP64", "FP32"}:
+        return None
     # A sum of finite numbers may be infinite; then the slower check decides.
-    if (not is_array and set(map(type, values)) != {float}) or not math.isfinite(sum(values)):
+    if not math.isfinite(sum(values)):
         return None
-    return [values[index::width] for index in range(width)]
+    return values if values.typecode == "d" else array("d", values)
 
 
 def check_outputs(schema: ModelSchema, wanted: Iterable[str] | None) -> None:
