@@ -210,15 +210,63 @@ def test_what_is_no_request_is_refused_and_the_connection_closed(request_, statu
     run(scenario)
 
 
-def test_an_upgrade_is_not_taken_and_the_request_answered():
+@pytest.mark.parametrize("size", [1, 1000])
+def test_an_upgrade_is_not_taken_and_the_request_answered_with_its_body(size):
+    offer = (
+        b"Host: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n"
+    )
+    requests = (
+        b"GET /a HTTP/1.1\r\n" + offer + b"\r\n"
+        b"POST /b HTTP/1.1\r\n" + offer + b"Content-Length: 5\r\n\r\nhello"
+        b"POST /c HTTP/1.1\r\n" + offer + b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"
+    )  # fmt: skip
+
     async def scenario(client, _):
         one = await client()
-        one.send(b"GET /a HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
-        status, headers, body = await one.answer()
-        assert (status, headers["connection"], body) == (200, "close", b"GET /a  ")
+        for start in range(0, len(requests), size):
+            one.send(requests[start : start + size])
+            await asyncio.sleep(0)
+        bodies = [(await one.answer())[2] for _ in range(3)]
+        assert bodies == [b"GET /a  ", b"POST /b  hello", b"POST /c  hi"]
+        one.send(b"CONNECT h:1 HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert (await one.answer())[1]["connection"] == "close"
         assert await one.is_closed()
 
     run(scenario)
+
+
+def test_a_trailer_is_no_header():
+    async def headers(scope, receive, send):
+        while (await receive())["more_body"]:
+            pass
+        told = repr(sorted(name for name, _ in scope["headers"])).encode()
+        about = [(b"content-length", b"%d" % len(told))]
+        await send({"type": "http.response.start", "status": 200, "headers": about})
+        await send({"type": "http.response.body", "body": told})
+
+    async def scenario(client, _):
+        one = await client()
+        one.send(
+            b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"
+            b"Authorization: Bearer x\r\nHost: evil\r\n\r\n"
+        )
+        assert (await one.answer())[2] == b"[b'host', b'transfer-encoding']"
+
+    run(scenario, headers)
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        (b"http://h/a/b", "/a/b"),
+        (b"http://h", "/"),
+        (b"/x://a/b", "/x://a/b"),
+        (b"/a%2Fb", "/a%2Fb"),
+        (b"/a%20b", "/a b"),
+    ],
+)
+def test_a_path_is_what_it_looks_like(target, path):
+    assert servers._path(target) == path
 
 
 def test_waiting_has_its_limits(monkeypatch):

@@ -121,7 +121,7 @@ def _tensor(**changes):
         ({"shape": [-1]}, "is not [n]"),
         ({"shape": []}, "is not [n]"),
         ({"shape": [1, 1, 1]}, "is not [n]"),
-        ({"shape": [10**30]}, "not of the V2 protocol|has not"),
+        ({"shape": [10**30]}, "not of the V2 protocol|above 2**31"),
         ({"datatype": "FP8"}, "FP8"),
         ({"data": [True]}, "do not fit FP64"),
         ({"datatype": "UINT8", "data": [256]}, "do not fit UINT8"),

@@ -30,6 +30,7 @@ import msgspec
 from nbmlops.errors import NbmlopsError
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
+PRIVATE = "Nbmlops-Private"  # is said where values of the request must not be written anywhere
 
 # The numeric datatypes and the codes of :class:`array.array` that hold them; those of 16 bits that
 # are no integers have none, and become doubles.
@@ -292,12 +293,21 @@ class _WireResponse(msgspec.Struct):
     model_version: str | None = None
 
 
+_SMALL_HEADER_BYTES = 64 * 1024
+_LENGTH_LIMIT = 2**31
+_PARTS_LIMIT = 100_000  # lists and objects of a request's JSON: each takes far more than its bytes
+_PART_BYTES = 64 * 1024
+# A bracket, or a text with all brackets in it.
+_BRACKET_OR_TEXT = re.compile(rb'[\[{]|"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+
 _REQUEST = msgspec.json.Decoder(_WireRequest)
 _RESPONSE = msgspec.json.Decoder(_WireResponse)
 
 
 def decode_request(
-    body: bytes, header_length: int | None, check_rows: Callable[[int], None] | None = None
+    body: bytes,
+    header_length: int | None,
+    check_shape: Callable[[Sequence[int]], None] | None = None,
 ) -> Request:
     """Return an ``infer`` request.
 
@@ -305,8 +315,8 @@ def decode_request(
     ----------
     header_length
         What ``Inference-Header-Content-Length`` says, ``None`` where it is missing.
-    check_rows
-        Is told of each tensor's rows before its values are unpacked, and may refuse them: a byte
+    check_shape
+        Is told of each tensor's shape before its values are unpacked, and may refuse it: a byte
         on the wire is up to fifty in memory.
 
     Raises
@@ -315,6 +325,11 @@ def decode_request(
         When the body is not what the protocol describes; the message names the tensor.
     """
     header, rest = _split(body, header_length)
+    if header.nbytes > _SMALL_HEADER_BYTES and _has_more_parts(header, _PARTS_LIMIT):
+        raise InvalidTensors(
+            f"the JSON has more than {_PARTS_LIMIT} lists and objects",
+            "Send `data` as one flat list, or as binary.",
+        )
     document: _WireRequest = _parsed(_REQUEST, header)
     binary = document.parameters.get("binary_data_output") is True
     wanted: dict[str, bool] | None = None
@@ -325,7 +340,7 @@ def decode_request(
                 output.name, "the classification extension is not served; ask for `probability`"
             )
         wanted[output.name] = output.parameters.get("binary_data", binary) is True
-    return Request(_tensors(document.inputs, rest, check_rows), binary, wanted, document.id)
+    return Request(_tensors(document.inputs, rest, check_shape), binary, wanted, document.id)
 
 
 def decode_response(body: bytes, header_length: int | None) -> Response:
@@ -350,6 +365,18 @@ def _split(body: bytes, header_length: int | None) -> tuple[memoryview, memoryvi
     return view[:header_length], view[header_length:]
 
 
+def _has_more_parts(header: memoryview, limit: int) -> bool:
+    text = bytes(header)
+    if text.count(b"[") + text.count(b"{") <= limit:
+        return False
+    count = 0
+    for found in _BRACKET_OR_TEXT.finditer(text):
+        count += found[0] in b"[{"
+        if count > limit:
+            return True
+    return False
+
+
 def _parsed(decoder: msgspec.json.Decoder[Any], header: memoryview) -> Any:
     try:
         return decoder.decode(header)
@@ -360,7 +387,7 @@ def _parsed(decoder: msgspec.json.Decoder[Any], header: memoryview) -> Any:
 def _tensors(
     found: Sequence[_WireTensor],
     rest: memoryview,
-    check_rows: Callable[[int], None] | None = None,
+    check_shape: Callable[[Sequence[int]], None] | None = None,
 ) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     offset = 0
@@ -368,8 +395,8 @@ def _tensors(
         if wire.name in tensors:
             _refuse(wire.name, "appears twice")
         _check_form(wire)
-        if check_rows is not None:
-            check_rows(wire.shape[0])
+        if check_shape is not None:
+            check_shape(wire.shape)
         size = wire.parameters.get("binary_data_size")
         if (size is None) == (wire.data is None):
             _refuse(wire.name, "needs either `data` or a `binary_data_size`")
@@ -391,6 +418,8 @@ def _tensors(
 def _check_form(wire: _WireTensor) -> None:
     if wire.datatype not in _PACKERS:
         _refuse(wire.name, f"datatype {wire.datatype!r} is not one of {', '.join(DATATYPES)}")
+    if any(length > _LENGTH_LIMIT for length in wire.shape):  # such numbers are not even spelled
+        _refuse(wire.name, "its shape has a length above 2**31")
     if not wire.shape or len(wire.shape) > 2 or min(wire.shape) < 0:
         _refuse(wire.name, f"shape {wire.shape} is not [n] or [n, m]")
 
@@ -407,15 +436,27 @@ def _from_bytes(wire: _WireTensor, data: bytes) -> Sequence[Any]:
         if data.translate(None, b"\0\1"):
             _refuse(wire.name, "a BOOL is neither 0 nor 1")
         return [byte == 1 for byte in data]
-    if wire.datatype == "FP16":
-        return array("d", struct.unpack(f"<{count}e", data))
-    if wire.datatype == "BF16":
-        whole = b"".join(b"\0\0" + data[at : at + 2] for at in range(0, len(data), 2))
-        return array("d", struct.unpack(f"<{count}f", whole))
+    if wire.datatype in {"FP16", "BF16"}:
+        return _unpack_halves(wire.datatype, data)
     values = array(code)
     values.frombytes(data)
     if _BIG_ENDIAN:
         values.byteswap()
+    return values
+
+
+def _unpack_halves(datatype: str, data: bytes) -> array[float]:
+    """Return numbers of 16 bits as doubles, a part at a time, since tuples are large."""
+    values = array("d")
+    for start in range(0, len(data), _PART_BYTES):
+        part = data[start : start + _PART_BYTES]
+        count = len(part) // 2
+        if datatype == "FP16":
+            values.extend(struct.unpack(f"<{count}e", part))
+        else:
+            whole = bytearray(2 * len(part))
+            whole[2::4], whole[3::4] = part[::2], part[1::2]
+            values.extend(struct.unpack(f"<{count}f", whole))
     return values
 
 

@@ -37,7 +37,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from nbmlops import archives, formats, layout, predictors, schema, shortcuts, tensors
+from nbmlops import archives, formats, layout, predictors, schema, shortcuts, tensors, turns
 from nbmlops._version import __version__
 from nbmlops.errors import (
     ArtifactCorrupt,
@@ -46,7 +46,8 @@ from nbmlops.errors import (
     WrongUse,
 )
 from nbmlops.records import WorkerSpec, load
-from nbmlops.tensors import HEADER_LENGTH, Address, InvalidTensors
+from nbmlops.tensors import HEADER_LENGTH, PRIVATE, Address, InvalidTensors
+from nbmlops.turns import ClientGone, TooManyWaiting
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -185,6 +186,7 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         self.spec = spec
         self.token = token
         self.predictor: predictors.Predictor | None = None
+        self.turns = turns.Turns()
         self.draining = threading.Event()
         self._changed = threading.Condition()
         self._busy = 0
@@ -223,7 +225,8 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
     @property
     def is_ready(self) -> bool:
         """Whether predictions are answered."""
-        return self.predictor is not None and not self.draining.is_set()
+        waits = self.draining.is_set() or self.turns.is_stuck
+        return self.predictor is not None and not waits
 
     @contextmanager
     def working(self) -> Generator[None]:
@@ -407,12 +410,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         try:
             request = tensors.decode_request(body, int(given) if given else None)
-            outputs = predictor.predict(request.inputs)
+            with self.server.turns.taken(self.connection):
+                outputs = predictor.predict(request.inputs)
             answer, length = tensors.encode_response(spec.model, spec.version, outputs, request)
         except InvalidTensors as error:
             self._fail(400, error.message)
+        except TooManyWaiting as error:
+            self._fail(503, error.message)
+        except ClientGone:
+            self.close_connection = True
         except Exception as error:  # the model's own; it must not take the worker along
-            traceback.print_exc()
+            _tell(error, private=PRIVATE.lower() in self.given)
             self._answer(500, {"error": predictors.told(error), "type": type(error).__name__})
         else:
             if length is None:
@@ -496,6 +504,15 @@ def _failed(error: BaseException) -> int:
         traceback.print_exception(error)
         _say(f"failed: {predictors.told(error)}")
     return 1
+
+
+def _tell(error: Exception, *, private: bool) -> None:
+    """Write what a model raised to the log; the values that it names are left out if private."""
+    if private:
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        _say(f"{type(error).__name__}, its message left out since columns are redacted\n{frames}")
+    else:
+        traceback.print_exception(error)
 
 
 def _say(text: str) -> None:

@@ -24,11 +24,12 @@ from nbmlops.calllog.reading import candidates, find, find_many, window
 from nbmlops.calllog.redaction import KEY_FILE, ensure_key
 from nbmlops.calllog.segments import segments_of
 from nbmlops.calllog.verifying import Verification, verify
-from nbmlops.calllog.writing import SYNC_INTERVAL_S, CallLog, Entry
+from nbmlops.calllog.writing import SYNC_INTERVAL_S, Batch, CallLog, Entry
 
 __all__ = [
     "KEY_FILE",
     "SYNC_INTERVAL_S",
+    "Batch",
     "CallLog",
     "Dropped",
     "Entry",

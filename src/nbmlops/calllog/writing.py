@@ -58,6 +58,20 @@ class _Writer:
     synced: int = 0
     new_names: bool = False
     previous: str | None = None
+    numbered: int = 0  # calls that were given their number
+    uncounted: int = 0  # dropped, and not yet in ``count``
+    late: int = 0  # answered, and still being written
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Calls that were answered together, as they are to be written."""
+
+    writer: _Writer
+    records: list[CallRecord] = field(default_factory=list[CallRecord])
+    contents: list[bytes] = field(default_factory=list[bytes])
+    is_late: bool = False
+    is_over: bool = False  # written, or given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +87,8 @@ class Entry:
 class CallLog:
     """Writes the calls that this process answers; one writer for each deployment.
 
-    ``write`` is for one thread and never blocks on the disk's durability; ``sync`` may run in
-    another at the same time.
+    ``encode`` and ``drop`` never touch the disk. ``append`` may run in another thread, ``sync`` in
+    a third one at the same time.
     """
 
     def __init__(
@@ -91,7 +105,8 @@ class CallLog:
         self._random = random
         self._writers: dict[str, _Writer] = {}
         self._redaction = Redaction(calls)
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of the files; whoever has it may be waiting for the disk
+        self._counting = threading.Lock()  # of what is counted without the disk
         self._one_sync = threading.Lock()
         self.sync_failures = 0
         self.last_error = ""
@@ -99,7 +114,10 @@ class CallLog:
     @property
     def drops(self) -> dict[str, int]:
         """The calls of each deployment that were answered and could not be written."""
-        return {name: writer.count.dropped for name, writer in self._writers.items()}
+        return {
+            name: writer.count.dropped + writer.uncounted + writer.late
+            for name, writer in self._writers.items()
+        }
 
     def prepare(self, deployment_id: str) -> None:
         """Make a deployment's count file while there is space, and mend what a crash has left.
@@ -137,32 +155,69 @@ class CallLog:
         They are one write(2), and so are written or dropped together; a failure is counted, never
         raised.
         """
+        batch = self.encode(route, entries)
+        self.append(batch)
+        return batch.records
+
+    def encode(self, route: Route, entries: Sequence[Entry]) -> Batch:
+        """Give calls their ids and numbers; :meth:`append` or :meth:`drop` is to follow."""
         self.prepare(route.deployment_id)
         writer = self._writers[route.deployment_id]
         now_ms = self._now_ms()
-        made: list[CallRecord] = []
-        lines: list[bytes] = []
-        chain = writer.count.chain
+        batch = Batch(writer)
         for entry in entries:
-            record = self._record(
-                writer, route, entry, now_ms, writer.count.answered + len(made) + 1
-            )
-            line, chain = _encoded(record, chain)
-            made.append(record)
-            lines.append(line)
-        if not made:
-            return made
-        try:
-            with self._lock:
-                self._append(writer, made[0].call_id, b"".join(lines))
-        except OSError as error:
-            self.last_error = str(error)
-            writer.count.dropped += len(made)
-        else:
-            writer.count.chain = chain
-        writer.count.answered += len(made)
-        self._keep_count(writer)
-        return made
+            writer.numbered += 1
+            record = self._record(writer, route, entry, now_ms, writer.numbered)
+            batch.records.append(record)
+            batch.contents.append(dump(record))
+        return batch
+
+    def append(self, batch: Batch) -> None:
+        """Write a batch; this may take as long as the disk likes. One thread at a time."""
+        if not batch.records:
+            return
+        writer = batch.writer
+        with self._lock:
+            self._count_drops(writer)
+            link = writer.count.chain
+            lines: list[bytes] = []
+            for record, content in zip(batch.records, batch.contents, strict=True):
+                line, link = _encoded(record, content, link)
+                lines.append(line)
+            try:
+                self._append(writer, batch.records[0].call_id, b"".join(lines))
+            except OSError as error:
+                self.last_error = str(error)
+                writer.count.dropped += len(lines)
+            else:
+                writer.count.chain = link
+            writer.count.answered += len(lines)
+            self._keep_count(writer)
+        with self._counting:
+            if batch.is_late:
+                batch.is_late = False
+                writer.late -= len(lines)
+
+    def drop(self, batch: Batch) -> None:
+        """Count a batch as dropped without touching the disk."""
+        with self._counting:
+            batch.writer.uncounted += len(batch.records)
+            if batch.is_late:
+                batch.is_late = False
+                batch.writer.late -= len(batch.records)
+
+    def delay(self, batch: Batch) -> None:
+        """Count a batch as dropped until it is written after all."""
+        with self._counting:
+            batch.is_late = True
+            batch.writer.late += len(batch.records)
+
+    def _count_drops(self, writer: _Writer) -> None:
+        """Take over what was dropped without touching the disk; called with the lock held."""
+        with self._counting:
+            uncounted, writer.uncounted = writer.uncounted, 0
+        writer.count.answered += uncounted
+        writer.count.dropped += uncounted
 
     def _record(
         self, writer: _Writer, route: Route, entry: Entry, now_ms: int, sequence: int
@@ -260,6 +315,9 @@ class CallLog:
             dirty, writer.dirty = writer.dirty, False
             new_names, writer.new_names = writer.new_names, False
             segment = writer.segment
+            if writer.uncounted:
+                self._count_drops(writer)
+                self._keep_count(writer)
             counted = writer.count.answered
         for one in leaving:
             self._durable(one.descriptor)
@@ -320,9 +378,8 @@ def _undo(writer: _Writer, segment: _Open) -> None:
         _leave(writer)
 
 
-def _encoded(record: CallRecord, chain: str) -> tuple[bytes, str]:
+def _encoded(record: CallRecord, content: bytes, chain: str) -> tuple[bytes, str]:
     """Return a record's line and the chain's link after it."""
-    content = dump(record)
     digest = hashlib.sha256(content).hexdigest()
     link = next_link(chain, record.call_id, record.sequence, digest)
     head = (

@@ -35,6 +35,7 @@ from nbmlops.front.protocol import (
 )
 from nbmlops.front.questions import Question, Records, Tensors, headers_read
 from nbmlops.front.routing import Routes
+from nbmlops.front.scribe import Scribe
 from nbmlops.front.server import Exchange
 from nbmlops.front.upstream import IN_FLIGHT_LIMIT, Call, Worker
 from nbmlops.records import FrontSpec, Route, RouteTable
@@ -82,6 +83,7 @@ class App:
         self.log = CallLog(Path(spec.calls), spec.endpoint)
         self.routes = Routes(RouteTable(endpoint=spec.endpoint, revision=0, routes=()))
         self._described = b""
+        self._width = 0  # columns of the widest model
         self._in_flight = 0
         self._buffered = 0
         self._quiet = asyncio.Event()
@@ -91,12 +93,14 @@ class App:
         self._leaving: set[Worker] = set()
         self._syncing: asyncio.Task[None] | None = None
         self._told = ""
+        self._scribe: Scribe | None = None
 
     # --- life ---
 
     async def start(self, table: RouteTable) -> None:
         """Take the first routes, and begin to make the call log durable."""
         self.swap(table)
+        self._scribe = Scribe(self.log)
         self._syncing = asyncio.create_task(self._keep_syncing())
         self._later(self._deadlines.keep(self._expire))
 
@@ -126,6 +130,7 @@ class App:
             workers.append(worker)
             self.log.prepare(route.deployment_id)
         self.routes, self._described = Routes(table, tuple(workers)), described
+        self._width = max((len(route.schema.columns) for route in table.routes), default=0)
         for worker in kept.values():
             self._leaving.add(worker)
             self._later(self._leave(worker))
@@ -137,6 +142,8 @@ class App:
     def _expire(self, now_s: float) -> None:
         for worker in (*self.routes.workers, *self._leaving):
             worker.expire(now_s)
+        if self._scribe is not None:
+            self._scribe.check(now_s)
 
     def _later(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -169,6 +176,8 @@ class App:
             await worker.close()
         for task in tuple(self._tasks):
             task.cancel()
+        if self._scribe is not None:
+            await asyncio.to_thread(self._scribe.close)
         await asyncio.to_thread(self.log.close)
 
     @property
@@ -207,9 +216,7 @@ class App:
             return
         finally:
             self._deadlines.end(deadline)
-            self._in_flight -= 1
-            if not self._in_flight:
-                self._quiet.set()
+            self.ended()
 
     async def _answer(
         self, scope: dict[str, Any], receive: Receive, deadline: Deadline
@@ -278,21 +285,30 @@ class App:
 
     async def _predicted(self, request: Request, path: str) -> Answer:
         body = await self._body(request, self.spec.body_limit_bytes)
+        size = len(body)
         question = self._question(path, request.headers, body)
         del body
         request.deadline.lift()  # the call has its own
-        waiting: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._buffered += size  # what was made of the body stays until it is answered
+        try:
+            return await self._asked(question, request.version)
+        finally:
+            self._buffered -= size
+
+    async def _asked(self, question: Question, version: str | None) -> Answer:
+        waiting: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
 
         def end(call: Call | None, error: Exception | None) -> None:
             if waiting.done():
                 return
-            if error is not None or call is None or call.route is None:
+            if call is None or error is not None:
                 waiting.set_exception(error or AssertionError())
             else:
-                waiting.set_result(question.answer(call.route, call))
+                waiting.set_result(call)
 
-        _Asking(self, question, request.version, end).put()
-        return await waiting
+        _Asking(self, question, version, end).put()
+        call = await waiting
+        return question.answer(call)
 
     def take(self, exchange: Exchange) -> bool:
         """Answer a prediction whose request is whole, if there is nothing odd about it.
@@ -322,12 +338,11 @@ class App:
         self._in_flight += 1
 
         def end(call: Call | None, error: Exception | None) -> None:
-            if error is None and call is not None and call.route is not None:
-                try:
-                    answer = question.answer(call.route, call)
-                except Exception as mistake:
-                    answer = self._refusal(mistake, path)
-            else:
+            try:
+                answer = None if call is None or error is not None else question.answer(call)
+            except Exception as mistake:  # the door
+                answer, error = None, mistake
+            if answer is None:
                 answer = self._refusal(error or AssertionError(), path)
             if answer.status == 429:
                 self._later(self._respond_later(exchange, path, answer))
@@ -338,7 +353,9 @@ class App:
             if model is not None:
                 self._check_model(model, version)
             question = self._question(path, headers_read(given), exchange.body())
-            _Asking(self, question, version, end).put()
+            asking = _Asking(self, question, version, end)
+            asking.put()
+            exchange.gone = asking.abandon
         except Exception as error:
             end(None, error)
         return True
@@ -349,11 +366,15 @@ class App:
 
     def _respond(self, exchange: Exchange, path: str, answer: Answer) -> None:
         self.metrics.request(path, answer.status)
+        self.ended()
+        lines = protocol.header_lines(answer)
+        exchange.respond(answer.status, lines, answer.body, closing=self._is_last(answer))
+
+    def ended(self) -> None:
+        """Count a request as no longer in flight."""
         self._in_flight -= 1
         if not self._in_flight:
             self._quiet.set()
-        lines = protocol.header_lines(answer)
-        exchange.respond(answer.status, lines, answer.body, closing=self._is_last(answer))
 
     def _is_last(self, answer: Answer) -> bool:
         """Whether nothing else is answered on the connection."""
@@ -363,13 +384,13 @@ class App:
     def _question(self, path: str, headers: Mapping[str, str], body: bytes) -> Question:
         if path == "/predict":
             return Records(body, headers, self.spec.rows_limit)
-        return Tensors(body, headers, self.spec.rows_limit, self.spec.endpoint)
+        return Tensors(body, headers, self.spec.rows_limit, self._width, self.spec.endpoint)
 
     def worker_for(self, version: str | None) -> Worker:
         """Return the worker of a version, or by the routes' shares."""
         return self.routes.pick() if version is None else self._of_version(version)
 
-    def _answered(
+    async def _answered(
         self, route: Route, calls: Sequence[Call], outputs: dict[str, Tensor], rows: int
     ) -> None:
         """Judge what a worker has answered, and write it into the log, before anybody is told."""
@@ -383,8 +404,11 @@ class App:
             self.metrics.latency(took_s)
             asked = call.asked(facts)
             entries.append(Entry(asked, call.predictions, round(took_s * 1000, 3), call.client_id))
-        for call, record in zip(calls, self.log.write_all(route, entries), strict=True):
+        batch = self.log.encode(route, entries)
+        for call, record in zip(calls, batch.records, strict=True):
             call.call_id = record.call_id
+        if self._scribe is not None:
+            await self._scribe.keep(batch)
         self.metrics.rows[route.deployment_id, route.model, route.version] += rows
 
     # --- the Open Inference Protocol V2 ---
@@ -508,7 +532,7 @@ class App:
 class _Asking:
     """A question on its way: asked again, once, where a worker was being replaced."""
 
-    __slots__ = ("_again", "_app", "_end", "_expires_s", "_question", "_version")
+    __slots__ = ("_again", "_app", "_at", "_end", "_expires_s", "_question", "_version")
 
     def __init__(
         self,
@@ -522,14 +546,21 @@ class _Asking:
         self._version = version
         self._end = end
         self._again = False
+        self._at: tuple[Worker, Call] | None = None
         self._expires_s = time.monotonic() + app.spec.deadline_s
 
     def put(self) -> None:
         """Hand the question to a worker; raises what :meth:`Worker.submit` does."""
         worker = self._app.worker_for(self._version)
-        call = self._question.call(worker.route.schema, self._done)
+        call = self._question.call(worker.route, self._done)
         call.expires_s = self._expires_s
         worker.submit(call)
+        self._at = worker, call
+
+    def abandon(self) -> None:
+        """Take the question back, while it waits: its client has gone."""
+        if self._at is not None and self._at[0].abandon(self._at[1]):
+            self._app.ended()
 
     def _done(self, call: Call, error: Exception | None) -> None:
         if isinstance(error, WorkerUnreachable) and not self._again:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -36,10 +36,6 @@ class Deadline:
         """Allow so many seconds from now on."""
         self._at_s = time.monotonic() + seconds
         self._error = error
-
-    def extend(self, seconds: float) -> None:
-        """Allow so many seconds more."""
-        self._at_s += seconds
 
     def lift(self) -> None:
         """Allow any time, from now on."""
@@ -74,7 +70,7 @@ class Deadlines:
         self._open.discard(deadline)
 
     @contextmanager
-    def within(self, seconds: float, error: Callable[[], NbmlopsError]) -> Iterator[None]:
+    def within(self, seconds: float, error: Callable[[], NbmlopsError]) -> Generator[None]:
         """Give what the present task does in here so many seconds, then raise the error."""
         deadline = self.begin()
         deadline.within(seconds, error)

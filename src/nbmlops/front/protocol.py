@@ -11,7 +11,8 @@ import hashlib
 import hmac
 import math
 import re
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -304,7 +305,7 @@ async def read_body(
     BodyTooLarge
         When it has more than ``limit`` bytes.
     BodyTooSlow
-        When it needs longer than 5 s and a second for each 64 KiB.
+        When it needs longer than 5 s and a second for each 64 KiB, or nothing comes for 5 s.
     Gone
         When the client leaves.
     """
@@ -321,6 +322,7 @@ async def read_body(
     if refused is not None:
         await _drain(receive)
         raise refused
+    began_s = time.monotonic()
     deadline.within(BODY_GRACE_S, _too_slow)
     message = await receive()
     parts: list[bytes] = []
@@ -336,8 +338,9 @@ async def read_body(
         if not message.get("more_body"):
             return b"".join((*parts, part)) if parts else part
         parts.append(part)
-        # The time counts from the start, so what has come allows for more of it.
-        deadline.extend(len(part) / BODY_RATE_BYTES_S)
+        # What has come allows for more time in all, and for no silence.
+        left_s = began_s + BODY_GRACE_S + size / BODY_RATE_BYTES_S - time.monotonic()
+        deadline.within(min(left_s, BODY_GRACE_S), _too_slow)
         message = await receive()
     raise Gone
 
@@ -426,6 +429,24 @@ def check_rows(rows: int, limit: int) -> None:
         raise TooManyRecords(f"{rows} records are more than {limit}", _FEWER)
 
 
+def check_shape(shape: Sequence[int], rows_limit: int, width: int) -> None:
+    """Refuse a tensor that is larger than any that is taken, before its values are unpacked.
+
+    Raises
+    ------
+    TooManyRecords
+        When it has more than ``rows_limit`` rows.
+    InvalidTensors
+        When it has more than ``width`` columns.
+    """
+    check_rows(shape[0], rows_limit)
+    if len(shape) > 1 and shape[1] > max(width, 1):
+        raise InvalidTensors(
+            f"shape {list(shape)} has more columns than the model, which has {width}",
+            "Send each column as [n] or [n, 1], or all of them as one matrix.",
+        )
+
+
 def header_length(headers: Mapping[str, str]) -> int | None:
     """Return the length of a V2 body's JSON header, ``None`` where the whole body is JSON.
 
@@ -482,7 +503,11 @@ def _scalar(value: msgspec.Raw) -> Any:
 
 def client_id(headers: Mapping[str, str]) -> str | None:
     """Return the id that the client gave its call, if it is short and printable."""
-    given = headers.get("nbmlops-client-id") or headers.get("x-request-id")
+    return kept_id(headers.get("nbmlops-client-id") or headers.get("x-request-id"))
+
+
+def kept_id(given: str | None) -> str | None:
+    """Return what a client calls its call, if it is short and printable."""
     if given is None or not 0 < len(given) <= 128:
         return None
     return given if given.isascii() and given.isprintable() else None

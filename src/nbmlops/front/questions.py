@@ -9,15 +9,15 @@ from nbmlops import records, schema, tensors
 from nbmlops.front import protocol
 from nbmlops.front.protocol import Answer
 from nbmlops.front.upstream import Call, Done
-from nbmlops.records import CallAnswer, ModelSchema, Route
+from nbmlops.records import CallAnswer, Route
 from nbmlops.tensors import HEADER_LENGTH
 
 
 class Question(Protocol):
     """What a client wants to be predicted, and the form in which it wants to be told."""
 
-    def call(self, contract: ModelSchema, done: Done) -> Call:
-        """Return it as a call, checked against the schema of whoever answers it.
+    def call(self, route: Route, done: Done) -> Call:
+        """Return it as a call, checked against the schema of the route.
 
         Raises
         ------
@@ -26,7 +26,7 @@ class Question(Protocol):
         """
         ...
 
-    def answer(self, route: Route, call: Call) -> Answer:
+    def answer(self, call: Call) -> Answer:
         """Return what was predicted in the form that was asked for."""
         ...
 
@@ -34,21 +34,23 @@ class Question(Protocol):
 class Records:
     """``POST /predict``: records, each with a value for each column."""
 
-    __slots__ = ("_client_id", "_rows")
+    __slots__ = ("_client_id", "_rows", "_size")
 
     def __init__(self, body: bytes, headers: Mapping[str, str], rows_limit: int) -> None:
         self._rows = protocol.decode_records(body, rows_limit)
         self._client_id = protocol.client_id(headers)
+        self._size = len(body)
 
-    def call(self, contract: ModelSchema, done: Done) -> Call:
+    def call(self, route: Route, done: Done) -> Call:
         """Return it as a call."""
-        rows = self._rows
+        contract, rows = route.schema, self._rows
         block = schema.block(contract, rows)
         columns = schema.check(contract, rows) if block is None else None
-        return Call(len(rows), done, block, columns, rows, self._client_id)
+        return Call(route, len(rows), done, block, columns, rows, self._client_id, self._size)
 
-    def answer(self, route: Route, call: Call) -> Answer:
+    def answer(self, call: Call) -> Answer:
         """Return the predictions, each with its label or value."""
+        route = call.route
         document = CallAnswer(
             call_id=call.call_id,
             model=route.model,
@@ -62,33 +64,44 @@ class Records:
 class Tensors:
     """``POST /v2/models/NAME/infer``: an input for each column, or one matrix."""
 
-    __slots__ = ("_asked", "_client_id", "_endpoint", "_rows_limit")
+    __slots__ = ("_asked", "_client_id", "_endpoint", "_rows_limit", "_size")
 
     def __init__(
-        self, body: bytes, headers: Mapping[str, str], rows_limit: int, endpoint: str
+        self, body: bytes, headers: Mapping[str, str], rows_limit: int, width: int, endpoint: str
     ) -> None:
         self._endpoint = endpoint
         self._rows_limit = rows_limit
         self._asked = tensors.decode_request(
             body,
             protocol.header_length(headers),
-            lambda rows: protocol.check_rows(rows, rows_limit),
+            lambda shape: protocol.check_shape(shape, rows_limit, width),
         )
-        self._client_id = protocol.client_id(headers) or self._asked.id
+        self._client_id = protocol.client_id(headers) or protocol.kept_id(self._asked.id)
+        self._size = len(body)
 
-    def call(self, contract: ModelSchema, done: Done) -> Call:
+    def call(self, route: Route, done: Done) -> Call:
         """Return it as a call."""
-        asked = self._asked
+        contract, asked = route.schema, self._asked
         schema.check_outputs(contract, asked.wanted)
         block = schema.read_block(contract, asked.inputs)
         if block is not None:
-            return Call(len(block) // len(contract.columns), done, block, client_id=self._client_id)
+            return Call(
+                route,
+                len(block) // len(contract.columns),
+                done,
+                block,
+                client_id=self._client_id,
+                size=self._size,
+            )
         columns = schema.read(contract, asked.inputs)
         protocol.check_rows(len(columns[0]), self._rows_limit)
-        return Call(len(columns[0]), done, None, columns, client_id=self._client_id)
+        return Call(
+            route, len(columns[0]), done, None, columns, client_id=self._client_id, size=self._size
+        )
 
-    def answer(self, route: Route, call: Call) -> Answer:
+    def answer(self, call: Call) -> Answer:
         """Return the outputs that were asked for, as JSON or as bytes."""
+        route = call.route
         parameters = {
             "nbmlops_call_id": call.call_id,
             "nbmlops_version": route.version,

@@ -41,7 +41,7 @@ LINGER_S = 2.0  # for a client to see its refusal, while it still sends
 WRITE_TIMEOUT_S = 30.0  # for a client to take its answer
 SWEEP_S = 0.5
 _BUFFER_BYTES = 256 * 1024  # of a body, before the socket is left alone
-_SMALL_BODY_BYTES = 64 * 1024
+_SMALL_BODY_BYTES = 16 * 1024
 _PIPELINED = 8
 
 Application = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
@@ -55,6 +55,15 @@ class _TooLarge(Exception):
     """A head has more bytes than any should have."""
 
 
+def _path(given: bytes) -> str:
+    """Return the path of a request target; one that was escaped to look like another stays so."""
+    if given[:1] != b"/" and given[:8].lower().startswith((b"http://", b"https://")):
+        given = b"/" + b"".join(given.split(b"/", 3)[3:])  # the absolute form, which proxies send
+    if b"%" in given and b"%2f" not in given.lower():
+        given = unquote_to_bytes(given)
+    return given.decode("utf-8", "replace")
+
+
 class Exchange:
     """One request and its answer: what the application calls ``receive`` and ``send``."""
 
@@ -66,6 +75,7 @@ class Exchange:
         "connection",
         "continues",
         "discards",
+        "gone",
         "head",
         "keeps",
         "parts",
@@ -86,6 +96,7 @@ class Exchange:
         self.broken = 0  # with which status the rest of the body is refused
         self.continues = False
         self.discards = False
+        self.gone: Callable[[], None] | None = None  # what to do when the client leaves
         self.head: dict[str, Any] = {}
         self.waiting: asyncio.Future[None] | None = None
 
@@ -172,6 +183,7 @@ class _Connection(asyncio.Protocol):
         self._fresh = True
         self._paused = False
         self._last = False  # no further request is taken
+        self._plain_head = b""  # of a request that offers another protocol, without the offer
         self._lingers = False
         self._ended = False  # the client has closed its side
         self._stepping = False  # from one waiting request to the next
@@ -189,14 +201,14 @@ class _Connection(asyncio.Protocol):
         for exchange in (self.exchange, self._reading):
             if exchange is not None:
                 exchange.wake()
+        if self.exchange is not None and self.exchange.gone is not None:
+            self.exchange.gone()
 
     def data_received(self, data: bytes) -> None:
         if self._last:
             return
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._last = True  # what follows would be of another protocol, which nobody speaks here
+            self._parse(data)
         except httptools.HttpParserCallbackError as error:
             large = isinstance(error.__context__, _TooLarge)
             self._refuse(431 if large else 500)
@@ -210,6 +222,24 @@ class _Connection(asyncio.Protocol):
             reading.wake()
             if reading.size > _BUFFER_BYTES:
                 self._pause()
+
+    def _parse(self, data: bytes) -> None:
+        """Feed the parser; an upgrade to another protocol is an offer, which is not taken.
+
+        The parser stops at such a head, so the request is given to another one without the offer.
+        """
+        while True:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as stop:
+                head, self._plain_head = self._plain_head, b""
+                if not head:  # CONNECT: what follows is not HTTP
+                    self._last = True
+                    return
+                self._parser = httptools.HttpRequestParser(self)
+                data = head + data[stop.args[0] :]
+            else:
+                return
 
     def eof_received(self) -> bool:
         self._ended = True
@@ -243,6 +273,8 @@ class _Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count(len(name) + len(value))
+        if not self._in_head:  # a trailer: whoever checked the head has not seen it
+            return
         name = name.lower()
         self._headers.append((name, value))
         if name == b"expect":
@@ -259,20 +291,21 @@ class _Connection(asyncio.Protocol):
         self._in_head = False
         if self._last:  # closed by the answer before
             return
+        method = self._parser.get_method()
+        upgrade = self._parser.should_upgrade()
+        if upgrade and method != b"CONNECT":
+            self._plain_head = self._without_upgrade(method)
+            return
         path, _, query = self._url.partition(b"?")
-        if b"://" in path[:8]:  # the absolute form, which proxies send
-            path = b"/" + b"".join(path.split(b"/", 3)[3:])
-        if b"%" in path:
-            path = unquote_to_bytes(path)
         scope = {
             "type": "http",
             "http_version": self._parser.get_http_version(),
-            "method": self._parser.get_method().decode("latin-1"),
-            "path": path.decode("utf-8", "replace"),
+            "method": method.decode("latin-1"),
+            "path": _path(path),
             "query_string": query,
             "headers": self._headers,
         }
-        keeps = self._parser.should_keep_alive() and not self._parser.should_upgrade()
+        keeps = self._parser.should_keep_alive() and not upgrade
         exchange = self._reading = Exchange(self, scope, keeps=keeps)
         exchange.continues = self._expects
         exchange.comes_soon = self._small and not self._expects
@@ -283,6 +316,19 @@ class _Connection(asyncio.Protocol):
             self._waiting.append(exchange)
             if len(self._waiting) >= _PIPELINED:
                 self._pause()
+
+    def _without_upgrade(self, method: bytes) -> bytes:
+        """Return the head that was read, without its offer of another protocol."""
+        version = self._parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (method, self._url, version)]
+        for name, value in self._headers:
+            if name == b"connection":
+                words = [word.strip() for word in value.split(b",")]
+                kept = [word for word in words if word.lower() != b"upgrade"]
+                lines += [b"connection: " + b", ".join(kept)] if kept else []
+            elif name != b"upgrade":
+                lines.append(b"%b: %b" % (name, value))
+        return b"\r\n".join((*lines, b"", b""))
 
     def on_body(self, part: bytes) -> None:
         if self._reading is not None:

@@ -7,7 +7,7 @@ import math
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
@@ -26,10 +26,11 @@ from nbmlops.front.protocol import (
     WorkerUnreachable,
 )
 from nbmlops.records import Prediction, Route
-from nbmlops.tensors import HEADER_LENGTH, InvalidTensors, Tensor
+from nbmlops.tensors import HEADER_LENGTH, PRIVATE, InvalidTensors, Tensor
 
 IN_FLIGHT_LIMIT = 128  # calls that wait for one worker; with more, waiting outlasts patience
 BATCH_LIMIT_ROWS = 1024  # of calls that are answered together; one call may have more
+BATCH_LIMIT_BYTES = 8 * 1024 * 1024  # of their bodies, likewise
 SENDERS = 1  # requests that are on their way to a worker at once, where calls wait for each other
 PROBE_TIMEOUT_S = 2.0
 PROBE_INTERVAL_S = 1.0
@@ -44,22 +45,25 @@ _ABOUT_THE_VALUES = {"ValueError", "OverflowError", "FloatingPointError"}
 class Call:
     """A call of some rows: what was asked and, once a worker has answered, what it said.
 
+    ``route`` is that of the worker which is asked.
     What was asked is checked: a ``block`` of doubles, row after row, where that is all it is, else
     ``columns`` in schema order. ``done`` is told once of the answer (``None``), or of why there is
     none. The answer is in ``outputs`` from the row ``at`` on: several calls share what was
     answered together.
     """
 
+    route: Route
     rows: int
     done: Done
     block: array[float] | None = None
     columns: list[list[Any]] | None = None
     records: Sequence[dict[str, Any]] | None = None
     client_id: str | None = None
+    size: int = 0  # of its body
     expires_s: float = math.inf  # of the monotonic clock
     began_s: float = field(default_factory=time.perf_counter)
-    route: Route | None = None  # that of the worker which has it, or had it
     task: asyncio.Task[None] | None = None
+    is_sent: bool = False
     is_over: bool = False  # it was told
     at: int = 0
     outputs: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
@@ -92,7 +96,7 @@ class Call:
 Done = Callable[["Call", Exception | None], None]
 # Takes what a worker has answered: the calls still waited for, with ``at`` and ``outputs`` set,
 # and the number of rows of all. What it raises, each call is told.
-Answered = Callable[[Route, Sequence[Call], dict[str, Tensor], int], None]
+Answered = Callable[[Route, Sequence[Call], dict[str, Tensor], int], Awaitable[None]]
 
 
 class Worker:
@@ -145,7 +149,6 @@ class Worker:
         if len(self._calls) >= IN_FLIGHT_LIMIT:
             raise Overloaded(f"{len(self._calls)} calls wait already", "Try again in a second.")
         self._calls.add(call)
-        call.route = self.route
         if not self.route.batches:
             call.task = self._later(self._send_all([call]))
         else:
@@ -167,15 +170,26 @@ class Worker:
                 call.task.cancel()
             self._tell(call, self._unanswered())
 
-    def _tell(self, call: Call, error: Exception | None) -> None:
-        """Tell a call of its end, once."""
-        if call.is_over:
-            return
+    def abandon(self, call: Call) -> bool:
+        """Forget a call that nobody waits for and that is not on its way; return whether it was."""
+        if call.is_over or call.is_sent:
+            return False
+        if call.task is not None:
+            call.task.cancel()
+        self._end(call)
+        return True
+
+    def _end(self, call: Call) -> None:
         call.is_over = True
         self._calls.discard(call)
         if self._leaving and not self._calls:
             self._idle.set()
-        call.done(call, error)
+
+    def _tell(self, call: Call, error: Exception | None) -> None:
+        """Tell a call of its end, once."""
+        if not call.is_over:
+            self._end(call)
+            call.done(call, error)
 
     async def _send(self) -> None:
         """Send what waits, in batches, until nothing does."""
@@ -187,12 +201,20 @@ class Worker:
 
     def _next_batch(self) -> list[Call]:
         batch: list[Call] = []
-        rows = 0
-        while self._queue and (not batch or rows + self._queue[0].rows <= BATCH_LIMIT_ROWS):
-            call = self._queue.popleft()
-            if not call.is_over:
+        rows = size = 0
+        while self._queue:
+            call = self._queue[0]
+            rows += call.rows
+            size += call.size
+            if batch and (rows > BATCH_LIMIT_ROWS or size > BATCH_LIMIT_BYTES):
+                break
+            self._queue.popleft()
+            if call.is_over:
+                rows -= call.rows
+                size -= call.size
+            else:
+                call.is_sent = True
                 batch.append(call)
-                rows += call.rows
         return batch
 
     async def _send_all(self, batch: list[Call]) -> None:
@@ -224,7 +246,7 @@ class Worker:
                 call.at, call.outputs = at, outputs
                 at += call.rows
             live = [call for call in batch if not call.is_over]
-            self._answered(self.route, live, outputs, rows)
+            await self._answered(self.route, live, outputs, rows)
         except InvalidTensors as error:
             raise ModelFailed(
                 f"the model does not answer as its schema says: {error.message}",
@@ -256,6 +278,8 @@ class Worker:
         headers = "Content-Type: application/json\r\n"
         if length is not None:
             headers = f"{HEADER_LENGTH}: {length}\r\nContent-Type: application/octet-stream\r\n"
+        if self.route.never or self.route.hashed:
+            headers += f"{PRIVATE}: yes\r\n"
         try:
             with self._deadlines.within(self._deadline_s, self._unanswered):
                 response = await self._client.post(self._infer, headers, body)
