@@ -34,11 +34,13 @@ def kept(workspace, name, data, kind="model"):
     )
 
 
-def trained(workspace, content, model="iris", *, dirty=True):
+def trained(workspace, content, model="iris", *, dirty=True, made=None, loader=None):
     """Register a version as the end of a run does: snapshot, artifacts, run, ledger, store.
 
-    The same content is the same model, whoever trains it.
+    The same content is the same model, whoever trains it. ``made`` are the model's bytes where they
+    do not tell the content.
     """
+    bytes_ = f"{model} {content}".encode() if made is None else made
     if dirty:
         (workspace.root / "params.txt").write_text(content)
     taken = snapshot.take(workspace.repo, workspace.home.scratch, workspace.now())
@@ -49,9 +51,9 @@ def trained(workspace, content, model="iris", *, dirty=True):
     )
     environment = blank_environment()
     files = (
-        kept(workspace, "model.skops", f"{model} {content}".encode()),
-        kept(workspace, "schema.json", records.dump(schema)),
-        kept(workspace, "profile.json", f"profile {content}".encode()),
+        kept(workspace, f"models/{model}/model.skops", bytes_),
+        kept(workspace, f"models/{model}/schema.json", records.dump(schema)),
+        kept(workspace, f"models/{model}/profile.json", f"profile {content}".encode()),
         kept(workspace, "environment.json", records.dump(environment), "environment"),
     )
     now = workspace.now()
@@ -65,8 +67,11 @@ def trained(workspace, content, model="iris", *, dirty=True):
     )  # fmt: skip
     logged = LoggedModel(
         name=model, format="skops", metrics={"accuracy": 0.9}, step="train", notebook="train.ipynb",
-        files={"model": "model.skops", "schema": "schema.json", "profile": "profile.json"},
-        notebook_blob=blob, cell_id="cell-1", cell=2,
+        files={
+            "model": f"models/{model}/model.skops", "schema": f"models/{model}/schema.json",
+            "profile": f"models/{model}/profile.json",
+        },
+        notebook_blob=blob, cell_id="cell-1", cell=2, **({"loader": loader} if loader else {}),
     )  # fmt: skip
     result = RunResult(
         run_id=run.run_id, attempt="a1", status=run.status, started_at=now, finished_at=now,

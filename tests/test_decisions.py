@@ -2,8 +2,15 @@
 
 import pytest
 
-from nbmlops import decisions, ledger, models
-from nbmlops.errors import InvalidName, UnknownAlias, UnknownModel
+from nbmlops import decisions, deployments, endpoints, health, ledger, models, rebuilding, records
+from nbmlops.errors import (
+    Conflict,
+    InvalidName,
+    NothingToGoBackTo,
+    UnknownAlias,
+    UnknownModel,
+    WrongUse,
+)
 from nbmlops.records import Cause
 from registered import deployed, version
 
@@ -94,3 +101,79 @@ def test_what_a_newer_version_has_decided_is_passed_over_and_named(workspace):
     assert [entry.sequence for entry in entries] == [1, 2, 3, 4]
     assert decisions.aliases(entries) == {"iris": {"best": 1}}
     assert [entry.sequence for entry, _ in decisions.misfits(entries)] == [2, 3]
+
+
+def test_a_decision_whose_number_and_digest_are_of_two_versions_is_told_until_it_is_decided_anew(
+    workspace,
+):
+    one, two = (version(workspace, number) for number in (1, 2))
+    body = {"model": "iris", "version": 1, "version_digest": two.digest, "alias": "best"}
+    decisions.decide(workspace, "alias", lambda _: body)
+    deployed(workspace, one, "iris-d1", version_digest=two.digest)
+    found = list(decisions.astray(ledger.entries(workspace.repo)))
+    assert [entry.sequence for entry, _ in found] == [3, 4]
+    assert found[0][1] == f"names iris:1 as {two.digest[:12]}, and that is {one.digest[:12]}"
+    told = [item for item in health.check(workspace).findings if item.code == "decision-astray"]
+    assert ["best" in told[0].fix, "--endpoint iris" in told[1].fix] == [True, True]
+    models.set_alias(workspace, "iris:2", "best")
+    deployed(workspace, one, "iris-d2", replaces="iris-d1")
+    assert list(decisions.astray(ledger.entries(workspace.repo))) == []
+
+
+def test_a_number_that_is_another_version_s_by_now_is_not_written(workspace):
+    one, two = (version(workspace, number) for number in (1, 2))
+    entries = list(ledger.entries(workspace.repo))
+    assert decisions.numbered(entries, one) == 1
+    assert decisions.numbered(entries[:1], two) == 2  # nobody else has it
+    assert decisions.numbered(entries, records.replace(two, version=1)) == 2
+    with pytest.raises(Conflict, match="iris:1 is another version by now"):
+        decisions.numbered(entries, records.replace(one, digest="f" * 64))
+
+
+# --- two models behind one endpoint ---------------------------------------------------------------
+
+
+@pytest.fixture
+def changed(workspace, monkeypatch):
+    """An endpoint `main` that served cancer:1 and then iris:1; a rollback tells where it goes."""
+    cancer, iris = version(workspace, 1, "cancer"), version(workspace, 1, "iris")
+    deployed(workspace, cancer, "cancer-d1", endpoint="main")
+    deployed(workspace, iris, "iris-d2", endpoint="main", replaces="cancer-d1")
+    rebuilding.repair(workspace)
+    monkeypatch.setattr(endpoints, "running", endpoints.find)
+    monkeypatch.setattr(deployments, "_settle", lambda *_: None)
+    monkeypatch.setattr(
+        deployments,
+        "_deploy",
+        lambda _, version, *__, rolled_back_from: (version.name, rolled_back_from),
+    )
+    return workspace
+
+
+def test_a_rollback_goes_back_to_another_model_of_the_same_number(changed):
+    assert deployments.rollback(changed, "main") == ("cancer:1", 1)
+    assert deployments.rollback(changed, "main", "cancer:1") == ("cancer:1", 1)
+    assert deployments.rollback(changed, "main", "iris:1")[0] == "iris:1"
+
+
+def test_a_number_that_two_models_have_is_not_guessed_at(changed):
+    with pytest.raises(WrongUse, match="version 1 of cancer and of iris") as refused:
+        deployments.rollback(changed, "main", "1")
+    assert "nbmlops rollback main --to cancer:1" in refused.value.hint
+    third = version(changed, 3, "iris")
+    deployed(changed, third, "iris-d3", endpoint="main", replaces="iris-d2")
+    assert deployments.rollback(changed, "main", "3")[0] == "iris:3"
+    with pytest.raises(NothingToGoBackTo, match="those that did: cancer:1, iris:1, iris:3") as none:
+        deployments.rollback(changed, "main", "2")
+    assert "`nbmlops deploy iris:2 --endpoint main`" in none.value.hint
+
+
+def test_a_hint_names_the_model_not_the_endpoint(changed):
+    cancer = models.find(changed, "cancer:1")
+    deployed(changed, cancer, "cancer-d9", endpoint="other")
+    rebuilding.repair(changed)
+    with pytest.raises(NothingToGoBackTo, match="before cancer:1") as refused:
+        deployments.rollback(changed, "other")
+    assert refused.value.hint == "See what was decided: `nbmlops model cancer`."
+    record = deployments.recorded(changed, "iris-d2")
+    assert deployments.deploying(record) == "nbmlops deploy iris:1 --endpoint main"

@@ -47,6 +47,17 @@ def test_a_decision_that_stands_already_is_not_written_again(folder):
     assert len(list(ledger.entries(repo))) == 1
 
 
+def test_a_repository_of_sha256_has_a_ledger_too(tmp_path):
+    git(tmp_path, "init", "--quiet", "--object-format=sha256", "--initial-branch=main")
+    repo = repo_of(tmp_path)
+    for number in range(2):
+        ledger.append(repo, "deployed", lambda _, n=number: {"n": n}, NOW)
+    assert [entry.body["n"] for entry in ledger.entries(repo)] == [0, 1]
+    assert len(ledger.head(repo)) == 64
+    assert not ledger.move(repo, ledger.head(repo), None)  # there is one already
+    assert ledger.faults(repo) == []
+
+
 def test_of_writers_at_once_all_land_one_after_the_other(folder):
     method = multiprocessing.get_context("spawn")
     writers = [method.Process(target=append_some, args=(folder, who)) for who in range(3)]
@@ -90,8 +101,10 @@ def test_a_writer_who_finds_the_ref_locked_tries_again_and_is_told_at_last(folde
     ledger.append(repo, "deployed", lambda _: {}, NOW)
     lock = repo.common_dir / f"{LEDGER_REF}.lock"
     lock.touch()
-    with pytest.raises(GitFailed, match=r"\.lock"):
+    with pytest.raises(GitFailed, match=r"\.lock") as failed:
         ledger.append(repo, "deployed", lambda _: {}, NOW)
+    assert "\n" not in failed.value.message  # git says more
+    assert "another git process" in failed.value.context["stderr"].lower()
     threading.Timer(0.5, lock.unlink).start()
     assert ledger.append(repo, "deployed", lambda _: {}, NOW).sequence == 2
 

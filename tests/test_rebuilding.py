@@ -33,6 +33,7 @@ from nbmlops.commands import Context, project
 from nbmlops.records import DeploymentRecord, DeploymentStatus, Route, RouteTable, RunRecord
 from registered import deployed, version
 from sources import git, notebook_text
+from teams import trained
 from test_deployments import TRAIN
 
 
@@ -186,6 +187,27 @@ def test_a_decision_that_was_not_handed_over_yet_is_one_that_starts(workspace):
     # Nothing of it is up, so the next look takes the decision back.
     tick.tick(workspace)
     assert list(ledger.entries(workspace.repo))[-1].kind == "undeployed"
+
+
+def test_two_models_of_the_same_bytes_are_told_apart_by_their_names(workspace):
+    made = [trained(workspace, name, name, made=b"same") for name in ("old-name", "new-name")]
+    before = [traces.trace(workspace, f"run/{version.run_id}") for version in made]
+    assert [trace.model_version["model"] for trace in before] == ["old-name", "new-name"]
+    opened = lost(workspace)
+    rebuilding.repair(opened)
+    assert [traces.trace(opened, f"run/{version.run_id}") for version in made] == before
+    opened.close()
+
+
+def test_models_of_a_loader_are_told_apart_by_their_code(workspace):
+    made = [trained(workspace, text, made=b"same", loader="load:load") for text in ("one", "two")]
+    assert [version.name for version in made] == ["iris:1", "iris:2"]
+    before = [traces.trace(workspace, f"run/{version.run_id}") for version in made]
+    opened = lost(workspace)
+    rebuilding.repair(opened)
+    assert [traces.trace(opened, f"run/{version.run_id}") for version in made] == before
+    assert runs.get(opened, made[1].run_id).model_versions == ("iris:2",)
+    opened.close()
 
 
 # --- with all that is up ------------------------------------------------------------------------

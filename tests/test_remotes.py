@@ -26,8 +26,9 @@ from nbmlops import (
     transport,
 )
 from nbmlops import workspace as workspaces
-from nbmlops.commands import Context, project
+from nbmlops.commands import Context, project, serving
 from nbmlops.errors import (
+    Conflict,
     GitFailed,
     InvalidName,
     LedgerDamaged,
@@ -224,8 +225,6 @@ def test_models_say_whether_the_remote_has_their_number(team, folder):
     _, ada, _ = team
     trained(ada, "first")
     context = Context(ada.root)
-    from nbmlops.commands import serving
-
     assert [item.pushed for item in serving.models(context).items] == [False]
     remotes.sync(ada)
     trained(ada, "second")
@@ -331,25 +330,110 @@ def test_credentials_of_a_url_are_never_told(team):
     assert transport.find(ada.repo, "origin").url == "http://127.0.0.1:1/x.git"
 
 
-def test_a_rewritten_ledger_is_not_taken_over(team):
-    bare, ada, bob = team
+def rewritten(workspace, sequence, **changes):
+    """Make the ledger anew with one entry said otherwise, each commit as an append makes it."""
+    commit = None
+    for entry in list(ledger.entries(workspace.repo)):
+        if entry.sequence == sequence:
+            entry = records.replace(entry, body={**entry.body, **changes})  # noqa: PLW2901
+        commit = ledger.appended(workspace.repo, commit, entry)
+    assert ledger.faults(workspace.repo, commit) == []
+    return commit
+
+
+@pytest.mark.parametrize("sequence", [1, 2, 3])
+def test_a_rewritten_ledger_is_not_taken_over(team, sequence):
+    _, ada, bob = team
+    for content in ("first", "second", "third"):
+        trained(ada, content)
+    remotes.sync(ada)
+    remotes.sync(bob)
+    before, known = ledger.head(bob.repo), names(bob)
+    made = rewritten(ada, sequence, metrics={"accuracy": 0.99999})
+    git(ada.repo.top, "push", "--quiet", "--force", "origin", f"{made}:{LEDGER_REF}")
+    for _ in range(2):  # nothing of it was remembered
+        with pytest.raises(LedgerDamaged, match=r"the ledger of `origin` was rewritten") as refused:
+            remotes.sync(bob)
+    assert refused.value.exit_code == 1
+    assert before[:12] in refused.value.message
+    assert (ledger.head(bob.repo), names(bob)) == (before, known)
+    sound(bob)
+    # What it says to type puts it right, and then both share as before.
+    git(bob.repo.top, *refused.value.hint.split("`")[1].split()[1:])
+    trained(bob, "fourth")
+    assert [item.what for item in remotes.sync(bob).pushed] == ["registered iris:4"]
+    remotes.sync(ada)
+    assert ledger.head(ada.repo) == ledger.head(bob.repo)
+
+
+def test_a_ledger_that_was_rewritten_and_grown_is_not_taken_over_either(team):
+    _, ada, bob = team
     trained(ada, "first")
     remotes.sync(ada)
+    remotes.sync(bob)
+    made = rewritten(ada, 1, commit=ada.repo.text("rev-parse", "HEAD"))
+    git(ada.repo.top, "update-ref", LEDGER_REF, made)
+    models.set_alias(ada, "iris:1", "best")
+    git(ada.repo.top, "push", "--quiet", "--force", "origin", LEDGER_REF)
+    before = ledger.head(bob.repo)
+    trained(bob, "second")
+    with pytest.raises(LedgerDamaged, match="rewritten"):
+        remotes.sync(bob)
+    assert ledger.descends(bob.repo, ledger.head(bob.repo), before)
+
+
+def test_a_remote_that_has_lost_the_end_of_its_ledger_gets_it_again(team):
+    bare, ada, bob = team
+    trained(ada, "first")
     trained(ada, "second")
     remotes.sync(ada)
     remotes.sync(bob)
     git(bare, "update-ref", LEDGER_REF, f"{LEDGER_REF}~1")
     trained(bob, "third")
-    remotes.sync(bob)  # it goes on from what is there: the remote has its second again
-    git(bare, "update-ref", LEDGER_REF, f"{LEDGER_REF}~2")
-    other = git(bare, "commit-tree", "-p", LEDGER_REF, "-m", "x", f"{LEDGER_REF}^{{tree}}")
-    git(bare, "update-ref", LEDGER_REF, other)
-    before = ledger.head(bob.repo)
-    with pytest.raises(LedgerDamaged) as refused:
-        remotes.sync(bob)
-    assert refused.value.exit_code == 1
-    assert ledger.head(bob.repo) == before
+    told = remotes.sync(bob)
+    assert [item.what for item in told.pushed] == ["registered iris:2", "registered iris:3"]
+    assert git(bare, "rev-parse", LEDGER_REF) == told.head
     sound(bob)
+
+
+def test_a_snapshot_never_moves(team):
+    _, ada, bob = team
+    version = trained(ada, "first")
+    remotes.sync(ada)
+    remotes.sync(bob)
+    ref = f"refs/nbmlops/snapshots/{version.snapshot}"
+    other = git(ada.repo.top, "commit-tree", "-m", "other", f"{version.commit}^{{tree}}")
+    git(ada.repo.top, "push", "--quiet", "--force", "origin", f"{other}:{ref}")
+    warned = []
+    bob.warn = warned.append
+    remotes.sync(bob)
+    assert other[:12] in warned[0]
+    assert version.snapshot not in remotes.sync(bob).snapshots.fetched
+    assert git(bob.repo.top, "rev-parse", ref) == version.commit
+    # An entry of a whole ledger that would have it be another one is refused.
+    made = records.replace(version, version=2, digest="d" * 64, commit=other)
+    decisions.decide(ada, "version", lambda _: records.plain(made))
+    git(ada.repo.top, "push", "--quiet", "origin", LEDGER_REF)
+    before = ledger.head(bob.repo)
+    with pytest.raises(LedgerDamaged, match="a snapshot never changes") as refused:
+        remotes.sync(bob)
+    assert ref in refused.value.hint
+    assert ledger.head(bob.repo) == before
+    assert git(bob.repo.top, "rev-parse", ref) == version.commit
+
+
+def test_what_the_user_has_git_fetch_moves_nothing_of_ours(team):
+    _, ada, bob = team
+    trained(ada, "first")
+    remotes.sync(ada)
+    remotes.sync(bob)
+    git(bob.repo.top, "config", "--add", "remote.origin.fetch", "+refs/nbmlops/*:refs/nbmlops/*")
+    made = rewritten(ada, 1, metrics={"accuracy": 1.0})
+    git(ada.repo.top, "push", "--quiet", "--force", "origin", f"{made}:{LEDGER_REF}")
+    before = ledger.head(bob.repo)
+    with pytest.raises(LedgerDamaged, match="rewritten"):
+        remotes.sync(bob)
+    assert ledger.head(bob.repo) == before
 
 
 def test_a_damaged_ledger_is_not_taken_over(team):
@@ -397,6 +481,101 @@ def test_a_ledger_that_names_odd_snapshots_reaches_no_ref(team):
     }
     remotes.sync(bob)
     assert len(names(bob)) == 4
+
+
+@pytest.fixture
+def pushes(monkeypatch):
+    """Count how often something is pushed."""
+    found = []
+    push = transport.push
+
+    def counted(*arguments):
+        found.append(arguments)
+        return push(*arguments)
+
+    monkeypatch.setattr(transport, "push", counted)
+    return found
+
+
+@pytest.mark.parametrize("place", ["origin.git", "blocks.git"])
+def test_what_a_hook_refuses_is_told_once_in_the_hook_s_own_line(team, pushes, place):
+    bare, ada, _ = team
+    moved = bare.rename(bare.with_name(place))
+    git(ada.repo.top, "remote", "set-url", "origin", str(moved))
+    hook = moved / "hooks" / "pre-receive"
+    hook.write_text("#!/bin/sh\necho 'not on a Sunday' >&2\necho 'ask Eve' >&2\nexit 1\n")
+    hook.chmod(0o755)
+    trained(ada, "first")
+    with pytest.raises(RemoteFailed, match=r"failed: not on a Sunday\n") as refused:
+        remotes.sync(ada)
+    assert len(pushes) == 1
+    assert "A hook of `origin` refused it" in refused.value.hint
+    assert "ask Eve" in refused.value.context["stderr"]
+    assert "\n" not in refused.value.message + refused.value.hint
+
+
+def test_a_clone_without_its_history_is_told_how_to_get_it(team, tmp_path):
+    bare, ada, _ = team
+    (ada.root / "more.txt").write_text("x")
+    git(ada.root, "add", ".")
+    git(ada.root, "commit", "--quiet", "-m", "more")
+    git(ada.root, "push", "--quiet", "origin", "HEAD:main")
+    git(tmp_path, "clone", "--quiet", "--depth", "1", f"file://{bare}", "carol")
+    empty = tmp_path / "empty.git"
+    git(tmp_path, "init", "--quiet", "--bare", str(empty))
+    git(tmp_path / "carol", "remote", "add", "new", str(empty))
+    carol = workspaces.open_at(tmp_path / "carol")
+    trained(carol, "first")
+    with pytest.raises(RemoteFailed, match="shallow update not allowed") as refused:
+        remotes.sync(carol, "new")
+    assert "`git fetch --unshallow`" in refused.value.hint
+    carol.close()
+
+
+def test_what_was_seen_of_a_remote_counts_while_it_has_its_name(team):
+    bare, ada, _ = team
+    trained(ada, "first")
+    git(ada.repo.top, "remote", "add", "team/main", str(bare))
+    assert len(remotes.sync(ada, "team/main").pushed) == 1
+    assert remotes.sync(ada).pushed == ()
+    head = ledger.head(ada.repo)
+    assert ledger.remote_heads(ada.repo) == {"origin": head, "team/main": head}
+    git(ada.repo.top, "remote", "rename", "origin", "upstream")
+    assert ledger.remote_heads(ada.repo) == {"team/main": head}
+    assert remotes.sync(ada, "upstream").pushed == ()
+    assert ledger.remote_heads(ada.repo) == {"team/main": head, "upstream": head}
+    for name in ("team/main", "upstream"):
+        git(ada.repo.top, "remote", "remove", name)
+    assert ledger.remote_heads(ada.repo) is None
+
+
+def test_numbers_come_from_one_remote(team, tmp_path):
+    bare, ada, bob = team
+    fork = tmp_path / "fork.git"
+    git(tmp_path, "clone", "--quiet", "--bare", str(bare), str(fork))
+    git(ada.repo.top, "remote", "add", "fork", str(fork))
+    theirs = trained(bob, "of bob")
+    remotes.sync(bob)
+    mine = trained(ada, "of ada")
+    remotes.sync(ada, "fork")
+    for _ in range(2):
+        with pytest.raises(Conflict, match="iris:1 was pushed to `fork`") as refused:
+            remotes.sync(ada)
+        assert names(ada) == {"iris:1": mine.digest}
+        assert remotes.sync(ada, "fork").renumbered == ()
+    sound(ada)
+    # What it says to type has the numbers come from the other one.
+    git(ada.repo.top, *refused.value.hint.split("`")[3].split()[1:])
+    told = remotes.sync(ada)
+    assert [(item.was, item.version) for item in told.renumbered] == [(1, 2)]
+    assert names(ada) == {"iris:1": theirs.digest, "iris:2": mine.digest}
+    with pytest.raises(Conflict, match="was pushed to `origin`") as refused:
+        remotes.sync(ada, "fork")
+    git(ada.repo.top, *refused.value.hint.split("`")[-2].split()[1:])
+    git(ada.repo.top, "update-ref", "-d", "refs/nbmlops/remotes/fork/ledger")
+    assert remotes.sync(ada, "fork").renumbered == ()
+    assert remotes.sync(ada).renumbered == ()
+    sound(ada)
 
 
 # --- secrets --------------------------------------------------------------------------------------
@@ -452,6 +631,43 @@ def test_what_the_remote_has_already_is_not_looked_at_again(team):
     git(ada.root, "push", "--quiet", "origin", "HEAD:main")
     trained(ada, "first")
     assert len(remotes.sync(ada).pushed) == 1
+
+
+def test_a_secret_that_the_remote_has_had_for_long_stops_nothing(team, tmp_path):
+    _, ada, bob = team
+    for text in (TOKEN, "renewed"):
+        (ada.root / "settings.py").write_text(f"key = '{text}'\n")
+        git(ada.root, "add", ".")
+        git(ada.root, "commit", "--quiet", "-m", "settings")
+    git(ada.root, "push", "--quiet", "origin", "HEAD:main")
+    git(bob.root, "pull", "--quiet", "origin", "main")
+    (bob.root / "notes.txt").write_text("of bob")
+    git(bob.root, "add", ".")
+    git(bob.root, "commit", "--quiet", "-m", "notes")
+    git(bob.root, "push", "--quiet", "origin", "HEAD:main")
+    trained(ada, "first")
+    assert len(remotes.sync(ada).pushed) == 1  # what Bob pushed is not here
+    # Another place under the same name has had nothing.
+    empty = tmp_path / "empty.git"
+    git(tmp_path, "init", "--quiet", "--bare", str(empty))
+    git(ada.repo.top, "remote", "set-url", "origin", str(empty))
+    with pytest.raises(SecretLeaving, match=r"settings\.py"):
+        remotes.sync(ada)
+    assert refs_of(empty) == ""
+
+
+def test_files_that_leave_are_read_many_at_once_and_whole(team, monkeypatch):
+    _, ada, _ = team
+    for number in range(9):
+        (ada.root / f"file{number}.txt").write_bytes(bytes([number, 10, 0]) * number)
+    version = trained(ada, "first")
+    monkeypatch.setattr(transport, "_AT_ONCE_BYTES", 40)
+    remote = transport.find(ada.repo, "origin")
+    found = dict(transport.leaving(remote, version.commit, transport.look(remote).values()))
+    assert found == {
+        "params.txt": b"first",
+        **{f"file{number}.txt": bytes([number, 10, 0]) * number for number in range(9)},
+    }
 
 
 def test_a_rule_that_was_turned_on_since_counts(team):
@@ -588,6 +804,164 @@ def test_a_store_that_has_not_followed_yet_is_told_and_followed(team, monkeypatc
     remotes.sync(bob)
     remotes.sync(ada)
     sound(ada)
+
+
+@pytest.fixture
+def halfway(team, monkeypatch):
+    """Bob's clone, whose `sync` was killed when the ledger had moved and the store had not."""
+    _, ada, bob = team
+    theirs = trained(ada, "of ada")
+    remotes.sync(ada)
+    mine = trained(bob, "of bob")
+    deployed(bob, mine, "iris-d1")
+    rebuilding.repair(bob)
+
+    def killed(_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(following, "follow", killed)
+        with pytest.raises(KeyboardInterrupt):
+            remotes.sync(bob)
+    assert bob.home.unsettled.exists()
+    return bob, mine, theirs
+
+
+def test_after_a_killed_sync_the_next_command_goes_by_the_new_numbers(halfway):
+    bob, mine, theirs = halfway
+    context = Context(bob.root)
+    listed = serving.models(context).items
+    assert [(item.version, item.digest) for item in listed] == [
+        (2, mine.digest),
+        (1, theirs.digest),
+    ]
+    assert not bob.home.unsettled.exists()
+    assert serving.alias(context, "iris:1", "theirs").version.digest == theirs.digest
+    assert serving.alias(context, "iris:2", "mine").version.digest == mine.digest
+    assert deployments.recorded(bob, "iris-d1").version == 2
+    assert traces.trace(bob, f"run/{mine.run_id}").model_version["version"] == 2
+    assert {item.code for item in health.check(bob).findings} == {"deployment-down"}
+    context.close()
+
+
+def test_who_had_the_project_open_goes_by_the_new_numbers_too(halfway):
+    bob, mine, theirs = halfway
+    assert models.find(bob, "iris:1").digest == theirs.digest
+    assert models.find(bob, "iris").digest == mine.digest
+    assert models.set_alias(bob, "iris:1", "best").version_digest == theirs.digest
+    assert trained(bob, "the next").version == 3
+    assert deployments.pointed(bob, "iris").version == 2
+    following.settle(bob)
+    assert models.find(bob, "iris@best").digest == theirs.digest
+
+
+def test_who_has_nothing_to_settle_looks_for_one_file(workspace, monkeypatch):
+    trained(workspace, "first")
+    monkeypatch.setattr(following, "unsettled", lambda _: pytest.fail("the store was asked"))
+    following.settle_at_once(workspace)
+    context = Context(workspace.root)
+    assert context.workspace()._store is None
+    context.close()
+
+
+def test_a_sync_that_is_killed_before_the_ledger_moves_leaves_nothing_to_follow(team, monkeypatch):
+    _, ada, bob = team
+    trained(ada, "of ada")
+    remotes.sync(ada)
+    mine = trained(bob, "of bob")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger, "move", killed)
+        with pytest.raises(KeyboardInterrupt):
+            remotes.sync(bob)
+    context = Context(bob.root)
+    assert [item.digest for item in serving.models(context).items] == [mine.digest]
+    assert not bob.home.unsettled.exists()
+    context.close()
+    remotes.sync(bob)
+    sound(bob)
+
+
+def test_an_alias_that_is_given_while_a_sync_goes_on_names_the_version_that_was_meant(
+    team, monkeypatch
+):
+    _, ada, bob = team
+    trained(ada, "of ada")
+    remotes.sync(ada)
+    mine = trained(bob, "of bob")
+    decide = decisions.decide
+
+    def meanwhile(*arguments):
+        monkeypatch.setattr(decisions, "decide", decide)
+        remotes.sync(workspaces.open_at(bob.root))
+        return decide(*arguments)
+
+    monkeypatch.setattr(decisions, "decide", meanwhile)
+    decided = models.set_alias(bob, "iris:1", "best")
+    assert (decided.version, decided.version_digest) == (2, mine.digest)
+    assert models.find(bob, "iris@best").digest == mine.digest
+    sound(bob)
+
+
+def test_a_deployment_that_is_decided_while_a_sync_goes_on_names_what_was_started(
+    team, monkeypatch
+):
+    _, ada, bob = team
+    trained(ada, "of ada")
+    remotes.sync(ada)
+    mine = trained(bob, "of bob")
+    record = DeploymentRecord(
+        endpoint="main", url="http://127.0.0.1:9", deployment_id="iris-d1", model="iris",
+        version=mine.version, commit=mine.commit, launcher="local", author="Bob",
+        status=DeploymentStatus.STARTING, created_at=bob.now(),
+    )  # fmt: skip
+    bob.home.job("iris-d1").inbox.mkdir(parents=True)
+    deployments._keep(bob, record)
+    remotes.sync(bob)
+    deployments._decide(bob, "deployed", record, None, version=mine)
+    (placed,) = decisions.placed(ledger.entries(bob.repo))
+    assert (placed.decision.version, placed.decision.version_digest) == (2, mine.digest)
+    deployments._keep(bob, records.replace(record, status=DeploymentStatus.RUNNING))
+    assert deployments.recorded(bob, "iris-d1").version == 2
+
+
+def test_models_are_listed_alike_before_and_after_the_store_was_lost(team):
+    _, ada, bob = team
+    trained(ada, "of ada", "cancer")
+    remotes.sync(ada)
+    trained(bob, "of bob", "iris")
+    trained(bob, "of bob", "cancer")
+    remotes.sync(bob)
+    listed = [version.name for version in models.versions(bob)]
+    assert listed == ["cancer:2", "iris:1", "cancer:1"]
+    bob.close()
+    bob.home.store.unlink()
+    opened = workspaces.open_at(bob.root)
+    assert [version.name for version in models.versions(opened)] == listed
+    rebuilding.repair(opened)
+    assert [version.name for version in models.versions(opened)] == listed
+    sound(opened)
+    opened.close()
+
+
+def test_what_a_rollback_left_follows_though_it_was_another_model(team):
+    _, ada, bob = team
+    trained(ada, "of ada", "cancer")
+    remotes.sync(ada)
+    cancer, iris = trained(bob, "of bob", "cancer"), trained(bob, "of bob", "iris")
+    deployed(bob, iris, "iris-d1", endpoint="main")
+    deployed(bob, cancer, "cancer-d2", endpoint="main", replaces="iris-d1")
+    deployed(
+        bob, iris, "iris-d3", endpoint="main", replaces="cancer-d2", reason="rollback",
+        rolled_back_from=1,
+    )  # fmt: skip
+    remotes.sync(bob)
+    placed = [item.decision for item in decisions.placed(ledger.entries(bob.repo))]
+    assert [item.version for item in placed] == [1, 2, 1]
+    assert placed[-1].rolled_back_from == 2
 
 
 def test_a_deployment_that_was_never_decided_follows_too(team):

@@ -160,6 +160,59 @@ def versions(entries: Iterable[LedgerEntry]) -> Iterator[tuple[LedgerEntry, Mode
             yield entry, version
 
 
+def number(entries: Iterable[LedgerEntry], model: str, digest: str) -> int | None:
+    """Return the number that these entries give a version, or ``None`` if they do not know it."""
+    return next(
+        (
+            version.version
+            for _, version in versions(entries)
+            if (version.model, version.digest) == (model, digest)
+        ),
+        None,
+    )
+
+
+def numbered(entries: Iterable[LedgerEntry], version: ModelVersion) -> int:
+    """Return the number to write for a version that was looked up a moment ago.
+
+    It may have got another one since: what a decision names is the model of that digest.
+
+    Raises
+    ------
+    Conflict
+        When these entries do not know it, and its number is another version's.
+    """
+    known = list(entries)
+    found = number(known, version.model, version.digest)
+    if found is None and any(other.name == version.name for _, other in versions(known)):
+        raise Conflict(
+            f"{version.name} is another version by now", "See what is there: `nbmlops models`."
+        )
+    return version.version if found is None else found
+
+
+def astray(entries: Iterable[LedgerEntry]) -> Iterator[tuple[LedgerEntry, str]]:
+    """Yield the standing decisions that name a version by its number and another by its digest.
+
+    A later decision on the same alias or endpoint puts it right, so only the last one counts.
+    """
+    known = list(entries)
+    digests_of = {
+        (version.model, version.version): version.digest for _, version in versions(known)
+    }
+    standing: dict[tuple[str, ...], tuple[LedgerEntry, AliasDecision | DeploymentDecision]] = {}
+    for entry, alias in moved(known):
+        standing["alias", alias.model, alias.alias] = entry, alias
+    for item in placed(known):
+        standing["endpoint", str(item.entry.place), item.decision.endpoint] = item
+    for entry, decision in standing.values():
+        right = digests_of.get((decision.model, decision.version))
+        if right is not None and right != decision.version_digest:
+            right = f"and that is {right[:12]}"
+            name = f"{decision.model}:{decision.version}"
+            yield entry, f"names {name} as {decision.version_digest[:12]}, {right}"
+
+
 def moved(entries: Iterable[LedgerEntry]) -> Iterator[tuple[LedgerEntry, AliasDecision]]:
     """Yield the decisions on aliases, oldest first."""
     for entry in entries:

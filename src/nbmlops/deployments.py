@@ -19,6 +19,7 @@ from nbmlops.errors import (
     NothingToGoBackTo,
     UnknownEndpoint,
     UnknownReference,
+    WrongUse,
 )
 from nbmlops.records import (
     Cause,
@@ -62,9 +63,9 @@ def deploy(
     name = layout.checked_name(endpoint or version.model, "endpoint")
     workspace.launcher(launcher).check()
     with workspace.exclusively(endpoints.lock(name)):
-        version = models.find(workspace, reference)  # it may have got another number meanwhile
+        version = models.again(workspace, version)  # it may have got another number meanwhile
         _settle(workspace, name)
-        current = _current(workspace, name)
+        current = pointed(workspace, name)
         if current is not None and (current.model, current.version) == (
             version.model,
             version.version,
@@ -75,12 +76,12 @@ def deploy(
         return _deploy(workspace, version, name, launcher)
 
 
-def rollback(workspace: Workspace, endpoint: str, to: int | None = None) -> DeploymentRecord:
+def rollback(workspace: Workspace, endpoint: str, to: str | None = None) -> DeploymentRecord:
     """Go back to the version that took an endpoint's traffic before, or to an earlier one.
 
     It goes the way of :func:`deploy`, so no call fails. Rolled back once more, it goes to the
-    version before that one. ``to`` names any version that has taken the traffic; the one that has
-    it changes nothing.
+    version before that one. ``to`` names any version that has taken the traffic, by its number or
+    as ``NAME:V``; the one that has it changes nothing.
 
     Raises
     ------
@@ -88,6 +89,8 @@ def rollback(workspace: Workspace, endpoint: str, to: int | None = None) -> Depl
         When the endpoint is not up.
     NothingToGoBackTo
         When there is no such version.
+    WrongUse
+        When a number alone may be several models'.
     DeploymentFailed
         When the worker does not get ready; what served before still serves.
     """
@@ -96,57 +99,97 @@ def rollback(workspace: Workspace, endpoint: str, to: int | None = None) -> Depl
     with workspace.exclusively(endpoints.lock(endpoint)):
         _settle(workspace, endpoint)
         endpoints.running(workspace, endpoint)
-        current = _current(workspace, endpoint)
-        left = current.version if current else None
-        target = _earlier(workspace, endpoint, left, to)
-        version = models.find(workspace, f"{target.model}:{target.version}")
-        if current is not None and current.version == version.version:
+        current = pointed(workspace, endpoint)
+        target = _earlier(workspace, endpoint, current, to)
+        version = models.of_digest(workspace, target.model, target.version_digest)
+        version = version or models.find(workspace, _name(target))
+        if current is not None and _name(current) == version.name:
             live = look(workspace, current)
             if live.status is DeploymentStatus.RUNNING and live.ready:
                 return live
+        left = current.version if current else None
         return _deploy(workspace, version, endpoint, launcher, rolled_back_from=left)
 
 
 def _earlier(
-    workspace: Workspace, endpoint: str, left: int | None, to: int | None
+    workspace: Workspace, endpoint: str, left: DeploymentRecord | None, to: str | None
 ) -> DeploymentDecision:
     """Return the decision that a rollback goes back to."""
     entries = decisions.here(workspace)
-    traffic = decisions.traffic(entries).get(endpoint, decisions.Traffic())
-    back = [item.decision for item in traffic.back]
-    if to is None:
-        while back and back[-1].version == left:
-            back.pop()
-        if back:
-            return back[-1]
-        raise NothingToGoBackTo(
-            f"no version took the traffic of `{endpoint}` before version {left}",
-            f"See what was decided: `nbmlops model {endpoint}`.",
-            endpoint=endpoint,
-        )
     took = [
         item.decision
         for item in decisions.placed(entries)
         if item.entry.kind == "deployed" and item.decision.endpoint == endpoint
     ]
-    for decision in reversed(took):
-        if decision.version == to:
-            return decision
-    known = ", ".join(str(number) for number in sorted({decision.version for decision in took}))
+    if to is not None:
+        return _named(endpoint, took, to)
+    traffic = decisions.traffic(entries).get(endpoint, decisions.Traffic())
+    back = [item.decision for item in traffic.back]
+    while back and left is not None and _name(back[-1]) == _name(left):
+        back.pop()
+    if back:
+        return back[-1]
+    of = left.model if left else took[-1].model if took else None
     raise NothingToGoBackTo(
-        f"version {to} never took the traffic of `{endpoint}`; those that did: {known}",
-        f"Name one of these; another version is deployed: `nbmlops deploy {endpoint}:{to}`.",
+        f"no version took the traffic of `{endpoint}` before {_name(left) if left else 'now'}",
+        f"See what was decided: `nbmlops model {of}`." if of else "See: `nbmlops models`.",
         endpoint=endpoint,
     )
 
 
-def _current(workspace: Workspace, endpoint: str) -> DeploymentRecord | None:
-    """Return the deployment that the endpoint points at."""
+def _named(endpoint: str, took: list[DeploymentDecision], to: str) -> DeploymentDecision:
+    """Return the last decision on the version that ``NAME:V`` or a number names."""
+    known = {_name(decision): decision for decision in took}
+    found = [name for name in known if to in (name, name.rpartition(":")[2])]
+    if len(found) == 1:
+        return known[found[0]]
+    if found:
+        raise WrongUse(
+            f"version {to} of {' and of '.join(known[name].model for name in found)} took the"
+            f" traffic of `{endpoint}`",
+            f"Name the model too: `nbmlops rollback {endpoint} --to {found[0]}`.",
+            endpoint=endpoint,
+        )
+    wanted = to if ":" in to or not took else f"{took[-1].model}:{to}"
+    shown = ", ".join(sorted(known, key=lambda name: (known[name].model, known[name].version)))
+    raise NothingToGoBackTo(
+        f"{to[:80]} never took the traffic of `{endpoint}`; those that did: {shown}",
+        f"Name one of these; another version is deployed: `{_deploying(wanted[:80], endpoint)}`.",
+        endpoint=endpoint,
+    )
+
+
+def _name(one: DeploymentDecision | DeploymentRecord) -> str:
+    return f"{one.model}:{one.version}"
+
+
+def deploying(record: DeploymentRecord) -> str:
+    """Return what to type to deploy the same once more."""
+    return _deploying(_name(record), record.endpoint)
+
+
+def _deploying(version: str, endpoint: str) -> str:
+    elsewhere = "" if version.partition(":")[0] == endpoint else f" --endpoint {endpoint}"
+    return f"nbmlops deploy {version}{elsewhere}"
+
+
+def pointed(workspace: Workspace, endpoint: str) -> DeploymentRecord | None:
+    """Return the deployment that an endpoint points at, or ``None``."""
     found = endpoints.find(workspace, endpoint)
     if found is None or found.deployment_id is None:
         return None
     kept = workspace.store.get(KIND, found.deployment_id, DeploymentRecord)
-    return None if kept is None else kept.record
+    return None if kept is None else _numbered(workspace, kept.record)
+
+
+def _numbered(workspace: Workspace, record: DeploymentRecord) -> DeploymentRecord:
+    """Return a deployment with the numbers that the ledger gives now, if it was decided on."""
+    for item in decisions.placed(ledger.entries(workspace.repo)):
+        decision = item.decision
+        if item.entry.kind == "deployed" and decision.deployment_id == record.deployment_id:
+            left = decision.rolled_back_from
+            return replace(record, version=decision.version, rolled_back_from=left)
+    return record
 
 
 def _deploy(
@@ -180,9 +223,9 @@ def _deploy(
         status = endpoints.until_ready(workspace, _handle(record), deployment_id)
         if version.command:  # ours has compared its sample before it is ready
             stints.check_sample(workspace, version, str(status.address), deployment_id)
-        before = _current(workspace, record.endpoint)
-        _decide(workspace, "deployed", record, before)
-        return _take_traffic(workspace, record)
+        before = pointed(workspace, record.endpoint)
+        _decide(workspace, "deployed", record, before, version=version)
+        return _take_traffic(workspace, _numbered(workspace, record))
     except DeploymentFailed as failure:
         _give_up(workspace, record, failure, before_id=endpoint.deployment_id)
         raise
@@ -242,16 +285,18 @@ def _refreshed(workspace: Workspace, record: DeploymentRecord) -> DeploymentReco
     return record
 
 
-def tell(workspace: Workspace, endpoint: str) -> None:
+def tell(workspace: Workspace, endpoint: str, *, wait: bool = True) -> None:
     """Tell an endpoint's front what has changed of the version that has its traffic.
+
+    Without ``wait`` an endpoint on which a command is at work is left to it.
 
     Raises
     ------
     DeploymentFailed
         When it does not take it.
     """
-    with workspace.exclusively(endpoints.lock(endpoint)):
-        current = _current(workspace, endpoint)
+    with workspace.exclusively(endpoints.lock(endpoint), wait=wait) as ours:
+        current = pointed(workspace, endpoint) if ours else None
         if current is not None and current.status is DeploymentStatus.RUNNING:
             live = look(workspace, current)
             if live.ready:
@@ -263,7 +308,7 @@ def _route(workspace: Workspace, record: DeploymentRecord) -> Route:
         calllog.ensure_key(workspace.home.calls)
     handle = _handle(record)
     status = workspace.launcher(handle.launcher).poll([handle])[handle]
-    version = models.find(workspace, f"{record.model}:{record.version}")
+    version = models.find(workspace, _name(_numbered(workspace, record)))
     return Route(
         deployment_id=record.deployment_id,
         role="champion",
@@ -292,7 +337,7 @@ def undeploy(workspace: Workspace, endpoint: str) -> DeploymentRecord:
     endpoints.running(workspace, endpoint)
     with workspace.exclusively(endpoints.lock(endpoint)):
         found = endpoints.running(workspace, endpoint)
-        current = _current(workspace, endpoint)
+        current = pointed(workspace, endpoint)
         if current is None:
             raise UnknownEndpoint(
                 f"nothing is deployed at `{endpoint}`", "See what is up: `nbmlops deployments`."
@@ -366,29 +411,45 @@ def _decide(
     record: DeploymentRecord,
     before: DeploymentRecord | None,
     cause: Cause | None = None,
+    version: ModelVersion | None = None,
 ) -> None:
-    """Write a decision into the ledger, once."""
-    decision = DeploymentDecision(
-        endpoint=record.endpoint,
-        deployment_id=record.deployment_id,
-        model=record.model,
-        version=record.version,
-        version_digest=models.find(workspace, f"{record.model}:{record.version}").digest,
-        commit=record.commit,
-        launcher=record.launcher,
-        replaces=before.deployment_id if before else None,
-        url=record.url,
-        created_at=record.created_at,
-        reason="deploy" if record.rolled_back_from is None else "rollback",
-        rolled_back_from=record.rolled_back_from,
-        cause=cause,
-    )
+    """Write a decision into the ledger, once.
+
+    ``version`` is the one that it was started with; of one that was decided on the ledger tells.
+    """
 
     def make(earlier: list[LedgerEntry]) -> dict[str, Any] | LedgerEntry:
+        begun: DeploymentDecision | None = None
         for entry in earlier:
-            if entry.kind == kind and entry.body.get("deployment_id") == record.deployment_id:
+            if entry.body.get("deployment_id") != record.deployment_id:
+                continue
+            if entry.kind == kind:
                 return entry
-        return records.plain(decision)
+            if entry.kind == "deployed":
+                begun = decisions.read(entry, DeploymentDecision)
+        if begun is not None:
+            number, digest, left = begun.version, begun.version_digest, begun.rolled_back_from
+        else:
+            of = version or models.find(workspace, _name(record))
+            number, digest = decisions.numbered(earlier, of), of.digest
+            left = before.version if before and record.rolled_back_from is not None else None
+        return records.plain(
+            DeploymentDecision(
+                endpoint=record.endpoint,
+                deployment_id=record.deployment_id,
+                model=record.model,
+                version=number,
+                version_digest=digest,
+                commit=record.commit,
+                launcher=record.launcher,
+                replaces=before.deployment_id if before else None,
+                url=record.url,
+                created_at=record.created_at,
+                reason="deploy" if record.rolled_back_from is None else "rollback",
+                rolled_back_from=record.rolled_back_from if left is None else left,
+                cause=cause,
+            )
+        )
 
     decisions.decide(workspace, kind, make)
 
@@ -425,6 +486,7 @@ def _kept(workspace: Workspace, deployment_id: str) -> Kept[DeploymentRecord]:
 
 
 def _keep(workspace: Workspace, record: DeploymentRecord) -> None:
+    record = _numbered(workspace, record)
     kept = workspace.store.get(KIND, record.deployment_id, DeploymentRecord)
     revision = kept.revision if kept else 0
     workspace.store.swap(
@@ -528,7 +590,7 @@ def _resume(workspace: Workspace, record: DeploymentRecord) -> None:
     ready = workspace.launcher(handle.launcher).poll([handle])[handle].ready
     why = DeploymentFailed(
         f"the command that started {record.deployment_id} was ended before it was ready",
-        f"Deploy it again: `nbmlops deploy {record.model}:{record.version}`.",
+        f"Deploy it again: `{deploying(record)}`.",
     )
     if ready and _is_decided(workspace, "deployed", record):
         try:

@@ -8,7 +8,17 @@ from __future__ import annotations
 
 import contextlib
 
-from nbmlops import decisions, deployments, ledger, models, rebuilding, records, runs, sweeps
+from nbmlops import (
+    decisions,
+    deployments,
+    layout,
+    ledger,
+    models,
+    rebuilding,
+    records,
+    runs,
+    sweeps,
+)
 from nbmlops.errors import Conflict, DeploymentFailed
 from nbmlops.records import (
     DeploymentRecord,
@@ -27,6 +37,8 @@ _ALL = 100_000
 
 def write(workspace: Workspace, made: Reappending) -> None:
     """Keep what the store is to follow, or that it has."""
+    if not made.done:
+        layout.write_file(workspace.home.unsettled, b"")
     kept = workspace.store.get(KIND, _id(workspace), Reappending)
     revision = kept.revision if kept else 0
     workspace.store.swap(
@@ -51,13 +63,40 @@ def unsettled(workspace: Workspace) -> Reappending | None:
 
 def settle(workspace: Workspace) -> bool:
     """Let the store follow a ledger whose ``sync`` was killed; return whether there was any."""
-    found = unsettled(workspace) is not None
-    if found:
-        with workspace.exclusively(models.LOCK):
-            follow(workspace)
-        tell_fronts(workspace)
+    found = _settle(workspace)
     _heal_runs(workspace)
     return found
+
+
+def settle_at_once(workspace: Workspace) -> None:
+    """Settle what a killed ``sync`` has left, before anybody acts on numbers that stand no more.
+
+    Where there is nothing to settle this is one look for a file. A ``sync`` that is at work is
+    waited for, while it moves the ledger and the store.
+    """
+    if workspace.home.unsettled.exists():
+        _settle(workspace, wait=False)
+
+
+def _settle(workspace: Workspace, *, wait: bool = True) -> bool:
+    with workspace.exclusively(models.LOCK):
+        found = unsettled(workspace) is not None
+        if found:
+            follow(workspace)
+    if workspace.home.unsettled.exists() or found:
+        finish(workspace, wait=wait)
+    return found
+
+
+def finish(workspace: Workspace, *, wait: bool = True) -> None:
+    """Tell the fronts what the store has followed, after which nothing is left to do.
+
+    Without ``wait`` an endpoint on which a command is at work is left to that command.
+    """
+    _tell_fronts(workspace, wait=wait)
+    with workspace.exclusively(models.LOCK):  # nobody is between the word and the ledger's move
+        if unsettled(workspace) is None:
+            workspace.home.unsettled.unlink(missing_ok=True)
 
 
 def follow(workspace: Workspace) -> None:
@@ -155,14 +194,14 @@ def _heal_runs(workspace: Workspace) -> None:
         _follow_runs(workspace, kept.record, list(ledger.entries(workspace.repo)))
 
 
-def tell_fronts(workspace: Workspace) -> None:
+def _tell_fronts(workspace: Workspace, *, wait: bool) -> None:
     """Tell the fronts of endpoints whose version has another number; calls go on meanwhile."""
     kept = workspace.store.get(KIND, _id(workspace), Reappending)
     for deployment_id in kept.record.deployments if kept else ():
         found = workspace.store.get(deployments.KIND, deployment_id, DeploymentRecord)
         if found is not None and found.record.status is DeploymentStatus.RUNNING:
             try:
-                deployments.tell(workspace, found.record.endpoint)
+                deployments.tell(workspace, found.record.endpoint, wait=wait)
             except DeploymentFailed as error:
                 workspace.warn(
                     f"warning: {found.record.endpoint} goes on under the old number:"

@@ -106,8 +106,25 @@ def _ledger(workspace: Workspace) -> Iterator[Finding]:
             message=f"entry {entry.sequence} of the ledger {why}",
             fix="If a newer nbmlops wrote it, upgrade this one; else restore the ledger.",
         )
+    for entry, why in decisions.astray(entries):
+        yield Finding(
+            code="decision-astray",
+            message=f"entry {entry.sequence} of the ledger {why}",
+            fix=_decided_anew(entry),
+        )
     yield from _followed(workspace, entries)
     yield from _kept_bytes(workspace, entries)
+
+
+def _decided_anew(entry: LedgerEntry) -> str:
+    """Return what to type, by the number of the version that was meant."""
+    body = entry.body
+    if entry.kind == "alias":
+        return f"See which is meant, then: nbmlops alias {body['model']}:NUMBER {body['alias']}"
+    return (
+        "See which is meant, then:"
+        f" nbmlops deploy {body['model']}:NUMBER --endpoint {body['endpoint']}"
+    )
 
 
 def _followed(workspace: Workspace, entries: list[LedgerEntry]) -> Iterator[Finding]:
@@ -268,7 +285,7 @@ def _owned(workspace: Workspace) -> Iterator[Finding]:
             yield Finding(
                 code="deployment-down",
                 message=f"{record.deployment_id} should serve {record.endpoint} and does not",
-                fix=f"nbmlops deploy {record.model}:{record.version}",
+                fix=deployments.deploying(record),
             )
     wanted = rebuilding.wanted(workspace) | rebuilding.ending(workspace)
     for name in LAUNCHERS:

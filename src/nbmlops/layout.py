@@ -209,6 +209,11 @@ class Home:
         return self.root / "place"
 
     @property
+    def unsettled(self) -> Path:
+        """The file that is there while the store has yet to follow the ledger."""
+        return self.root / "unsettled"
+
+    @property
     def local_jobs(self) -> Path:
         """What the local launcher knows of its jobs."""
         return self.root / "local"

@@ -61,12 +61,22 @@ def entries_of(repo: Repository, commit: str) -> Iterator[LedgerEntry]:
     return iter(sorted(found, key=lambda entry: entry.sequence))
 
 
-def remote_heads(repo: Repository) -> list[str] | None:
-    """Return the ledgers of git remotes as they were seen last; ``None`` without any remote."""
-    if not repo.run("remote"):
+def remote_heads(repo: Repository) -> dict[str, str] | None:
+    """Return the ledgers of git remotes as they were seen last; ``None`` without any remote.
+
+    What was seen of a remote that has another name by now, or is gone, does not count.
+    """
+    names = {remote_ref(name): name for name in repo.text("remote").splitlines()}
+    if not names:
         return None
-    listed = repo.text("for-each-ref", "--format=%(objectname)", f"{layout.REMOTE_REFS}/*/ledger")
-    return listed.split()
+    listed = repo.text("for-each-ref", "--format=%(objectname) %(refname)", *names)
+    found = (line.split(" ", 1) for line in listed.splitlines())
+    return {names[ref]: commit for commit, ref in found if ref in names}
+
+
+def remote_ref(name: str) -> str:
+    """Return the ref under which the ledger of a git remote is remembered here."""
+    return f"{layout.REMOTE_REFS}/{name}/ledger"
 
 
 def _read(file: _File) -> LedgerEntry | None:
@@ -202,7 +212,7 @@ def move(repo: Repository, commit: str, before: str | None) -> bool:
         When git cannot write the ref, or somebody else has it locked.
     """
     try:
-        repo.run("update-ref", layout.LEDGER_REF, commit, before or "0" * 40)
+        repo.run("update-ref", layout.LEDGER_REF, commit, before or "")  # empty: there is none
     except GitFailed:
         if head(repo) == before:
             raise

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from nbmlops import decisions, records
 from nbmlops.records import (
     AliasDecision,
@@ -17,6 +19,8 @@ from nbmlops.records import (
     ModelVersion,
     Renumbered,
 )
+
+_NUMBERS = ("version", "moved_from", "rolled_back_from")
 
 
 class Merged(NamedTuple):
@@ -61,12 +65,11 @@ def merged(theirs: Sequence[LedgerEntry], ours: Iterable[LedgerEntry], last: int
     return Merged(tuple(appended), tuple(left_out), tuple(merge.renumbered))
 
 
-def _identity(entry: LedgerEntry) -> tuple[Any, ...]:
+def _identity(entry: LedgerEntry) -> bytes:
     """Return what two copies of one entry share, whatever numbers they give."""
-    body = entry.body
-    about = (body.get("digest"), body.get("version_digest"), body.get("deployment_id"))
-    what = body if about == (None, None, None) else (body.get("alias"), body.get("removed"))
-    return (entry.kind, entry.at, entry.author, *map(str, (*about, what)))
+    body = {key: value for key, value in entry.body.items() if key not in _NUMBERS}
+    about = (entry.kind, entry.at, entry.author, entry.place, body)
+    return msgspec.json.encode(about, order="sorted")
 
 
 class _Merge:
@@ -81,8 +84,11 @@ class _Merge:
         self._placed = {
             (item.entry.kind, item.decision.deployment_id) for item in decisions.placed(theirs)
         }
+        self._models: dict[str, str] = {}  # of the deployments
         for _, version in decisions.versions(theirs):
             self._numbers.setdefault((version.model, version.digest), version.version)
+        for item in decisions.placed(theirs):
+            self._models[item.decision.deployment_id] = item.decision.model
 
     def body_of(self, entry: LedgerEntry) -> dict[str, Any] | None:
         """Return what an entry of ours is to say; ``None`` when it says nothing new."""
@@ -119,7 +125,9 @@ class _Merge:
         }
         left = decision.rolled_back_from
         if left is not None:
-            body["rolled_back_from"] = self._moved.get((decision.model, left), left)
+            # An endpoint can have served another model before.
+            of = self._models.get(decision.replaces or "", decision.model)
+            body["rolled_back_from"] = self._moved.get((of, left), left)
         return body
 
     def _number(self, model: str, number: int, digest: str) -> int:
@@ -158,3 +166,4 @@ class _Merge:
                 standing[alias.alias] = alias.version
         for item in decisions.placed([entry]):
             self._placed.add((item.entry.kind, item.decision.deployment_id))
+            self._models[item.decision.deployment_id] = item.decision.model

@@ -149,12 +149,11 @@ def keep(workspace: Workspace, version: ModelVersion) -> None:
 
 def index(workspace: Workspace) -> int:
     """Write all versions of the ledger into the store; return how many were missing there."""
-    missing = 0
-    for version in recorded(workspace):
-        if workspace.store.get(KIND, version.name, ModelVersion) is None:
-            keep(workspace, version)
-            missing += 1
-    return missing
+    there = {kept.record.name for kept in workspace.store.page(KIND, ModelVersion, limit=_ALL)}
+    missing = [version for version in recorded(workspace) if version.name not in there]
+    for version in missing:
+        keep(workspace, version)
+    return len(missing)
 
 
 def recorded(workspace: Workspace) -> list[ModelVersion]:
@@ -181,7 +180,7 @@ def pushed(workspace: Workspace, found: Iterable[ModelVersion]) -> list[ModelVer
         return list(found)
     there = {
         (version.name, version.digest)
-        for head in heads
+        for head in heads.values()
         for _, version in decisions.versions(ledger.entries_of(workspace.repo, head))
     }
     return [
@@ -248,21 +247,22 @@ def _decide_alias(
 
     def make(earlier: list[LedgerEntry]) -> dict[str, Any] | LedgerEntry:
         nonlocal stands
+        number = decisions.numbered(earlier, version)
         named = decisions.aliases(earlier).get(version.model, {}).get(alias)
-        if removed and named != version.version:
+        if removed and named != number:
             raise UnknownAlias(
-                f"`{alias}` is no alias of {version.name}",
+                f"`{alias}` is no alias of {version.model}:{number}",
                 f"It names {version.model}:{named}." if named else "See them: `nbmlops models`.",
                 model=version.model,
                 alias=alias,
             )
-        stands = named == version.version and not removed
+        stands = named == number and not removed
         if stands:
             return earlier[-1]
         return records.plain(
             AliasDecision(
                 model=version.model,
-                version=version.version,
+                version=number,
                 version_digest=version.digest,
                 alias=alias,
                 removed=removed,
@@ -275,26 +275,40 @@ def _decide_alias(
 
 
 def versions(workspace: Workspace, model: str | None = None) -> list[ModelVersion]:
-    """Return the versions, of one model or all, newest first.
+    """Return the versions, of one model or all, newest first, as the ledger counts them.
+
+    Clocks have no say in it, nor has the store, which may have yet to follow the ledger. Of the
+    store alone are those whose entry is lost or cannot be read; they come last.
 
     Raises
     ------
     UnknownModel
         When the named model has none.
     """
+    return _versions(workspace, list(ledger.entries(workspace.repo)), model)
+
+
+def _versions(
+    workspace: Workspace, entries: Iterable[LedgerEntry], model: str | None
+) -> list[ModelVersion]:
+    every: dict[str, ModelVersion] = {}
+    for _, version in decisions.versions(entries):
+        every.setdefault(version.name, version)
+    every = dict(reversed(every.items()))
+    known = {(version.model, version.digest) for version in every.values()}
     kept: list[Kept[ModelVersion]] = workspace.store.page(KIND, ModelVersion, limit=_ALL)
-    if not kept and index(workspace):
-        kept = workspace.store.page(KIND, ModelVersion, limit=_ALL)
-    every = {item.record.name: item.record for item in kept}
+    for item in kept:
+        if (item.record.model, item.record.digest) not in known:
+            every.setdefault(item.record.name, item.record)
     found = [version for version in every.values() if model is None or version.model == model]
     if model is not None and not found:
-        known = {item.record.model for item in kept}
+        names = {version.model for version in every.values()}
         raise UnknownModel(
             f"there is no model `{model}`",
-            nearest(model, known) if known else "Train one: `nbmlops train`.",
+            nearest(model, names) if names else "Train one: `nbmlops train`.",
             model=model,
         )
-    return found  # as the store counts them: a clock that was set back has no say
+    return found
 
 
 def find(workspace: Workspace, reference: str) -> ModelVersion:
@@ -307,13 +321,14 @@ def find(workspace: Workspace, reference: str) -> ModelVersion:
     UnknownAlias
         When no version has that alias.
     """
+    entries = list(ledger.entries(workspace.repo))
     name, at, alias = reference.partition("@")
     if at:
-        versions(workspace, name)
-        standing = decisions.aliases(ledger.entries(workspace.repo)).get(name, {})
+        _versions(workspace, entries, name)
+        standing = decisions.aliases(entries).get(name, {})
         reference = f"{name}:{named(name, standing, alias)}"
     name, colon, number = reference.partition(":")
-    found = versions(workspace, name)
+    found = _versions(workspace, entries, name)
     if not colon:
         return max(found, key=lambda version: version.version)
     for version in found:
@@ -324,6 +339,25 @@ def find(workspace: Workspace, reference: str) -> ModelVersion:
         f"It has {', '.join(str(version.version) for version in found[:10])}.",
         model=reference,
     )
+
+
+def again(workspace: Workspace, version: ModelVersion) -> ModelVersion:
+    """Return a version that was found before, under the number that it has now.
+
+    Raises
+    ------
+    UnknownModel
+        When it is gone.
+    """
+    found = of_digest(workspace, version.model, version.digest)
+    return find(workspace, version.name) if found is None else found
+
+
+def of_digest(workspace: Workspace, model: str, digest: str) -> ModelVersion | None:
+    """Return the version of a model that has this digest, whatever its number."""
+    entries = list(ledger.entries(workspace.repo))
+    number = decisions.number(entries, model, digest)
+    return None if number is None else find(workspace, f"{model}:{number}")
 
 
 def named(model: str, aliases: dict[str, int], alias: str) -> int:

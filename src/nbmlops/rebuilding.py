@@ -150,16 +150,23 @@ def run(
 
 def versions_of(record: RunRecord, entries: Iterable[LedgerEntry]) -> tuple[str, ...]:
     """Return the versions that a run made, by the names that the ledger gives them."""
-    files = {artifact.digest for artifact in record.artifacts if artifact.kind == "model"}
-    # The very same model, trained again, keeps the version that it has.
+    # A file's name tells the model's: two models may have the same bytes.
+    files = {(item.name, item.digest) for item in record.artifacts if item.kind == "model"}
+
+    def is_made(other: ModelVersion) -> bool:
+        """Return whether the run made the very same model again, which keeps its version."""
+        own = [other.files[role] for role in ("model", "schema")]
+        return (
+            other.environment_id == record.environment_id
+            and {(file.name, file.digest) for file in own} <= files
+            # With a loader or a program what it answers follows from the code as well.
+            and (not (other.loader or other.command) or other.commit == record.commit)
+        )
+
     return tuple(
         other.name
         for _, other in decisions.versions(entries)
-        if other.run_id == record.run_id
-        or (
-            other.environment_id == record.environment_id
-            and {other.files[role].digest for role in ("model", "schema")} <= files
-        )
+        if other.run_id == record.run_id or is_made(other)
     )
 
 

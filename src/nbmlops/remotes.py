@@ -56,7 +56,8 @@ def sync(workspace: Workspace, name: str = "origin") -> SyncReport:
     LedgerDamaged
         When the remote's ledger was rewritten, or cannot be read.
     Conflict
-        When others keep pushing first.
+        When others keep pushing first; or the remote has other versions under numbers that were
+        pushed to another one.
     """
     remote = transport.find(workspace.repo, name)
     with workspace.exclusively(_LOCK):
@@ -104,45 +105,69 @@ class _Sync:
 
     def _fetch(self, there: Mapping[str, str]) -> str | None:
         """Return the head of the remote's ledger, which is here now, and whole."""
-        remote, ref = self._remote, self._remote.ledger_ref
+        remote, ref = self._remote, ledger.remote_ref(self._remote.name)
         before = self._repo.resolve(ref)
-        if layout.LEDGER_REF not in there:
+        head = there.get(layout.LEDGER_REF)
+        if head is None:
             if before is not None:
                 self._workspace.warn(f"warning: {remote.name} has lost its ledger; it gets ours")
             return None
-        if there[layout.LEDGER_REF] != before:
-            try:
-                transport.fetch(remote, [(layout.LEDGER_REF, ref)])
-            except RemoteFailed as error:
-                if before is None or "non-fast-forward" not in error.message:
-                    raise
-                raise LedgerDamaged(
-                    f"the ledger of `{remote.name}` does not go on from {before[:12]}, where it was"
-                    " seen last: somebody has rewritten it",
-                    "Who rewrote it? To put back what was there:"
-                    f" `git push --force {remote.name} {ref}:{layout.LEDGER_REF}`.",
-                ) from error
-        head = self._repo.resolve(ref)
-        if head is not None and head != before:
-            faults = ledger.faults(self._repo, head)
-            if faults:
-                words = ("update-ref", ref, before) if before else ("update-ref", "-d", ref)
-                self._repo.run(*words)  # what is remembered is what was good
-                raise LedgerDamaged(
-                    f"the ledger of `{remote.name}` is damaged: {faults[0].message}",
-                    "Restore it from a clone that has it whole.",
-                )
-        if self._sent is not None and head is not None:
+        if head != before:
+            transport.fetch(remote, {layout.LEDGER_REF: head})
+            if self._goes_on(head, before):
+                # What is remembered is what was good, and only ever goes forwards.
+                self._repo.run("update-ref", ref, head, before or "")
+        if self._sent is not None:
             sent, entries = self._sent
             if ledger.descends(self._repo, head, sent):  # it arrived; its answer did not
                 self._pushed.extend(entries)
                 self._sent = None
         return head
 
+    def _goes_on(self, head: str, before: str | None) -> bool:
+        """Return whether a ledger goes on from where it was seen; ``False`` if it lost its end.
+
+        A remote that was restored from a backup has the beginning of what it had.
+
+        Raises
+        ------
+        LedgerDamaged
+            When it is neither, or not whole, or would have a snapshot be another one.
+        """
+        remote, repo = self._remote, self._repo
+        forwards = before is None or ledger.descends(repo, head, before)
+        if before and not forwards and not ledger.descends(repo, before, head):
+            ref = ledger.remote_ref(remote.name)
+            base = ledger.common(repo, head, before)
+            since = f"after {base[:12]}" if base else "from its beginning"
+            raise LedgerDamaged(
+                f"the ledger of `{remote.name}` was rewritten {since}: it does not go on from"
+                f" {before[:12]}, where it was seen last",
+                "Who rewrote it? To put back what was there:"
+                f" `git push --force {remote.name} {ref}:{layout.LEDGER_REF}`. If `{remote.name}`"
+                f" is another place by now: `git update-ref -d {ref}`.",
+            )
+        for fault in ledger.faults(repo, head):
+            raise LedgerDamaged(
+                f"the ledger of `{remote.name}` is damaged: {fault.message}",
+                "Restore it from a clone that has it whole.",
+            )
+        held = snapshot.held(repo)
+        for version in self._named(head):
+            here = held.get(version.snapshot, version.commit)
+            if here != version.commit:
+                raise LedgerDamaged(
+                    f"{version.name} of `{remote.name}` names {version.commit[:12]} as the snapshot"
+                    f" {version.snapshot}, which is {here[:12]} here: a snapshot never changes",
+                    f"Compare them: `git show {version.commit[:12]}`. Where the one here is wrong:"
+                    f" `git update-ref {_ref(version)} {version.commit}`.",
+                )
+        return forwards
+
     def _take_in(self, theirs: str | None) -> None:
         ours = ledger.head(self._repo)
         if theirs is not None and (ours is None or not ledger.descends(self._repo, ours, theirs)):
-            done = renumbering.join(self._workspace, theirs)
+            done = renumbering.join(self._workspace, theirs, self._remote.name)
             self._fetched.extend(done.fetched)
             self._left_out.extend(done.left_out)
             self._renumbered.extend(done.renumbered)
@@ -171,13 +196,13 @@ class _Sync:
             self._workspace.say(f"pushing decisions: {len(entries)}")
             self._sent = head, entries
             transport.push(self._remote, [(head, layout.LEDGER_REF)])
-            self._repo.run("update-ref", self._remote.ledger_ref, head)
+            self._repo.run("update-ref", ledger.remote_ref(self._remote.name), head)
             self._pushed.extend(entries)
             self._sent = None
 
     def _was_overtaken(self, theirs: str | None, error: RemoteFailed) -> bool:
         """Return whether a push failed because somebody else has pushed, or does so just now."""
-        if "[rejected]" in error.message or "lock" in error.message:
+        if transport.was_overtaken(error):
             return True
         try:
             return transport.look(self._remote).get(layout.LEDGER_REF) != theirs
@@ -237,15 +262,23 @@ class _Sync:
             self._passed[version.snapshot] = version.commit
 
     def _fetch_snapshots(self, there: Mapping[str, str]) -> None:
-        wanted = [
-            version
-            for version in self._named(ledger.head(self._repo))
-            if there.get(_ref(version)) == version.commit
-            and not snapshot.is_held(self._repo, version.snapshot, version.commit)
-        ]
+        held = snapshot.held(self._repo)
+        wanted: list[ModelVersion] = []
+        for version in self._named(ledger.head(self._repo)):
+            commit = there.get(_ref(version))
+            if commit is not None and commit != version.commit:
+                self._workspace.warn(
+                    f"warning: {self._remote.name} has {commit[:12]} as the snapshot of"
+                    f" {version.name}, which is {version.commit[:12]}; it is left there"
+                )
+            elif commit is not None and version.snapshot not in held:
+                wanted.append(version)
         if wanted:
             self._workspace.say(f"fetching snapshots: {len(wanted)}")
-            transport.fetch(self._remote, ((_ref(one), _ref(one)) for one in wanted))
+            transport.fetch(self._remote, {_ref(one): one.commit for one in wanted})
+            # One that was made meanwhile is not moved: all of them are made, or none.
+            made = "".join(f"create {_ref(one)} {one.commit}\n" for one in wanted)
+            self._repo.run("update-ref", "--stdin", stdin=made.encode())
             self._snapshots_fetched.update(dict.fromkeys(one.snapshot for one in wanted))
 
     # --- what is told -------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from nbmlops import (
     deployments,
     endpoints,
     following,
+    layout,
     ledger,
     merging,
     models,
@@ -44,24 +45,27 @@ class Joined(NamedTuple):
     renumbered: tuple[Renumbered, ...] = ()
 
 
-def join(workspace: Workspace, theirs: str) -> Joined:
+def join(workspace: Workspace, theirs: str, remote: str) -> Joined:
     """Let the ledger go on from the head of the remote's, with what only we have after it.
 
     Raises
     ------
     LedgerDamaged
         When our own has entries that cannot be read: they would be lost.
+    Conflict
+        When a version that was pushed to another remote would get another number.
     """
     ours = ledger.head(workspace.repo)
     planned = _planned(workspace, ours, theirs) if ours else None
     with _undisturbed(workspace, planned.renumbered if planned else ()):
-        joined = _joined(workspace, theirs)
+        joined = _joined(workspace, theirs, remote)
         following.follow(workspace)
-    following.tell_fronts(workspace)
+    if workspace.home.unsettled.exists():
+        following.finish(workspace)
     return joined
 
 
-def _joined(workspace: Workspace, theirs: str) -> Joined:
+def _joined(workspace: Workspace, theirs: str, remote: str) -> Joined:
     repo = workspace.repo
     for _ in range(_TRIES):
         ours = ledger.head(repo)
@@ -76,6 +80,7 @@ def _joined(workspace: Workspace, theirs: str) -> Joined:
                 f"the ledger here is damaged: {faults[0].message}", "See: `nbmlops doctor`."
             )
         planned = _planned(workspace, ours, theirs)
+        _refuse_two_givers(workspace, theirs, remote, planned.renumbered)
         after = theirs
         for entry in planned.entries:
             after = ledger.appended(repo, after, entry)
@@ -112,6 +117,36 @@ def _planned(workspace: Workspace, ours: str, theirs: str) -> Merged:
     return merging.merged(there, own, _last(there))
 
 
+def _refuse_two_givers(
+    workspace: Workspace, theirs: str, remote: str, renumbered: tuple[Renumbered, ...]
+) -> None:
+    """Refuse to take numbers from a remote that others have been given by another one.
+
+    Two remotes whose ledgers have parted would undo each other's numbers at each ``sync``.
+    """
+    repo = workspace.repo
+    for other, seen in (ledger.remote_heads(repo) or {}).items():
+        if ledger.descends(repo, theirs, seen):
+            continue
+        settled = {
+            (version.model, version.version, version.digest)
+            for _, version in decisions.versions(ledger.entries_of(repo, seen))
+        }
+        for item in renumbered:
+            if (item.model, item.was, item.digest) in settled:
+                ref = ledger.remote_ref(other)
+                raise Conflict(
+                    f"{item.model}:{item.was} was pushed to `{other}` under this number, and"
+                    f" `{remote}` has another version under it: numbers come from one remote",
+                    f"Share by one of the two. To take the numbers of `{remote}` from now on:"
+                    f" `git update-ref -d {ref}`, then `nbmlops sync --remote {remote}`. To have"
+                    f" `{remote}` take those of `{other}`, if nobody else shares by it:"
+                    f" `git push --force {remote} {layout.LEDGER_REF}`.",
+                    remote=remote,
+                    numbers_of=other,
+                )
+
+
 def _last(entries: Iterable[LedgerEntry]) -> int:
     return max((entry.sequence for entry in entries), default=0)
 
@@ -121,15 +156,23 @@ def _undisturbed(
     workspace: Workspace, renumbered: tuple[Renumbered, ...]
 ) -> Generator[None, None, None]:
     """Hold off whoever gives a version its number, or is about to name one that gets another."""
-    names: set[str] = set()
-    if renumbered:
-        names = {endpoint.endpoint for endpoint in endpoints.every(workspace)}
-        names |= {item.model for item in renumbered}
-    with contextlib.ExitStack() as held:
-        for name in sorted(names):
-            held.enter_context(workspace.exclusively(endpoints.lock(name)))
-        held.enter_context(workspace.exclusively(models.LOCK))
-        yield
+    while True:
+        names = _served(workspace, renumbered)
+        with contextlib.ExitStack() as held:
+            for name in sorted(names):
+                held.enter_context(workspace.exclusively(endpoints.lock(name)))
+            held.enter_context(workspace.exclusively(models.LOCK))
+            if _served(workspace, renumbered) <= names:  # else one was made while we waited
+                yield
+                return
+
+
+def _served(workspace: Workspace, renumbered: tuple[Renumbered, ...]) -> set[str]:
+    """Return the names of the endpoints that may name a version which gets another number."""
+    if not renumbered:
+        return set()
+    names = {endpoint.endpoint for endpoint in endpoints.every(workspace)}
+    return names | {item.model for item in renumbered}
 
 
 # --- what the store is to follow ------------------------------------------------------------------
@@ -166,7 +209,9 @@ def _moved(
             version, left = decision.version, decision.rolled_back_from
         elif not _is_decided(workspace, record):
             version = numbers.get((record.model, version), version)
-            left = numbers.get((record.model, left), left) if left is not None else None
+            if left is not None:
+                of = deployments.pointed(workspace, record.endpoint)
+                left = numbers.get((of.model if of else record.model, left), left)
         if (version, left) != (record.version, record.rolled_back_from):
             yield record.deployment_id, MovedDeployment(version=version, rolled_back_from=left)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,9 @@ _SAFE = (
     "-c",
     "gc.auto=0",
 )
+
+_FAULT = re.compile(r"(fatal|error|ssh): |! \[", re.IGNORECASE)
+_SUMMARY = "failed to push some refs"  # says that there is something, and not what
 
 _PLACES = ("--show-toplevel", "--git-dir", "--git-common-dir")
 
@@ -166,11 +170,30 @@ def _run(
         except GitCommandError as error:
             words = str(error.stderr).strip().removeprefix("stderr: ").strip("'\n ")
             raise GitFailed(
-                f"git {_verb(arguments)} failed: {words or 'exit code ' + str(error.status)}",
+                f"git {_verb(arguments)} failed: {telling(words) or f'exit code {error.status}'}",
                 f"Look at the repository: `git -C {folder} status`.",
                 command=_verb(arguments),
+                stderr=words,
             ) from error
     return bytes(output)
+
+
+def telling(words: str) -> str:
+    r"""Return the one line of git's words that tells most.
+
+    What a hook of a remote says comes before git's own summary of it.
+
+    >>> telling("remote: \nremote: not today\n! [remote rejected] x (pre-receive hook declined)")
+    'not today'
+    >>> telling("To /x\n ! [rejected] a -> b (fetch first)\nerror: failed to push some refs")
+    '! [rejected] a -> b (fetch first)'
+    """
+    lines = [line.strip() for line in words.splitlines() if line.strip()]
+    theirs = [said for line in lines if (said := line.removeprefix("remote:").strip()) != line]
+    if "hook declined" in words and (said := next(filter(None, theirs), None)):
+        return said
+    faults = (line for line in lines if _FAULT.match(line) and _SUMMARY not in line)
+    return next(faults, next(iter(lines), ""))
 
 
 def _verb(arguments: tuple[str, ...]) -> str:

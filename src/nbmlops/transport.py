@@ -15,14 +15,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-from nbmlops import layout
 from nbmlops.errors import GitFailed, InvalidName, NoRemote, RemoteFailed, nearest
-from nbmlops.repository import Repository
+from nbmlops.repository import Repository, telling
 
-_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?")
+_PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?"
+_NAME = re.compile(rf"(?=.{{1,100}}$){_PART}(?:/{_PART})*")
 _PROTOCOLS = ("file", "git", "http", "https", "ssh")
 _REFS_AT_ONCE = 200  # an argument list has an end
 _SILENCE_S = "60"
+_AT_ONCE_BYTES = 32 * 2**20
+_ONCE = "and try again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +35,6 @@ class Remote:
     name: str
     url: str
     secrets: tuple[str, ...] = ()
-
-    @property
-    def ledger_ref(self) -> str:
-        """The ref under which the remote's ledger is remembered here."""
-        return f"{layout.REMOTE_REFS}/{self.name}/ledger"
 
 
 def find(repo: Repository, name: str) -> Remote:
@@ -50,13 +47,13 @@ def find(repo: Repository, name: str) -> Remote:
     NoRemote
         When there is none.
     """
-    if not _NAME.fullmatch(name) or ".." in name or name.endswith(".lock"):
+    if not _NAME.fullmatch(name) or ".." in name or f"{name}/".count(".lock/"):
         raise InvalidName(
             f"{name[:80]!r} cannot be the name of a git remote",
             "Name a remote, not its URL: `git remote -v` lists them.",
             remote=name[:200],
         )
-    known = repo.text("remote").split()
+    known = repo.text("remote").splitlines()
     if name not in known:
         add = f"Add it: `git remote add {name} URL`."
         raise NoRemote(
@@ -114,22 +111,59 @@ def look(remote: Remote) -> Mapping[str, str]:
     return {ref: found for found, _, ref in (line.partition("\t") for line in listed.splitlines())}
 
 
-def fetch(remote: Remote, refs: Iterable[tuple[str, str]]) -> None:
-    """Fetch refs of a remote into refs of ours, each only forwards.
+def fetch(remote: Remote, refs: Mapping[str, str]) -> None:
+    """Bring the commits that refs of a remote lead to; no ref of ours leads there by this.
+
+    Whatever the user's configuration makes of such refs: with an empty ``--refmap`` git moves none.
+    Whoever called looks at what has come, and then lets a ref lead to it.
+
+    Parameters
+    ----------
+    remote
+        Where they are.
+    refs
+        The refs, with the commits that they lead to by :func:`look`.
 
     Raises
     ------
     RemoteFailed
-        When the remote cannot be reached, or a ref would not go on from where it was.
+        When the remote cannot be reached, or a ref leads to something else by now.
     """
-    for some in _some(refs):
+    for some in _some(refs.items()):
         _asked(
             remote,
             *("fetch", "--quiet", "--no-tags", "--no-prune", "--no-recurse-submodules"),
-            *("--no-write-fetch-head", "--no-auto-maintenance", "--no-show-forced-updates"),
+            *("--no-write-fetch-head", "--no-auto-maintenance", "--refmap="),
             "--upload-pack=git-upload-pack",
-            refs=[f"{theirs}:{ours}" for theirs, ours in some],
+            refs=[ref for ref, _ in some],
         )
+    here = _types(remote.repo, refs.values())
+    for ref, commit in refs.items():
+        if here.get(commit) != "commit":
+            raise RemoteFailed(
+                f"`{ref}` of the git remote `{remote.name}` does not lead to the commit"
+                f" {commit[:12]}, as the remote said",
+                f"Somebody moves it just now? Try again: `nbmlops sync --remote {remote.name}`.",
+                remote=remote.name,
+            )
+
+
+def shared(remote: Remote, commits: Iterable[str]) -> list[str]:
+    """Return commits that the remote has, among these and what is below them, as far as it tells.
+
+    Git asks by the words with which it finds out what to send, so nothing is fetched. A remote
+    that cannot be asked so (version 2 of the protocol is needed) is believed to have nothing.
+    """
+    tips = [f"--negotiation-tip={commit}" for commit in commits]
+    try:
+        told = _asked(
+            remote,
+            *("fetch", "--quiet", "--negotiate-only", *tips),
+            "--upload-pack=git-upload-pack",
+        )
+    except RemoteFailed:
+        return []
+    return told.split()
 
 
 def push(remote: Remote, refs: Iterable[tuple[str, str]]) -> None:
@@ -161,15 +195,43 @@ def _asked(remote: Remote, *words: str, refs: Iterable[str] = ()) -> str:
     try:
         return remote.repo.text(*words, "--end-of-options", remote.name, *refs)
     except GitFailed as error:
-        said = error.message
+        said = str(error.context.get("stderr") or error.message)
         for secret in sorted(remote.secrets, key=len, reverse=True):
             said = said.replace(secret, remote.url if secret == remote.secrets[0] else "***")
         raise RemoteFailed(
-            f"the git remote `{remote.name}` ({remote.url}) failed: {said}",
-            "See that it can be reached and is yours to push to:"
-            f" `git ls-remote {remote.name}`; then try again.",
+            f"the git remote `{remote.name}` ({remote.url}) failed: {telling(said)}",
+            _way_out(remote, said),
             remote=remote.name,
+            stderr=said,
         ) from error
+
+
+def _way_out(remote: Remote, said: str) -> str:
+    """Return what to do about what git said."""
+    if "shallow update not allowed" in said:
+        return f"This clone lacks history that the remote wants: `git fetch --unshallow` {_ONCE}"
+    if "hook declined" in said:
+        return f"A hook of `{remote.name}` refused it: do what it says, {_ONCE}"
+    return (
+        "See that it can be reached and is yours to push to:"
+        f" `git ls-remote {remote.name}`; then try again."
+    )
+
+
+def was_overtaken(error: RemoteFailed) -> bool:
+    r"""Return whether a push was refused because somebody else has pushed, or does so just now.
+
+    >>> was_overtaken(RemoteFailed("x", stderr="To /x\n ! [rejected] a -> b (fetch first)"))
+    True
+    >>> was_overtaken(RemoteFailed("x", stderr="To /cannot lock ref\n ! [remote rejected] a"))
+    False
+    """
+    lines = (line.strip() for line in str(error.context.get("stderr", "")).splitlines())
+    return any(
+        line.startswith("! [rejected]") or "cannot lock ref" in line
+        for line in lines
+        if not line.startswith("To ")
+    )
 
 
 def leaving(
@@ -189,16 +251,51 @@ def leaving(
         Commits that were looked through before.
     """
     repo = remote.repo
-    known = _types(repo, {*there})
-    asked = [commit, *(f"^{one}" for one in (*known, *passed) if known.get(one) != "blob")]
+    advertised = {*there}
+    known = _types(repo, advertised)
+    has = {one for one, kind in known.items() if kind != "blob"}
+    if len(known) < len(advertised):  # it has gone on from what we have seen of it
+        has.update(shared(remote, [commit]))
+    asked = [commit, *(f"^{one}" for one in (*has, *passed))]
     told = repo.run("rev-list", "--objects", "--stdin", stdin="\n".join(asked).encode() + b"\n")
     paths = {
         line[:at].decode(): os.fsdecode(line[at + 1 :])
         for line in told.splitlines()
         if (at := line.find(b" ")) > 0
     }
-    for blob in (one for one, kind in _types(repo, paths).items() if kind == "blob"):
-        yield paths[blob], repo.run("cat-file", "blob", blob)
+    for blob, content in _blobs(repo, paths):
+        yield paths[blob], content
+
+
+def _blobs(repo: Repository, objects: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield those of the objects that are blobs, with their bytes; some megabytes at a time."""
+    asked = "".join(f"{one}\n" for one in objects).encode()
+    listed = repo.run(
+        "cat-file", "--batch-check=%(objectname) %(objecttype) %(objectsize)", stdin=asked
+    )
+    some: list[str] = []
+    size = 0
+    for name, *about in (line.split() for line in listed.decode().splitlines()):
+        if about[0] != "blob":
+            continue
+        if some and size + int(about[1]) > _AT_ONCE_BYTES:
+            yield from _read(repo, some)
+            some, size = [], 0
+        some.append(name)
+        size += int(about[1])
+    yield from _read(repo, some)
+
+
+def _read(repo: Repository, blobs: list[str]) -> Iterator[tuple[str, bytes]]:
+    if not blobs:
+        return
+    told = repo.run("cat-file", "--batch", stdin="".join(f"{one}\n" for one in blobs).encode())
+    place = 0
+    for blob in blobs:
+        end = told.index(b"\n", place)
+        size = int(told[place:end].split()[2])
+        yield blob, told[end + 1 : end + 1 + size]
+        place = end + size + 2
 
 
 def _types(repo: Repository, objects: Iterable[str]) -> dict[str, str]:

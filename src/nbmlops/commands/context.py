@@ -53,6 +53,10 @@ class Context:
             self._open = workspace.open_at(
                 self.start, environ=self.environ, say=self.say, warn=self.warn
             )
+            if self._open.home.unsettled.exists():  # whoever has nothing to settle imports nothing
+                from nbmlops import following
+
+                following.settle_at_once(self._open)
         return self._open
 
     def close(self) -> None:

@@ -70,8 +70,9 @@ def alias(context: Context, model: str, alias: str, *, remove: bool = False) -> 
     workspace = context.workspace()
     act = verbs.take_alias if remove else verbs.set_alias
     decided = act(workspace, model, alias)
+    named = f"{decided.model}:{decided.version}" if decided else model
     return AliasAnswer(
-        version=verbs.aliased(workspace, [verbs.find(workspace, model)])[0],
+        version=verbs.aliased(workspace, [verbs.find(workspace, named)])[0],
         alias=alias,
         removed=remove,
         moved_from=decided.moved_from if decided else None,
@@ -94,7 +95,7 @@ def deploy(context: Context, model: str, *, endpoint: str | None = None) -> Depl
     return verbs.deploy(context.workspace(), model, endpoint=endpoint)
 
 
-def rollback(context: Context, endpoint: str, *, to: int | None = None) -> DeploymentRecord:
+def rollback(context: Context, endpoint: str, *, to: int | str | None = None) -> DeploymentRecord:
     """Go back to the version that took the traffic before, without a failed call.
 
     Once more goes back further: after versions 1, 2 and 3 the first rollback leads to 2, the next
@@ -105,11 +106,12 @@ def rollback(context: Context, endpoint: str, *, to: int | None = None) -> Deplo
     endpoint
         The endpoint's name.
     to
-        The number of an earlier version instead; it must have taken the traffic before.
+        An earlier version instead, by its number or as `NAME:VERSION`; it must have taken the
+        traffic before.
     """
     from nbmlops import deployments as verbs
 
-    return verbs.rollback(context.workspace(), endpoint, to)
+    return verbs.rollback(context.workspace(), endpoint, None if to is None else str(to))
 
 
 def deployments(context: Context, *, every: bool = False) -> Listing:
