@@ -25,7 +25,7 @@ from nbmlops import (
     shipping,
     sweeps,
 )
-from nbmlops.errors import ArtifactCorrupt, ArtifactMissing
+from nbmlops.errors import ArtifactCorrupt, ArtifactMissing, LedgerDamaged
 from nbmlops.records import (
     BatchRecord,
     DeploymentRecord,
@@ -53,7 +53,14 @@ class Holdings(NamedTuple):
 
 
 def looked_at(workspace: Workspace, keep: timedelta) -> Holdings:
-    """Return what stays of a project that keeps what is younger than ``keep``."""
+    """Return what stays of a project that keeps what is younger than ``keep``.
+
+    Raises
+    ------
+    LedgerDamaged
+        When the ledger is not whole: what it does not say any more would be freed.
+    """
+    _check_whole(workspace)
     versions = [
         *models.recorded(workspace),
         *(k.record for k in workspace.store.page(models.KIND, ModelVersion, limit=_ALL)),
@@ -97,6 +104,21 @@ def looked_at(workspace: Workspace, keep: timedelta) -> Holdings:
     )
 
 
+def _check_whole(workspace: Workspace) -> None:
+    for fault in ledger.faults(workspace.repo):
+        raise LedgerDamaged(
+            f"nothing is freed while the ledger is damaged: {fault.message}",
+            "What it named could be freed for good. See: `nbmlops doctor`.",
+        )
+    seen, head = decisions.seen(workspace), ledger.head(workspace.repo)
+    if seen and (head is None or not ledger.descends(workspace.repo, head, seen)):
+        raise LedgerDamaged(
+            "nothing is freed while the ledger does not go on from where it was seen last,"
+            f" {seen[:12]}",
+            "What it named could be freed for good. See: `nbmlops doctor`.",
+        )
+
+
 def _why(
     workspace: Workspace, run: RunRecord, keep: timedelta, made: set[str], of_sweeps: set[str]
 ) -> str | None:
@@ -137,7 +159,13 @@ def digests(workspace: Workspace, without: Iterable[str], segments: Iterable[str
         The runs whose files go.
     segments
         The segments of the call log that go.
+
+    Raises
+    ------
+    LedgerDamaged
+        When the ledger is not whole.
     """
+    _check_whole(workspace)
     found: set[str] = set()
     for text in _texts(workspace, frozenset(without), frozenset(segments)):
         found.update(match.decode() for match in _DIGEST.findall(text))
