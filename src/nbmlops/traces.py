@@ -34,6 +34,7 @@ from nbmlops.records import (
     Environment,
     ModelVersion,
     RunRecord,
+    StepRecord,
     Trace,
     TracedEnvironment,
     TracedSnapshot,
@@ -48,7 +49,15 @@ class _Chain(msgspec.Struct, kw_only=True):
     deployment: DeploymentRecord | None = None
     version: ModelVersion | None = None
     run: RunRecord | None = None
+    from_run: bool = False
     missing: list[str]
+
+    @property
+    def maker(self) -> ModelVersion | None:
+        """The version, unless one came from a run that has only made the very same again."""
+        if self.from_run and self.version and self.run and self.version.run_id != self.run.run_id:
+            return None
+        return self.version
 
 
 def trace(workspace: Workspace, reference: str) -> Trace:
@@ -77,6 +86,7 @@ def trace(workspace: Workspace, reference: str) -> Trace:
         _run(workspace, chain, chain.version)
     elif kind == "run":
         chain.run = runs.get(workspace, name)
+        chain.from_run = True
         _version_of_run(workspace, chain, chain.run)
     else:
         raise _leads_nowhere(reference)
@@ -196,7 +206,7 @@ def _data(chain: _Chain) -> tuple[DataRecord, ...]:
 
 
 def _snapshot(workspace: Workspace, chain: _Chain) -> TracedSnapshot | None:
-    version, run = chain.version, chain.run
+    version, run = chain.maker, chain.run
     if version is None and run is None:
         return None
     commit = version.commit if version else run.commit if run else ""
@@ -205,9 +215,11 @@ def _snapshot(workspace: Workspace, chain: _Chain) -> TracedSnapshot | None:
         chain.missing.append(f"commit/{commit}")
     elif not snapshot.is_held(workspace.repo, snapshot_id, commit):
         chain.missing.append(f"snapshot/{snapshot_id}")
-    step = run.steps[-1] if run and run.steps else None
+    step = _step(chain)
     path = version.notebook if version else step.notebook if step else None
     blob = version.notebook_blob if version else step.notebook_blob if step else None
+    if version is None and chain.version is not None and chain.version.notebook_blob == blob:
+        version = chain.version  # made by another run, from the same notebook
     cell_id = version.cell_id if version else None
     cell = version.cell if version else None
     return TracedSnapshot(
@@ -221,6 +233,13 @@ def _snapshot(workspace: Workspace, chain: _Chain) -> TracedSnapshot | None:
         dirty=run.dirty if run else None,
         base_commit=run.base_commit if run else None,
     )
+
+
+def _step(chain: _Chain) -> StepRecord | None:
+    """Return the step of the run whose notebook made the version; else its last one."""
+    steps = chain.run.steps if chain.run else ()
+    wanted = chain.version.notebook if chain.version else None
+    return next((step for step in steps if step.notebook == wanted), steps[-1] if steps else None)
 
 
 def _source(
@@ -251,11 +270,7 @@ def _environment(workspace: Workspace, chain: _Chain) -> TracedEnvironment | Non
         else None
     )
     digest = (
-        chain.version.files["environment"].digest
-        if chain.version
-        else kept.digest
-        if kept
-        else None
+        chain.maker.files["environment"].digest if chain.maker else kept.digest if kept else None
     )
     if digest is None:
         return None
