@@ -7,12 +7,13 @@ import subprocess
 import sys
 import time
 
+import msgspec
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from nbmlops import batches, digests, health, models, stints, tick
-from nbmlops.errors import InvalidRecords, UnknownModel, WrongUse
+from nbmlops import batches, digests, health, models, stints, tick, workers
+from nbmlops.errors import DeploymentFailed, InvalidRecords, UnknownModel, WrongUse
 from nbmlops.sheets import InvalidFile
 from served import call, row
 
@@ -106,10 +107,30 @@ def test_what_is_missing_is_named_all_at_once_before_anything_starts(churn, tmp_
     again = write(table.assign(prediction=1), tmp_path / "again.csv")
     with pytest.raises(InvalidFile, match="`prediction` already"):
         batches.predict(churn, "churn:1", again, tmp_path / "out.csv")
-    with pytest.raises(InvalidFile, match="no rows"):
-        batches.predict(
-            churn, "churn:1", write(table.head(0), tmp_path / "none.parquet"), tmp_path / "o.csv"
-        )
+    for form in ("parquet", "csv", "jsonl"):
+        none = write(table.head(0), tmp_path / f"none.{form}")
+        with pytest.raises(InvalidFile, match=rf"none\.{form} has no rows"):
+            batches.predict(churn, "churn:1", none, tmp_path / "o.csv")
+
+
+def test_a_worker_that_does_not_start_is_told_in_a_line_with_its_log_beside(
+    churn, tmp_path, table, monkeypatch
+):
+    made = workers.job
+
+    def broken(*words):
+        job = made(*words)
+        program = "print('first\\nsecond'); import nothing_of_this_name"
+        return msgspec.structs.replace(job, command=(sys.executable, "-c", program))
+
+    monkeypatch.setattr(workers, "job", broken)
+    given = write(table, tmp_path / "in.csv")
+    with pytest.raises(DeploymentFailed) as caught:
+        batches.predict(churn, "churn:1", given, tmp_path / "out.csv")
+    assert "churn:1 did not start" in caught.value.message
+    assert "\n" not in caught.value.message
+    assert "nothing_of_this_name" in caught.value.context["log"][-1]
+    assert stray(churn) == []
 
 
 def test_what_is_there_is_never_written_over_without_force(churn, tmp_path, table):

@@ -37,6 +37,16 @@ def test_the_newest_calls_of_an_endpoint_meet_their_own_versions(churn):
     assert calls.find(churn, newest["call_id"]).version == 2
 
 
+def test_the_newest_calls_of_a_deployment_are_named_as_trace_names_it(churn):
+    call(churn, row(12))
+    deployment_id = endpoints.running(churn, "churn").deployment_id
+    for reference in (deployment_id, f"deployment/{deployment_id}"):
+        found = replays.replay(churn, reference, last=1)
+        assert (found.verdict, found.calls, found.versions) == ("green", 1, ("churn:1",))
+    with pytest.raises(UnknownEndpoint, match="no deployment `churn`"):
+        replays.replay(churn, "deployment/churn")
+
+
 def test_another_version_differs_and_says_how(churn):
     answers = [call(churn, row(age)) for age in (1, 2, 118)]
     found = replays.replay(churn, "churn", last=3, against="churn:2")

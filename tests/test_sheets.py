@@ -122,3 +122,16 @@ def test_a_cell_is_told_by_its_columns_kind(text, kind, value):
     (found,) = sheets.told([text], kind)
     assert found == value
     assert type(found) is type(value)
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_a_file_without_rows_is_told_as_such_and_not_as_lacking_columns(tmp_path, form):
+    path = tmp_path / f"a.{form}"
+    table = pd.DataFrame({"x": pd.Series([], dtype="float64"), "y": pd.Series([], dtype="str")})
+    if form == "parquet":
+        table.to_parquet(path)
+    else:
+        path.write_text("x,y\n\n" if form == "csv" else "\n")
+    assert list(sheets.read(path)) == []
+    with pytest.raises(InvalidFile, match=rf"a\.{form} has no rows"):
+        sheets.names(path)

@@ -78,8 +78,6 @@ def predict(
             answers = _answers(stint, source, chunk, columns)
             sheet.add(chunk, _added(version, contract, answers))
             tally.count(answers)
-        if not tally.rows:
-            raise sheets.InvalidFile(f"{source.name} has no rows", "Name a file that has some.")
     now = workspace.now()
     record = BatchRecord(
         batch_id=layout.new_id(version.model, now.timestamp()),

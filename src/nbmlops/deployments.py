@@ -13,7 +13,18 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Literal
 
-from nbmlops import calllog, decisions, endpoints, layout, ledger, models, records, stints, workers
+from nbmlops import (
+    calllog,
+    calls,
+    decisions,
+    endpoints,
+    layout,
+    ledger,
+    models,
+    records,
+    stints,
+    workers,
+)
 from nbmlops.errors import (
     DeploymentFailed,
     NothingToGoBackTo,
@@ -62,6 +73,7 @@ def deploy(
     version = models.find(workspace, reference)
     name = layout.checked_name(endpoint or version.model, "endpoint")
     workspace.launcher(launcher).check()
+    calls.warn_of_unknown(workspace, version)
     with workspace.exclusively(endpoints.lock(name)):
         version = models.again(workspace, version)  # it may have got another number meanwhile
         _settle(workspace, name)

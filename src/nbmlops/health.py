@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from nbmlops import (
+    actuals,
     calllog,
     decisions,
     deployments,
@@ -16,8 +17,10 @@ from nbmlops import (
     models,
     rebuilding,
     runs,
+    shipping,
     snapshot,
 )
+from nbmlops.errors import ArtifactCorrupt, ArtifactMissing
 from nbmlops.records import (
     DeploymentRecord,
     DeploymentStatus,
@@ -32,6 +35,7 @@ from nbmlops.workspace import LAUNCHERS, Workspace
 _ALL = 100_000
 _LEASE_S = 600.0
 _LOST = "Restore the store from a backup; or move it away, then: nbmlops doctor --repair"
+_REPAIR = "nbmlops doctor --repair"
 _RESTORE = "Restore refs/nbmlops/ledger from a clone or a backup."
 
 
@@ -56,6 +60,31 @@ def check(workspace: Workspace) -> Health:
     return Health(
         invariants=invariants, findings=tuple(findings), advice=tuple(_elsewhere(workspace))
     )
+
+
+def repair(workspace: Workspace) -> tuple[Finding, ...]:
+    """Put right what is safe to put right, and return what that was."""
+    return (*rebuilding.repair(workspace), *_calls_again(workspace))
+
+
+def _calls_again(workspace: Workspace) -> Iterator[Finding]:
+    """Bring back the segments of the call log that are gone here; have notes made anew."""
+    folders = workspace.home.calls
+    for note, error in list(shipping.damaged(folders)):
+        if shipping.of_note(note).exists():
+            note.unlink(missing_ok=True)  # the next tick ships the segment again
+            yield Finding(code="note-damaged", message=error.message, fix=_REPAIR)
+    for folder in sorted(folders.glob("*/")):
+        for segment in shipping.away(workspace, folder.name):
+            try:
+                shipping.restore(workspace, folder.name, lambda one, this=segment: one == this)
+            except (ArtifactMissing, ArtifactCorrupt):
+                continue  # it is told as what is missing
+            yield Finding(
+                code="calls-away",
+                message=f"{folder.name}/{segment.path.name} was gone here, and is back",
+                fix=_REPAIR,
+            )
 
 
 def _runs(workspace: Workspace) -> list[RunRecord]:
@@ -256,9 +285,21 @@ def _untouched(workspace: Workspace) -> Iterator[Finding]:
 
 
 def _accounted(workspace: Workspace) -> Iterator[Finding]:
-    """Find call logs whose records and drops do not add up, or whose chain is broken."""
+    """Find call logs whose records and drops do not add up, and damage of what lies beside them."""
+    for _, error in shipping.damaged(workspace.home.calls):
+        yield Finding(code="note-damaged", message=error.message, fix=error.hint)
+    for error in actuals.damaged(workspace):
+        yield Finding(code="actuals-damaged", message=error.message, fix=error.hint)
     for kept in workspace.store.page(deployments.KIND, DeploymentRecord, limit=_ALL):
         name = kept.record.deployment_id
+        if away := shipping.away(workspace, name):
+            for segment in away:
+                yield Finding(
+                    code="calls-away",
+                    message=f"{name}/{segment.path.name} is gone here, and kept as an artifact",
+                    fix=_REPAIR,
+                )
+            continue  # without them all that follows looks broken
         for problem in calllog.verify(workspace.home.calls, name).problems:
             yield Finding(
                 code="calls-damaged",

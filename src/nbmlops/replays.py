@@ -15,8 +15,8 @@ from typing import Any
 
 import msgspec
 
-from nbmlops import calllog, calls, deployments, models, predictors, schema, stints
-from nbmlops.errors import InvalidRecords, UnknownReference, WrongUse
+from nbmlops import calllog, calls, models, predictors, schema, stints
+from nbmlops.errors import InvalidRecords, WrongUse
 from nbmlops.records import CallRecord, ModelVersion, Prediction, Replay
 from nbmlops.stints import ModelFailed, Stint
 from nbmlops.workspace import Workspace
@@ -51,7 +51,7 @@ def replay(
     against: str | None = None,
     rtol: float = predictors.RTOL,
 ) -> Replay:
-    """Run a call again (``call/ID``), or the ``last`` calls of an endpoint.
+    """Run a call again (``call/ID``), or the ``last`` calls of an endpoint or ``deployment/ID``.
 
     Green: all labels are equal, and all numbers within ``rtol``. Red: some are not. Unknown:
     nothing could be compared, or a version that draws by chance differs from itself.
@@ -65,9 +65,10 @@ def replay(
         raise WrongUse(f"{rtol!r} is no relative tolerance", "Write it as 1e-9: `--rtol 1e-9`.")
     chosen = _chosen(workspace, reference, last)
     target = models.find(workspace, against) if against else None
+    names = calls.versions_of(workspace, {call.deployment_id for call in chosen})
     groups: dict[str, list[CallRecord]] = {}
     for call in chosen:
-        name = target.name if target else _answered_by(workspace, call)
+        name = target.name if target else calls.answered_by(call, names)
         groups.setdefault(name, []).append(call)
     tally = _Tally(rtol)
     chance = False
@@ -75,22 +76,10 @@ def replay(
         version = target or models.find(workspace, name)
         differed = tally.differing
         _run_again(workspace, version, group, tally)
-        own = all(_answered_by(workspace, call) == version.name for call in group)
+        own = all(calls.answered_by(call, names) == version.name for call in group)
         by_chance = own and not version.probe.deterministic
         chance = chance or (by_chance and tally.differing > differed)
     return _told(tally, chosen, tuple(groups), target, chance=chance)
-
-
-def _answered_by(workspace: Workspace, call: CallRecord) -> str:
-    """Return the version that answered a call, by the name that it has now.
-
-    The log keeps the number of that day, which a sync may have changed since.
-    """
-    try:
-        deployed = deployments.recorded(workspace, call.deployment_id)
-    except UnknownReference:
-        return f"{call.model}:{call.version}"
-    return f"{deployed.model}:{deployed.version}"
 
 
 def _chosen(workspace: Workspace, reference: str, last: int) -> list[CallRecord]:

@@ -195,10 +195,13 @@ def stint(workspace: Workspace, version: ModelVersion) -> Generator[Stint, None,
 def _with_last_words(
     workspace: Workspace, handle: JobHandle, failure: DeploymentFailed
 ) -> DeploymentFailed:
+    """Return the failure with what the worker wrote last, for whoever looks further."""
     lines = list(workspace.launcher(handle.launcher).logs(handle))[-_LAST_WORDS:]
     return DeploymentFailed(
-        "\n".join((failure.message, *lines)),
+        " ".join(failure.message.split()),
         "Check that its environment can still be made: `nbmlops doctor`.",
+        job=handle.name,
+        log=lines,
     )
 
 

@@ -9,8 +9,8 @@ A later line for the same record goes before an earlier one. The lines are writt
 all, after every truth of the file was checked.
 """
 
-from nbmlops.actuals.keeping import Actual, joined, standing
+from nbmlops.actuals.keeping import Actual, damaged, joined, standing
 from nbmlops.actuals.matching import InvalidActuals
 from nbmlops.actuals.taking import LATE, take
 
-__all__ = ["LATE", "Actual", "InvalidActuals", "joined", "standing", "take"]
+__all__ = ["LATE", "Actual", "InvalidActuals", "damaged", "joined", "standing", "take"]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from nbmlops import calllog, calls, layout, records
+from nbmlops.errors import ArtifactCorrupt
 from nbmlops.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ class Actual(msgspec.Struct, frozen=True):
     at: datetime
 
 
+_DECODER = msgspec.json.Decoder(Actual)
+
+
 def keep(workspace: Workspace, endpoint: str, digest: str, fresh: list[Actual]) -> None:
     """Write truths of a file of that digest, as the newest of the endpoint."""
     folder = workspace.home.actuals(endpoint)
@@ -39,16 +44,47 @@ def keep(workspace: Workspace, endpoint: str, digest: str, fresh: list[Actual]) 
 
 
 def kept(workspace: Workspace, endpoint: str) -> Iterator[Actual]:
-    """Yield all truths of an endpoint, oldest first."""
-    decode = msgspec.json.Decoder(Actual).decode
+    """Yield all truths of an endpoint, oldest first.
+
+    Raises
+    ------
+    ArtifactCorrupt
+        When one of its files was changed.
+    """
     for path in sorted(workspace.home.actuals(endpoint).glob(_SEGMENT)):
-        with path.open("rb") as file:
-            yield from map(decode, file)
+        yield from _read(path)
+
+
+def _read(path: Path) -> Iterator[Actual]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield _DECODER.decode(line)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                raise ArtifactCorrupt(
+                    f"line {number:,} of {path.parent.name}/{path.name} was changed: {error}",
+                    f"Restore it from a backup; or remove it (`rm '{path}'`) and take in again the"
+                    f" file whose SHA-256 begins with {path.stem.rpartition('-')[2]}.",
+                ) from error
+
+
+def damaged(workspace: Workspace) -> Iterator[ArtifactCorrupt]:
+    """Yield what is wrong with files of truths that cannot be read."""
+    for path in sorted(workspace.home.root.glob(f"actuals/*/{_SEGMENT}")):
+        try:
+            for _ in _read(path):
+                pass
+        except ArtifactCorrupt as error:
+            yield error
 
 
 def standing(workspace: Workspace, endpoint: str) -> dict[tuple[str, int], Actual]:
-    """Return the truth that stands about each record, by call id and row."""
-    return {(one.call_id, one.row): one for one in kept(workspace, endpoint)}
+    """Return the truth that stands about each record, by call id and row.
+
+    An endpoint's, or those of the endpoint to which a deployment belongs.
+    """
+    name = calls.endpoint_of(workspace, endpoint)
+    return {(one.call_id, one.row): one for one in kept(workspace, name)}
 
 
 def joined(

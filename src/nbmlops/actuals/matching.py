@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -55,9 +55,10 @@ def by_call(
             continue
         if deployment_id in known:
             ids.setdefault(deployment_id, []).append(one.key)
+    names = calls.versions_of(workspace, list(ids))
     sizes: dict[str, tuple[int, CallRecord]] = {}
     for deployment_id, wanted in ids.items():
-        for call in calllog.find_many(workspace.home.calls, deployment_id, wanted):
+        for call in calls.find_many(workspace, deployment_id, wanted):
             sizes[call.call_id] = (
                 len(call.records),
                 records.replace(call, records=(), predictions=()),
@@ -74,7 +75,7 @@ def by_call(
                 "Add a column `row` that says which one is meant.",
                 row=one.number,
             )
-        found[one.number] = _place(call, row), False
+        found[one.number] = _place(call, row, names), False
     return found
 
 
@@ -82,6 +83,7 @@ def by_key(
     workspace: Workspace, known: tuple[str, ...], told: list[Told], by: str
 ) -> dict[int, tuple[Place, bool]]:
     """Return the record of each row that has a key: the newest, up to the row's own time."""
+    names = calls.versions_of(workspace, known)
     key = redaction.read_key(workspace.home.calls)
     spelled = {one.key: one.key for one in told}
     hashes = {redaction.digest(by, one, key): one for one in spelled} if key else {}
@@ -98,7 +100,7 @@ def by_key(
             if by in (call.redacted or ()):
                 text = hashes.get(text)
             if text in spelled:
-                places.setdefault(text, []).append(_place(call, row))
+                places.setdefault(text, []).append(_place(call, row, names))
     if by != CLIENT and seen and by not in seen and not places:
         raise sheets.InvalidFile(
             f"`{by}` is no column of the logged calls", nearest(by, {*seen, CLIENT})
@@ -113,5 +115,5 @@ def by_key(
     return found
 
 
-def _place(call: CallRecord, row: int) -> Place:
-    return Place(call.call_id, row, call.at, f"{call.model}:{call.version}")
+def _place(call: CallRecord, row: int, names: Mapping[str, str]) -> Place:
+    return Place(call.call_id, row, call.at, calls.answered_by(call, names))

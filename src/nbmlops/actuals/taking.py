@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,12 +13,14 @@ from nbmlops import calls, digests, models, sheets
 from nbmlops.actuals.keeping import Actual, keep, kept
 from nbmlops.actuals.matching import CALL, InvalidActuals, Place, Told, by_call, by_key
 from nbmlops.calllog import redaction
-from nbmlops.errors import nearest
+from nbmlops.errors import WrongUse, nearest
 from nbmlops.records import Actuals, OutputSchema
 from nbmlops.schema import spelled_class
 from nbmlops.workspace import Workspace
 
 LATE = timedelta(days=30)
+_LEAVE_OUT = "Leave such rows out; NaN counts as missing."
+_ROW = re.compile(r"([0-9]{1,18})(?:\.0*)?")  # with a point where some rows have none, from pandas
 LABELS = ("actual", "label", "truth", "target")
 
 
@@ -30,10 +34,12 @@ def take(
 ) -> Actuals:
     """Take in the truths of a file: Parquet, CSV or JSON lines.
 
+    Of a deployment, truths about its calls alone; they are kept with those of its endpoint.
     A row names its record by ``call_id``, and ``row`` where the call had several; or, with ``by``,
     by a column of the inputs or by ``client_id``. Where several calls share the key, the newest
     counts, or the newest up to the row's ``at``. ``label`` is the column of the truth; without it
-    ``actual``, ``label``, ``truth`` or ``target``, or the only column that is left.
+    ``actual``, ``label``, ``truth`` or ``target``, or the only column that is left. A truth that is
+    NaN counts as missing, and every row has one.
 
     Raises
     ------
@@ -44,8 +50,11 @@ def take(
     InvalidActuals
         When a truth is no answer that the model can give, or a row's record is not clear.
     """
-    by = by or CALL
+    if "" in (by, label):
+        raise WrongUse("a column without a name is none", "Name it: `--by COLUMN --label COLUMN`.")
+    by = CALL if by is None else by
     known = calls.deployments_of(workspace, endpoint)
+    endpoint = calls.endpoint_of(workspace, endpoint)
     header = sheets.names(file)
     sheets.require(file, header, [by, *([label] if label else [])], "the actuals")
     label = label or _label(file, [name for name in header if name not in {by, "row", "at"}])
@@ -90,7 +99,7 @@ def _rows(file: Path, by: str, label: str, header: list[str]) -> Iterator[Told]:
             place = f"{file.name} row {number:,}"
             if key is None or truth is None:
                 what = by if key is None else label
-                raise InvalidActuals(f"{place}: `{what}` is missing", "Leave such rows out.")
+                raise InvalidActuals(f"{place}: `{what}` is missing", _LEAVE_OUT)
             yield Told(
                 number,
                 redaction.spelled(key).removeprefix("call/" if by == CALL else ""),
@@ -101,12 +110,12 @@ def _rows(file: Path, by: str, label: str, header: list[str]) -> Iterator[Told]:
 
 
 def _whole(row: Any, place: str) -> int:
-    try:
-        return int(str(row))
-    except ValueError:
+    found = _ROW.fullmatch(str(row))
+    if found is None:
         raise InvalidActuals(
             f"{place}: `row` is {str(row)[:40]!r}", "It counts a call's records from 0."
-        ) from None
+        )
+    return int(found[1])
 
 
 def _time(at: Any, place: str) -> datetime:
@@ -163,16 +172,31 @@ def _judged(
     return tally, list(fresh.values())
 
 
+def _is_finite(value: Any) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # whole numbers that no double can hold
+        return False
+
+
 def _checked(output: OutputSchema, one: Told, file: Path, version: str) -> Any:
     """Return a truth as the model answers it."""
     place = f"{file.name} row {one.number:,}"
     kind = "number" if output.kind == "value" else output.class_kind
     value = sheets.told([one.truth], kind)[0] if isinstance(one.truth, str) else one.truth
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        raise InvalidActuals(
+            f"{place}: the truth is missing: {str(one.truth)[:60]!r}",
+            _LEAVE_OUT,
+            row=one.number,
+        )
     if output.kind == "value":
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if _is_finite(value):
             return float(value)
         raise InvalidActuals(
-            f"{place}: {str(one.truth)[:60]!r} is no number, and {version} answers numbers",
+            f"{place}: {str(one.truth)[:60]!r} is no finite number, as {version} answers them",
             "Correct it, or name another column: --label COLUMN.",
             row=one.number,
         )
@@ -181,7 +205,8 @@ def _checked(output: OutputSchema, one: Told, file: Path, version: str) -> Any:
     fits = isinstance(value, bool if kind == "boolean" else str if kind == "text" else int | float)
     if kind == "text" and not fits:
         value, fits = redaction.spelled(value), True
-    if fits and value == value and spelled_class(kind, value) in classes:  # noqa: PLR0124 NaN
+    finite = not isinstance(value, float) or math.isfinite(value)
+    if fits and finite and spelled_class(kind, value) in classes:
         return convert.get(kind, str)(value)
     raise InvalidActuals(
         f"{place}: {str(one.truth)[:60]!r} is no class of {version}",

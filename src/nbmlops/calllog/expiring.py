@@ -91,7 +91,8 @@ def drop_expired(calls: Path, now: datetime, keep: timedelta) -> Dropped:
             continue
         size += segment.path.stat().st_size
         segments += 1
-        for path in (segment.path, *segment.path.parent.glob(f"{segment.path.name}.*")):
+        # Notes about it first: what is noted and not there would be brought back.
+        for path in (*segment.path.parent.glob(f"{segment.path.name}.*"), segment.path):
             path.unlink(missing_ok=True)
         layout.sync_folder(segment.path.parent)
     return Dropped(segments, count, size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -70,14 +70,18 @@ def find_many(calls: Path, deployment_id: str, call_ids: Iterable[str]) -> Itera
     """
     wanted = sorted(set(call_ids))
     for segment in segments_of(calls / checked_deployment(deployment_id)):
-        last = f"{segment.begins_ms + SEGMENT_SPAN_MS:012x}~"  # behind all ids of that time
-        mine = wanted[bisect_left(wanted, segment.first) : bisect_right(wanted, last)]
-        for line in _lines_of(segment, mine):
+        for line in _lines_of(segment, within(segment, wanted)):
             if bytes(line.record) != b"null":
                 yield _record(line)
 
 
-def _lines_of(segment: Segment, call_ids: list[str]) -> Iterator[Line]:
+def within(segment: Segment, call_ids: Sequence[str]) -> Sequence[str]:
+    """Return those of some sorted ids that a segment may have, by its name."""
+    last = f"{segment.begins_ms + SEGMENT_SPAN_MS:012x}~"  # behind all ids of that time
+    return call_ids[bisect_left(call_ids, segment.first) : bisect_right(call_ids, last)]
+
+
+def _lines_of(segment: Segment, call_ids: Sequence[str]) -> Iterator[Line]:
     if len(call_ids) > _SOUGHT:
         starts = {f'{{"call_id":"{call_id}",'.encode() for call_id in call_ids}
         lengths = {len(start) for start in starts}
@@ -120,16 +124,21 @@ def window(
     """
     begins_ms = _epoch_ms(since) if since else 0
     for segment in segments_of(calls / checked_deployment(deployment_id)):
-        if segment.begins_ms + SEGMENT_SPAN_MS < begins_ms:
+        if not overlaps(segment, since, until):
             continue
-        if until and segment.begins_ms >= _epoch_ms(until):
-            break
         for text in segment.lines():
             line = decoded(text, segment.path)
             at_ms = milliseconds(line.call_id)
             after = at_ms >= begins_ms and bytes(line.record) != b"null"
             if after and (until is None or at_ms < _epoch_ms(until)):
                 yield _record(line)
+
+
+def overlaps(segment: Segment, since: datetime | None, until: datetime | None) -> bool:
+    """Return whether a segment may have calls from ``since`` up to and without ``until``."""
+    if since is not None and segment.begins_ms + SEGMENT_SPAN_MS < _epoch_ms(since):
+        return False
+    return until is None or segment.begins_ms < _epoch_ms(until)
 
 
 def _epoch_ms(moment: datetime) -> int:

@@ -22,23 +22,33 @@ numbers, the column is text, or the value is missing.
 from nbmlops.calls.reading import (
     BATCH_CALLS,
     Calls,
+    answered_by,
     deployments_of,
     drop_expired,
+    endpoint_of,
     find,
+    find_many,
     newest,
+    versions_of,
     window,
 )
 from nbmlops.calls.tables import predicted
+from nbmlops.calls.withheld import warn_of_unknown
 from nbmlops.shipping import ship
 
 __all__ = [
     "BATCH_CALLS",
     "Calls",
+    "answered_by",
     "deployments_of",
     "drop_expired",
+    "endpoint_of",
     "find",
+    "find_many",
     "newest",
     "predicted",
     "ship",
+    "versions_of",
+    "warn_of_unknown",
     "window",
 ]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from nbmlops import calllog, models, shipping
+from nbmlops import calllog, decisions, ledger, models, shipping
 from nbmlops.calllog.ids import checked_deployment
+from nbmlops.calllog.reading import overlaps, within
 from nbmlops.calls import tables
 from nbmlops.errors import (
     ArtifactMissing,
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BATCH_CALLS = 2000  # calls that are in memory at once
+_DEPLOYMENT = "deployment"  # the kind of their records in the store
+_PREFIX = "deployment/"
 _ALL = 100_000
 
 
@@ -43,8 +46,13 @@ class Calls:
     until: datetime | None = None
 
     def __iter__(self) -> Iterator[CallRecord]:
+        calls = self.workspace.home.calls
         for deployment_id in self.deployment_ids:
-            calls = self.workspace.home.calls
+            shipping.restore(
+                self.workspace,
+                deployment_id,
+                lambda segment: overlaps(segment, self.since, self.until),
+            )
             yield from calllog.window(calls, deployment_id, self.since, self.until)
 
     def batches(self, calls: int = BATCH_CALLS) -> Iterator[list[CallRecord]]:
@@ -55,16 +63,18 @@ class Calls:
 
     def schemas(self) -> list[ModelSchema]:
         """Return the schemas of the versions that answered, as far as they are known."""
-        found: dict[tuple[str, int], ModelSchema] = {}
+        names = versions_of(self.workspace, self.deployment_ids)
+        found: dict[str, ModelSchema] = {}
         for deployment_id in self.deployment_ids:
-            # One deployment is one version, so its first call tells it.
+            # One deployment is one version, so its first call is as good as any.
             first = next(calllog.window(self.workspace.home.calls, deployment_id, None, None), None)
-            if first is not None and (first.model, first.version) not in found:
-                try:
-                    version = models.find(self.workspace, f"{first.model}:{first.version}")
-                    found[first.model, first.version] = models.schema(self.workspace, version)
-                except (UnknownModel, ArtifactMissing):
-                    continue  # the columns are text then
+            if first is None or (name := answered_by(first, names)) in found:
+                continue
+            try:
+                version = models.find(self.workspace, name)
+                found[name] = models.schema(self.workspace, version)
+            except (UnknownModel, ArtifactMissing):
+                continue  # the columns are text then
         return list(found.values())
 
     def record_batches(self) -> Iterator[pa.RecordBatch]:
@@ -145,14 +155,17 @@ def window(
 def deployments_of(workspace: Workspace, name: str) -> tuple[str, ...]:
     """Return the deployment of that id, or those of the endpoint of that name, oldest first.
 
+    ``deployment/ID`` is a deployment and no endpoint.
+
     Raises
     ------
     UnknownEndpoint
         When there never was one.
     """
+    told, name = name, name.removeprefix(_PREFIX)
     checked_deployment(name)
     # A call log may be left where the store was lost, and a deployment without a call has none.
-    kept = workspace.store.page("deployment", DeploymentRecord, limit=_ALL)
+    kept = workspace.store.page(_DEPLOYMENT, DeploymentRecord, limit=_ALL)
     by_endpoint: dict[str, list[str]] = {}
     for item in reversed(kept):
         by_endpoint.setdefault(item.record.endpoint, []).append(item.record.deployment_id)
@@ -161,6 +174,9 @@ def deployments_of(workspace: Workspace, name: str) -> tuple[str, ...]:
     logged = {path.name for path in folders.glob("*/")} if folders.is_dir() else set[str]()
     if name in known | logged:
         return (name,)
+    if told != name:
+        hint = nearest(name, known) if known else "See them: `nbmlops deployments --every`."
+        raise UnknownEndpoint(f"there is no deployment `{name}`", hint, deployment_id=name)
     lost = sorted(one for one in logged - known if one.rpartition("-")[0] == name)
     found = (*lost, *by_endpoint.get(name, ()))
     if not found:
@@ -168,6 +184,44 @@ def deployments_of(workspace: Workspace, name: str) -> tuple[str, ...]:
         hint = nearest(name, by_endpoint) if by_endpoint else deploy
         raise UnknownEndpoint(f"there is no endpoint or deployment `{name}`", hint, endpoint=name)
     return found
+
+
+def endpoint_of(workspace: Workspace, name: str) -> str:
+    """Return the endpoint of the deployment of that id; a name that is none stays as it is."""
+    name = name.removeprefix(_PREFIX)
+    kept = workspace.store.get(_DEPLOYMENT, checked_deployment(name), DeploymentRecord)
+    if kept is not None:
+        return kept.record.endpoint
+    for item in decisions.placed(ledger.entries(workspace.repo)):  # the store may have been lost
+        if item.decision.deployment_id == name:
+            return item.decision.endpoint
+    first = next(calllog.window(workspace.home.calls, name, None, None), None)
+    return name if first is None else first.endpoint
+
+
+def versions_of(workspace: Workspace, deployment_ids: Collection[str]) -> dict[str, str]:
+    """Return the version of each deployment, by the name that it has now.
+
+    The log keeps the number of that day, which a sync may have changed since. What neither the
+    store nor the ledger knows is left out.
+    """
+    found: dict[str, str] = {}
+    for deployment_id in deployment_ids:
+        kept = workspace.store.get(_DEPLOYMENT, deployment_id, DeploymentRecord)
+        if kept is not None:
+            found[deployment_id] = f"{kept.record.model}:{kept.record.version}"
+    if any(one not in found for one in deployment_ids):  # the store may have been lost
+        for item in decisions.placed(ledger.entries(workspace.repo)):
+            decision = item.decision
+            if decision.deployment_id in deployment_ids:
+                name = f"{decision.model}:{decision.version}"
+                found.setdefault(decision.deployment_id, name)
+    return found
+
+
+def answered_by(call: CallRecord, names: Mapping[str, str]) -> str:
+    """Return the version that answered a call, by what :func:`versions_of` says; else the log."""
+    return names.get(call.deployment_id, f"{call.model}:{call.version}")
 
 
 def find(workspace: Workspace, call_id: str) -> CallRecord:
@@ -183,9 +237,28 @@ def find(workspace: Workspace, call_id: str) -> CallRecord:
     try:
         return calllog.find(workspace.home.calls, call_id)
     except UnknownCall:
-        if not shipping.restore(workspace, call_id):
+        deployment_id = calllog.deployment_of(call_id)
+        wanted = calllog.candidates(workspace.home.calls / deployment_id, call_id, shipping.SUFFIX)
+        if not shipping.restore(workspace, deployment_id, lambda segment: segment in wanted):
             raise
         return calllog.find(workspace.home.calls, call_id)
+
+
+def find_many(
+    workspace: Workspace, deployment_id: str, call_ids: Iterable[str]
+) -> Iterator[CallRecord]:
+    """Yield those of a deployment's calls that were logged, each segment opened once.
+
+    Segments that were shipped and are gone here come from the artifacts.
+
+    Raises
+    ------
+    ArtifactCorrupt
+        When a record is not the one that was written.
+    """
+    wanted = sorted(set(call_ids))
+    shipping.restore(workspace, deployment_id, lambda segment: bool(within(segment, wanted)))
+    yield from calllog.find_many(workspace.home.calls, deployment_id, wanted)
 
 
 def drop_expired(workspace: Workspace) -> calllog.Dropped:

@@ -53,7 +53,7 @@ def actuals(
     Parameters
     ----------
     endpoint
-        The endpoint's name.
+        The endpoint's name, or `deployment/ID` for the calls of that one alone.
     file
         Parquet, CSV or JSON lines, by its name.
     by
@@ -84,9 +84,9 @@ def replay(
     Parameters
     ----------
     reference
-        `call/ID`, or an endpoint's name.
+        `call/ID`, an endpoint's name, or `deployment/ID`.
     last
-        Of an endpoint: how many of its newest calls.
+        Of an endpoint or a deployment: how many of its newest calls.
     against
         Another version: `NAME:VERSION`, `NAME` or `NAME@ALIAS`.
     rtol

@@ -129,11 +129,11 @@ def doctor(context: Context, *, repair: bool = False) -> Health:
     repair
         Put right what is safe to put right; what is left is told as findings.
     """
-    from nbmlops import following, health, rebuilding, tick
+    from nbmlops import following, health, tick
 
     workspace = context.workspace()
     if repair:
         following.settle(workspace)
-    repaired = rebuilding.repair(workspace) if repair else ()
+    repaired = health.repair(workspace) if repair else ()
     tick.tick(workspace)
     return records.replace(health.check(workspace), repaired=repaired)

@@ -158,18 +158,37 @@ def call(context: Context, endpoint: str, data: str) -> CallAnswer:
     """
     from nbmlops import endpoints
 
-    if data == "-":
-        if context.stdin is None:
-            raise WrongUse("there is no standard input here", "Pass the records themselves.")
-        data = context.stdin()
-    text = data
+    payload = _payload(context, data)
+    return records.load(endpoints.call(context.workspace(), endpoint, payload), CallAnswer)
+
+
+def _payload(context: Context, data: str) -> bytes:
+    """Return what is to be sent: JSON in UTF-8, whatever else it says."""
     try:
-        msgspec.json.decode(text)
+        if data == "-":
+            if context.stdin is None:
+                raise WrongUse("there is no standard input here", "Pass the records themselves.")
+            data = context.stdin()
+        payload = data.encode()
+    except UnicodeError as error:  # read as another encoding, or kept as bytes that are none
+        raise InvalidRecords(
+            f"the data is not UTF-8: {error.reason}"
+            if isinstance(error, UnicodeDecodeError | UnicodeEncodeError)
+            else "the data is not UTF-8",
+            "Convert it: `iconv -f LATIN1 -t UTF-8 FILE | nbmlops call NAME -`.",
+        ) from error
+    try:
+        msgspec.json.decode(payload)
+    except RecursionError as error:
+        raise InvalidRecords(
+            "the data is nested too deeply",
+            """Send a record, or a list of them: `nbmlops call NAME '{"column": 1.5}'`.""",
+        ) from error
     except msgspec.DecodeError as error:
         raise InvalidRecords(
             f"the data is not JSON: {error}",
             "JSON has no NaN: write null where a value is missing."
-            if "NaN" in text
+            if b"NaN" in payload
             else """Quote it: `nbmlops call NAME '{"column": 1.5}'`; or `call NAME - < FILE`.""",
         ) from error
-    return records.load(endpoints.call(context.workspace(), endpoint, text.encode()), CallAnswer)
+    return payload

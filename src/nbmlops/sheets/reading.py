@@ -92,11 +92,22 @@ def _not_there(path: Path) -> InvalidFile:
 
 
 def names(path: Path) -> list[str]:
-    """Return the columns of a file: of JSON lines those of the first row."""
+    """Return the columns of a file that has rows: of JSON lines those of the first one.
+
+    Raises
+    ------
+    InvalidFile
+        When it has no rows, or cannot be read.
+    """
     if format_of(path) == "parquet":
-        return list(_opened(path).schema_arrow.names)
-    first = next(read(path, rows=1), None)
-    return list(first.columns) if first else []
+        with _opened(path) as file:
+            found = list(file.schema_arrow.names) if file.metadata.num_rows else []
+    else:
+        first = next(read(path, rows=1), None)
+        found = list(first.columns) if first else []
+    if not found:
+        raise InvalidFile(f"{path.name} has no rows", "Name a file that has some.")
+    return found
 
 
 def require(path: Path, present: Sequence[str], wanted: Sequence[str], whose: str) -> None:
