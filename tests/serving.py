@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import msgspec
+import psutil
 
 from nbmlops import formats, predictors, schema, shortcuts, tensors
 from nbmlops.records import FrontSpec, Route, RouteTable, WorkerSpec, dump
@@ -195,6 +196,8 @@ class Process:
 
     def signal(self, number):
         self.process.send_signal(number)
+        if number == signal.SIGSTOP:  # a process that runs on another core takes a moment
+            until(lambda: psutil.Process(self.process.pid).status() == psutil.STATUS_STOPPED)
 
     def ended(self, within_s=30.0):
         """Return the exit code, once there is one."""

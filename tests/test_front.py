@@ -171,6 +171,34 @@ def test_a_clients_id_that_is_long_or_odd_is_not_kept(given_id):
     assert protocol.client_id({"x-request-id": given_id}) is None
 
 
+def test_an_id_in_a_v2_body_is_echoed_and_kept_only_if_it_is_short(served):
+    for sent, kept in (("mine", "mine"), ("x" * 1000, None), ("a\nb", None)):
+        columns = [
+            {"name": "city", "datatype": "BYTES", "shape": [1], "data": ["Bern"]},
+            {"name": "age", "datatype": "INT64", "shape": [1], "data": [41]},
+            {"name": "member", "datatype": "BOOL", "shape": [1], "data": [True]},
+        ]
+        body = json.dumps({"id": sent, "inputs": columns})
+        status, headers, content = ask(served.address, "POST", "/v2/models/cancer/infer", body)
+        assert (status, json.loads(content)["id"]) == (200, sent)
+        call_id = headers["Nbmlops-Call-Id"]
+        assert calllog.find(served.inbox / "calls", call_id).client_id == kept
+
+
+def test_what_a_model_says_of_values_that_are_not_logged_is_not_in_its_log_either(world):
+    worker = world.worker("mixed")
+    secret = GOOD | {"city": "Ada-Lovelace-123"}
+    open_front = world.front([route("mixed", worker.address)])
+    assert predict(open_front.address, secret)[0] == 422
+    assert worker.log.read_text().count("Ada-Lovelace-123") == 1
+    front = world.front([route("mixed", worker.address, never=("city",))])
+    status, _, content = predict(front.address, secret)
+    assert (status, b"Ada-Lovelace-123" in content) == (422, True), "who asks is told"
+    log = worker.log.read_text()
+    assert log.count("Ada-Lovelace-123") == 1
+    assert "ValueError, its message left out" in log
+
+
 def test_the_prediction_does_not_depend_on_the_order_of_columns(served):
     first = document(predict(served.address, GOOD))["predictions"]
     second = document(predict(served.address, dict(reversed(GOOD.items()))))["predictions"]

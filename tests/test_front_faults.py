@@ -3,13 +3,17 @@
 ===  ====================================================  ======================================
 F13  never ready, dead right after ready, one bit flipped  test_deployments_faults
 F14  call log full, and full from the start                test_a_full_disk_under_the_call_log_...
-F14  call log slow                                         test_a_disk_that_hangs_under_...
+F14  call log slow                                         test_a_disk_whose_fsync_hangs_...
+F14  a disk that is frozen                                 test_a_frozen_disk_under_...
 F14  killed                                                test_front.test_killing_the_front_...
 F15  overload                                              test_beyond_the_queue_...
 F15  slow-loris: 1,000 sockets that trickle                test_a_thousand_sockets_...
 F15  10,000 idle connections                               test_ten_thousand_idle_...
 F15  a cap on connections                                  test_a_cap_on_connections_...
-F15  a predict that hangs                                  test_a_predict_that_hangs_...
+F15  large bodies that go silent                           test_large_bodies_that_go_silent_...
+F15  callers that leave                                    test_callers_that_leave_...
+F15  a worker that is stopped                              test_a_stopped_worker_costs_...
+F15  a predict that hangs                                  test_a_model_that_hangs_...
 F15  SIGTERM under load                                    test_drains_under_load_...
 F15  re-pointing under load, both ways                     test_re_pointing_to_and_fro_...
 F16  malformed /predict                                    test_front.MALFORMED
@@ -52,8 +56,10 @@ from serving import (
     front_inbox,
     model,
     route,
+    socket_path,
     status_of,
     until,
+    worker_inbox,
 )
 from test_front import (
     LIVE,
@@ -182,7 +188,7 @@ sys.exit(main(os.environ))
 """
 
 
-def test_a_disk_that_hangs_under_the_call_log_is_no_predictions_affair(world):
+def test_a_disk_whose_fsync_hangs_is_no_predictions_affair(world):
     worker = world.worker("mixed")
     inbox = front_inbox(world.folder / "hanging", [route("mixed", worker.address)])
     (inbox / "hanging.py").write_text(HANGING)
@@ -203,6 +209,68 @@ def test_a_disk_that_hangs_under_the_call_log_is_no_predictions_affair(world):
     front.ended()
     found = calllog.verify(front.inbox / "calls", "cancer-w1")
     assert (found.problems, found.records, found.drops) == ((), len(took), 0)
+
+
+@pytest.fixture
+def frozen(tmp_path):
+    """A file system of its own, and a function that freezes it, or lets it go on."""
+    place, image = tmp_path / "freezing", tmp_path / "image"
+    place.mkdir()
+    with image.open("wb") as file:
+        file.truncate(16 * 2**20)
+    for command in (
+        ["mkfs.ext4", "-q", "-F", str(image)],
+        ["mount", "-o", "loop", str(image), str(place)],
+    ):
+        done = subprocess.run(command, capture_output=True, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"no file system can be mounted here: {done.stderr.decode().strip()}")
+
+    def freeze(how):
+        subprocess.run(["fsfreeze", f"--{how}", str(place)], check=True)
+
+    yield place, freeze
+    subprocess.run(["fsfreeze", "--unfreeze", str(place)], capture_output=True, check=False)
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_a_frozen_disk_under_the_call_log_is_no_predictions_affair(world, frozen):
+    place, freeze = frozen
+    calls = place / "calls"
+    routes = [route("mixed", world.worker("mixed").address)]
+    front = world.front(routes, calls=str(calls))
+    connection = Connection(front.address)
+    body = json.dumps(GOOD)
+
+    def answered(seconds):
+        took = []
+        until_s = time.monotonic() + seconds
+        while time.monotonic() < until_s:
+            began = time.monotonic()
+            assert connection.ask("POST", "/predict", body)[0] == 200
+            assert status_of(front.address, LIVE) == 200
+            took.append(time.monotonic() - began)
+        return took
+
+    before = answered(0.5)
+    freeze("freeze")
+    try:
+        while_frozen = answered(3.0)
+        assert max(while_frozen) < 2.0, "one call finds out, and waits for its patience"
+        assert len(while_frozen) > 50
+        dropped = counts(front.address)['nbmlops_call_log_drops_total{deployment="cancer-w1"}']
+        assert dropped == len(while_frozen)
+    finally:
+        freeze("unfreeze")
+    name = 'nbmlops_call_log_drops_total{deployment="cancer-w1"}'
+    until(lambda: counts(front.address)[name] < dropped)  # what hung was written after all
+    after = answered(0.5)
+    front.signal(signal.SIGTERM)
+    assert front.ended() == 0
+    found = calllog.verify(calls, "cancer-w1")
+    assert found.problems == ()
+    assert found.records + found.drops == len(before) + len(while_frozen) + len(after)
+    assert found.records >= len(before) + len(after)
 
 
 # --- F15: overload --------------------------------------------------------------------------------
@@ -350,7 +418,89 @@ def test_a_cap_on_connections_holds_and_idle_ones_make_room(tmp_path):
         front.stop()
 
 
-def test_a_predict_that_hangs_costs_its_own_calls_a_deadline_and_nobody_else(world):
+def test_large_bodies_that_go_silent_keep_others_out_for_seconds_only(served):
+    host = served.address.removeprefix("tcp:")
+    size = 16 * 1024 * 1024
+    head = f"POST /predict HTTP/1.1\r\nHost: {host}\r\nContent-Length: {size}\r\n\r\n"
+    silent = [raw_socket(served.address) for _ in range(4)]
+    for one in silent:
+        one.sendall(head.encode() + b" " * (size - 1))
+    began = time.monotonic()
+    until(lambda: predict(served.address, [GOOD] * 1000)[0] == 200, within_s=10.0)
+    assert predict(served.address, GOOD)[0] == 200
+    for one in silent:
+        assert one.recv(100).startswith(b"HTTP/1.1 408 ")
+        one.close()
+    print(f"the silent ones were sent away within {time.monotonic() - began:.1f} s")
+    assert time.monotonic() - began < 12
+
+
+def test_callers_that_leave_before_their_turn_keep_no_place(world):
+    front = world.front([route("mixed", world.worker("mixed", slow=4.0).address)])
+    host = front.address.removeprefix("tcp:")
+    body = json.dumps(GOOD).encode()
+    head = f"POST /predict HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n\r\n"
+    leaving = [raw_socket(front.address) for _ in range(upstream.IN_FLIGHT_LIMIT)]
+    for one in leaving:
+        one.sendall(head.encode() + body)
+    until(lambda: counts(front.address)["nbmlops_in_flight"] == len(leaving))
+    for one in leaving:
+        one.close()
+    until(lambda: counts(front.address)["nbmlops_in_flight"] <= 1, within_s=3.0)
+    assert predict(front.address, GOOD)[0] == 200
+    front.signal(signal.SIGTERM)
+    assert front.ended() == 0
+    found = calllog.verify(front.inbox / "calls", "cancer-w1")
+    assert 1 <= found.records <= 3, "who left was not predicted for, but for who was on the way"
+
+
+STUCK_WORKER = """
+import os, pathlib, sys, time
+from nbmlops import predictors, turns, worker
+turns.STUCK_S = 0.5
+usual = predictors.Predictor.predict
+def predict(self, inputs):
+    while (pathlib.Path(os.environ["NBMLOPS_INBOX"]) / "hangs").exists():
+        time.sleep(0.05)
+    return usual(self, inputs)
+predictors.Predictor.predict = predict
+sys.exit(worker.main(os.environ))
+"""
+
+
+@pytest.mark.parametrize("batches", [True, False])
+def test_a_model_that_hangs_is_not_ready_and_costs_its_callers_a_deadline(world, batches):
+    inbox = worker_inbox(world.folder / "stuck", "mixed")
+    (inbox / "stuck.py").write_text(STUCK_WORKER)
+    worker = Process("stuck", inbox, f"unix:{socket_path()}", PYTHONPATH=f"{SOURCE}:{inbox}")
+    world.running.append(worker)
+    worker.ready("/v2/health/ready")
+    front = world.front([route("mixed", worker.address, batches=batches)], deadline_s=1.0)
+    assert predict(front.address, GOOD)[0] == 200
+    (inbox / "hangs").touch()
+    answers = []
+    threads = []
+    for _ in range(60):  # one after the other, so that some wait behind a batch that hangs
+        calling = threading.Thread(target=lambda: answers.append(predict(front.address, GOOD)))
+        calling.start()
+        threads.append(calling)
+        time.sleep(0.03)
+    until(lambda: status_of(front.address, READY) == 503)
+    assert status_of(front.address, LIVE) == 200
+    for one in threads:
+        one.join()
+    codes = {json.loads(content)["error"]["code"] for _, _, content in answers}
+    assert codes <= {"deadline-exceeded", "worker-unreachable"}, codes
+    assert psutil.Process(worker.process.pid).num_threads() < 80
+    (inbox / "hangs").unlink()
+    until(lambda: status_of(front.address, READY) == 200)
+    assert predict(front.address, GOOD)[0] == 200
+    assert counts(front.address)["nbmlops_in_flight"] == 0
+    until(lambda: psutil.Process(worker.process.pid).num_threads() < 15)
+    assert "Traceback" not in front.log.read_text()
+
+
+def test_a_stopped_worker_costs_its_own_calls_a_deadline_and_nobody_else(world):
     _, contract, *_ = model("logistic")
     hanging, sound = world.worker(), world.worker(deployment="cancer-w2")
     front = world.front([route("logistic", hanging.address)], deadline_s=1.0)
@@ -534,6 +684,7 @@ LIES = {
     "bytes that are missing": binary(mixed(), BLOBS[:2]),
     "a shape that overflows": binary(mixed(age=("INT64", [2**62, 2**62], 8)), BLOBS),
     "a shape that wraps to zero": binary(mixed(age=("INT64", [2**32, 2**32], 0)), [CITY, MEMBER]),
+    "a shape of thousands of digits": binary(mixed(age=("INT64", [1, 10**4000], 8)), BLOBS),
     "a shape beyond 64 bits": binary(mixed(age=("INT64", [10**30], 8)), BLOBS),
     "a negative shape": binary(mixed(age=("INT64", [-1], 8)), BLOBS),
     "two negative shapes": binary(mixed(age=("INT64", [-1, -1], 8)), BLOBS),
@@ -673,6 +824,10 @@ def test_memory_is_bounded_whatever_is_sent(world):
     bytes_of_one = binary([tensor("m", "INT8", [4_000_000, 4], 16_000_000)], [bytes(16_000_000)])
     texts = binary([tensor("m", "BYTES", [3_000_000], 12_000_000)], [bytes(12_000_000)])
     truths = binary([tensor("m", "BOOL", [16_000_000], 16_000_000)], [bytes(16_000_000)])
+    halves = binary([tensor("m", "FP16", [1, 8_000_000], 16_000_000)], [bytes(16_000_000)])
+    wide = binary([tensor("m", "BYTES", [1, 4_000_000], 16_000_000)], [bytes(16_000_000)])
+    inputs = b'{"inputs":[{"name":"m","datatype":"FP64","shape":[1,4],'
+    many = [tensor(str(number), "FP64", [1], data=[0.5]) for number in range(200_000)]
     bomb = gzip.compress(b"[" * 50_000_000)
     try:
         for path, body, more in (
@@ -688,6 +843,13 @@ def test_memory_is_bounded_whatever_is_sent(world):
             (INFER, *bytes_of_one),
             (INFER, *texts),
             (INFER, *truths),
+            (INFER, *halves),
+            (INFER, *wide),
+            (INFER, inputs + b'"data":[' + b"[]," * 5_000_000 + b"[]]}]}", {}),
+            (INFER, inputs + b'"data":[' + b"{}," * 5_000_000 + b"{}]}]}", {}),
+            (INFER, inputs + b'"data":[' + b"1," * 8_000_000 + b"1]}]}", {}),
+            (INFER, inputs + b'"parameters":{"a":[' + b'{"":0},' * 2_000_000 + b"0]}}]}", {}),
+            (INFER, json.dumps({"inputs": many}).encode()[:limit], {}),
             ("/predict", bomb, {"Content-Encoding": "gzip"}),
             (INFER, bomb, {"Content-Encoding": "deflate"}),
             ("/predict", b'{"x0":' + b"9" * 10_000_000 + b"}", {}),
