@@ -382,6 +382,23 @@ def test_a_ledger_that_was_rewritten_and_grown_is_not_taken_over_either(team):
     assert ledger.descends(bob.repo, ledger.head(bob.repo), before)
 
 
+@pytest.mark.parametrize("sequence", [1, 2])
+def test_a_rewritten_ledger_is_known_by_what_is_here_too(team, sequence):
+    _, ada, bob = team
+    trained(ada, "first")
+    models.set_alias(ada, "iris:1", "best")
+    remotes.sync(ada)
+    remotes.sync(bob)
+    made = rewritten(ada, sequence, metrics={"accuracy": 1.0})
+    git(ada.repo.top, "push", "--quiet", "--force", "origin", f"{made}:{LEDGER_REF}")
+    git(bob.repo.top, "remote", "rename", "origin", "other")  # nothing was seen of that one
+    before = ledger.head(bob.repo)
+    with pytest.raises(LedgerDamaged, match=f"entry {sequence} of the ledger of `other`"):
+        remotes.sync(bob, "other")
+    assert ledger.head(bob.repo) == before
+    sound(bob)
+
+
 def test_a_remote_that_has_lost_the_end_of_its_ledger_gets_it_again(team):
     bare, ada, bob = team
     trained(ada, "first")

@@ -20,18 +20,21 @@ from nbmlops.records import (
     Renumbered,
 )
 
+_SUBJECTS = ("model", "digest", "version_digest", "alias", "deployment_id")
 _NUMBERS = ("version", "moved_from", "rolled_back_from")
 
 
 class Merged(NamedTuple):
     """What is to be appended to the remote's ledger, and what became of the rest.
 
-    ``left_out`` says nothing that does not stand already, or nothing any more.
+    ``left_out`` says nothing that does not stand already, or nothing any more. ``changed`` are
+    entries of theirs that tell of a decision of ours something else than ours do.
     """
 
     entries: tuple[LedgerEntry, ...]
     left_out: tuple[LedgerEntry, ...]
     renumbered: tuple[Renumbered, ...]
+    changed: tuple[LedgerEntry, ...] = ()
 
 
 def merged(theirs: Sequence[LedgerEntry], ours: Iterable[LedgerEntry], last: int) -> Merged:
@@ -52,8 +55,13 @@ def merged(theirs: Sequence[LedgerEntry], ours: Iterable[LedgerEntry], last: int
     merge = _Merge(theirs)
     appended: list[LedgerEntry] = []
     left_out: list[LedgerEntry] = []
+    changed: list[LedgerEntry] = []
+    subjects = {_subject(entry): entry for entry in theirs}
     for entry in ours:
-        body = None if _identity(entry) in merge.known else merge.body_of(entry)
+        known = _identity(entry) in merge.known
+        if not known and (other := subjects.get(_subject(entry))) is not None:
+            changed.append(other)
+        body = None if known else merge.body_of(entry)
         if body is None:
             merge.follow(entry)
             left_out.append(entry)
@@ -62,7 +70,7 @@ def merged(theirs: Sequence[LedgerEntry], ours: Iterable[LedgerEntry], last: int
         made = records.replace(entry, sequence=sequence, body=body)
         merge.take(made)
         appended.append(made)
-    return Merged(tuple(appended), tuple(left_out), tuple(merge.renumbered))
+    return Merged(tuple(appended), tuple(left_out), tuple(merge.renumbered), tuple(changed))
 
 
 def _identity(entry: LedgerEntry) -> bytes:
@@ -70,6 +78,13 @@ def _identity(entry: LedgerEntry) -> bytes:
     body = {key: value for key, value in entry.body.items() if key not in _NUMBERS}
     about = (entry.kind, entry.at, entry.author, entry.place, body)
     return msgspec.json.encode(about, order="sorted")
+
+
+def _subject(entry: LedgerEntry) -> bytes:
+    """Return what tells a decision from all others: what it is about, when, where, and by whom."""
+    about = [entry.body.get(key) for key in _SUBJECTS]
+    made = (entry.kind, entry.at, entry.author, entry.place, about)
+    return msgspec.json.encode(made)
 
 
 class _Merge:

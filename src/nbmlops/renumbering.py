@@ -80,6 +80,12 @@ def _joined(workspace: Workspace, theirs: str, remote: str) -> Joined:
                 f"the ledger here is damaged: {faults[0].message}", "See: `nbmlops doctor`."
             )
         planned = _planned(workspace, ours, theirs)
+        for entry in planned.changed:
+            raise LedgerDamaged(
+                f"entry {entry.sequence} of the ledger of `{remote}` says something else than the"
+                " same decision here: somebody has rewritten one of the two",
+                f"Compare them: `git log -p {theirs[:12]}` and `git log -p {layout.LEDGER_REF}`.",
+            )
         _refuse_two_givers(workspace, theirs, remote, planned.renumbered)
         after = theirs
         for entry in planned.entries:
