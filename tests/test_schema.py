@@ -47,6 +47,8 @@ def test_a_table_becomes_columns_with_kinds_ranges_and_gaps(table):
     assert (by_name["age"].low, by_name["age"].high) == (31.0, 58.0)
     assert by_name["city"].categories == ("Bern", "Rome")
     assert by_name["size"].dtype == "category"
+    assert (by_name["size"].levels, by_name["size"].ordered) == (("M", "S"), False)
+    assert by_name["city"].levels is None
     assert by_name["small"].dtype == "float32"
     assert [c.name for c in got.columns if c.nullable] == ["income", "score", "note"]
     assert load(dump(got), ModelSchema) == got
@@ -115,6 +117,10 @@ def test_many_or_long_categories_are_text():
         (pd.DataFrame({"when": pd.to_datetime(["2026-01-01"])}), "when.*datetime"),
         (pd.DataFrame({"mix": [1, "a"]}, dtype=object), "mix.*int, str"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "several columns.*`a`"),
+        (
+            pd.DataFrame({"c": pd.Categorical([1], categories=[1, pd.Timestamp(0)])}),
+            "`c` has the category '1970.*a Timestamp",
+        ),
         (np.zeros(3), "1 dimensions"),
         (np.zeros((0, 2)), "no training rows"),
         (np.zeros((1, 2), dtype=complex), "complex"),

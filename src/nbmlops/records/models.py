@@ -9,6 +9,7 @@ from nbmlops.records.record import Record
 from nbmlops.records.runs import ArtifactRecord, DataRecord, Probe
 
 ColumnKind = Literal["number", "integer", "boolean", "category", "text"]
+Level = str | bool | int | float  # of a category dtype
 
 
 class Column(Record, frozen=True, kw_only=True):
@@ -17,7 +18,9 @@ class Column(Record, frozen=True, kw_only=True):
     ``low`` and ``high`` are the least and the greatest training value of a numeric column,
     ``categories`` the values of a categorical one. ``nullable`` is whether training had gaps.
     ``dtype`` is the column's type in the training table (``float32``, ``category``, ...), which
-    the worker makes again; ``None`` leaves it to the kind.
+    the worker makes again; ``None`` leaves it to the kind. Of a ``category`` it has all ``levels``,
+    in their order, and whether they are ``ordered``. ``gap`` is what stood for a null in a column
+    of objects: ``nan``, or Python's ``none``.
     """
 
     name: str
@@ -27,6 +30,9 @@ class Column(Record, frozen=True, kw_only=True):
     high: float | None = None
     categories: tuple[str, ...] | None = None
     dtype: str | None = None
+    levels: tuple[Level, ...] | None = None
+    ordered: bool = False
+    gap: Literal["nan", "none"] | None = None
 
 
 class OutputSchema(Record, frozen=True, kw_only=True):

@@ -14,13 +14,14 @@ training range is accepted for the same reasons.
 from nbmlops.schema.answers import outputs, predictions, spelled_class
 from nbmlops.schema.audits import MANY_CATEGORIES, Audit, Audited, Trouble
 from nbmlops.schema.checking import EXACT_IN_FLOAT, INT64_MAX, INT64_MIN, Facts, block, check, facts
-from nbmlops.schema.inference import infer, rows
+from nbmlops.schema.inference import infer, picked, rows
 from nbmlops.schema.wire import (
     MATRIX,
     block_input,
     check_outputs,
     datatype,
     inputs,
+    is_block,
     metadata,
     output_datatype,
     read,
@@ -45,9 +46,11 @@ __all__ = [
     "facts",
     "infer",
     "inputs",
+    "is_block",
     "metadata",
     "output_datatype",
     "outputs",
+    "picked",
     "predictions",
     "read",
     "read_block",

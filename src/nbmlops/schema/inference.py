@@ -69,16 +69,21 @@ def infer(
     )
 
 
-def rows(features: Any, schema: ModelSchema, limit: int) -> list[dict[str, Any]]:
-    """Return up to ``limit`` rows of training features, evenly spread, as JSON records."""
+def picked(features: Any, limit: int) -> Any:
+    """Return up to ``limit`` rows of training features, evenly spread, as they are."""
     import numpy as np
 
     count = len(features)
     chosen = np.unique(np.linspace(0, count - 1, min(limit, count)).astype(int))
-    picked = features.iloc[chosen] if hasattr(features, "iloc") else np.asarray(features)[chosen]
+    return features.iloc[chosen] if hasattr(features, "iloc") else np.asarray(features)[chosen]
+
+
+def rows(features: Any, schema: ModelSchema, limit: int) -> list[dict[str, Any]]:
+    """Return up to ``limit`` rows of training features, evenly spread, as JSON records."""
+    table = _table(picked(features, limit))
     found = [
         _plain(column.kind, values, missing)
-        for column, (_, _, values, missing) in zip(schema.columns, _table(picked), strict=True)
+        for column, (_, _, values, missing) in zip(schema.columns, table, strict=True)
     ]
     names = [column.name for column in schema.columns]
     return [dict(zip(names, row, strict=True)) for row in zip(*found, strict=True)]
@@ -91,7 +96,7 @@ def _plain(kind: str, values: Any, missing: Any) -> list[Any]:
     ]
 
 
-def _table(features: Any) -> list[tuple[str, str, Any, Any]]:
+def _table(features: Any) -> list[tuple[str, Any, Any, Any]]:
     """Return name, dtype, values (an array) and mask of missing values of each column."""
     import numpy as np
 
@@ -107,7 +112,7 @@ def _table(features: Any) -> list[tuple[str, str, Any, Any]]:
         return [
             (
                 name,
-                str(one.dtype),
+                one.dtype,
                 one.to_numpy() if isinstance(one.dtype, np.dtype) else one.to_numpy(dtype=object),
                 one.isna().to_numpy(),
             )
@@ -120,7 +125,7 @@ def _table(features: Any) -> list[tuple[str, str, Any, Any]]:
             "Pass a DataFrame, or an array of shape (rows, columns).",
         )
     return [
-        (f"x{index}", str(matrix.dtype), values, _missing(values))
+        (f"x{index}", matrix.dtype, values, _missing(values))
         for index, values in enumerate(matrix.T)
     ]
 
@@ -131,18 +136,18 @@ def _missing(values: Any) -> Any:
     if values.dtype.kind == "f":
         return np.isnan(values)
     if values.dtype.kind == "O":
-        return np.array([_is_gap(value) for value in values], dtype=bool)
+        return np.array([is_gap(value) for value in values], dtype=bool)
     return np.zeros(len(values), dtype=bool)
 
 
-def _is_gap(value: Any) -> bool:
+def is_gap(value: Any) -> bool:
     """Whether an object stands for nothing: None, a NaN, or pandas' NA or NaT."""
     if isinstance(value, float):
         return math.isnan(value)
     return value is None or type(value).__name__ in {"NAType", "NaTType"}
 
 
-def _inferred(name: str, dtype: str, values: Any, missing: Any) -> tuple[Column, list[Any]]:
+def _inferred(name: str, dtype: Any, values: Any, missing: Any) -> tuple[Column, list[Any]]:
     """Return a column and its values as JSON has them."""
     present = values[~missing]
     kind = _kind(name, present)
@@ -164,9 +169,39 @@ def _inferred(name: str, dtype: str, values: Any, missing: Any) -> tuple[Column,
         low=low,
         high=high,
         categories=categories,
-        dtype=dtype,
+        dtype=str(dtype),
+        levels=_levels(name, dtype),
+        ordered=getattr(dtype, "ordered", None) is True,
+        gap=_gap(values[missing]) if str(dtype) == "object" else None,
     )
     return column, _plain(kind, values, missing)
+
+
+def _levels(name: str, dtype: Any) -> tuple[Any, ...] | None:
+    """Return the categories of a category dtype as JSON has them, in the dtype's order."""
+    if str(dtype) != "category":
+        return None
+    levels = tuple(dtype.categories.tolist())
+    odd = [level for level in levels if not _is_level(level)]
+    if odd:
+        raise ModelRefused(
+            f"column `{name}` has the category {str(odd[0])[:60]!r}, a {type(odd[0]).__name__},"
+            " which callers cannot send",
+            f"Turn the categories of `{name}` into numbers, truth values or text.",
+            column=name,
+        )
+    return levels
+
+
+def _is_level(level: Any) -> bool:
+    return isinstance(level, str | int) or (isinstance(level, float) and math.isfinite(level))
+
+
+def _gap(gaps: Any) -> Any:
+    """Return what stands for nothing in a column of objects, ``None`` where nothing does."""
+    if not len(gaps):
+        return None
+    return "none" if all(gap is None for gap in gaps.tolist()) else "nan"
 
 
 _PLAIN: dict[str, Any] = {
