@@ -154,9 +154,12 @@ def log_model(
 
     Raises
     ------
+    WrongUse
+        When ``train`` or ``test`` are no table and a target of as many rows.
     ModelRefused
         When the model cannot be kept in the skops format, holds types that are not trusted, or
-        the training data cannot be described as columns; or its loader gives another model.
+        the training data cannot be described as columns; or its loader gives another model; or it
+        would answer otherwise when it is served.
     """
     from nbmlops import predictors, shortcuts
     from nbmlops import schema as contracts
@@ -164,9 +167,9 @@ def log_model(
     chosen = layout.checked_name(
         name or os.environ.get(layout.PIPELINE_VARIABLE) or "model", "model"
     )
-    for pair, what in ((train, "train"), (test, "test")):
-        if pair is not None and not (len(pair) == 2 and all(hasattr(p, "__len__") for p in pair)):
-            raise WrongUse(f"{what} is no pair of data", f"Pass {what}=(X, y).")
+    _check_pair(train, "train")
+    if test is not None:
+        _check_pair(test, "test")
     from nbmlops.monitoring import profile
 
     given = model
@@ -217,6 +220,65 @@ def log_model(
         "command": list(kept.command),
     }
     _emit("model", model_values)
+
+
+def _check_pair(pair: Any, role: str) -> None:
+    """Refuse what is no table of rows and a target for each of them.
+
+    Raises
+    ------
+    WrongUse
+        It says what was passed, and what to pass.
+    """
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise WrongUse(f"{role} is no pair of data", f"Pass {role}=(X, y).")
+    features, target = pair
+    _check_table(features, role)
+    targets = None if _is_sparse(target) else _length(target)
+    if targets is None:
+        raise WrongUse(
+            f"the target of {role} is a {type(target).__name__}, not one label or value a row",
+            f"Pass {role}=(X, y), y a Series, an array or a list.",
+        )
+    if targets != len(features):
+        raise WrongUse(
+            f"{role} has {len(features)} rows and {targets} targets",
+            f"Pass {role}=(X, y) as they came from the same split.",
+        )
+
+
+def _check_table(features: Any, role: str) -> None:
+    import numpy as np
+
+    what, usual = type(features).__name__, "Pass a DataFrame, or an array of shape (rows, columns)"
+    if _is_sparse(features):
+        raise WrongUse(
+            f"the features of {role} are sparse, a {what}, and callers send whole rows",
+            f"Pass {role}=(X.toarray(), y), and see that the model takes that.",
+        )
+    if hasattr(features, "columns") and hasattr(features, "iloc"):
+        for name, dtype in zip(features.columns, features.dtypes, strict=True):
+            if type(dtype).__name__ == "SparseDtype":
+                raise WrongUse(
+                    f"the column `{name}` is {dtype} in {role}, and callers send whole rows",
+                    f"Pass {role}=(X.sparse.to_dense(), y).",
+                )
+    elif not isinstance(features, np.ndarray):
+        raise WrongUse(
+            f"the features of {role} are a {what}, which has no columns",
+            f"{usual}: {role}=(pd.DataFrame(X), y), and fit the model on that too.",
+        )
+
+
+def _is_sparse(values: Any) -> bool:
+    return hasattr(values, "toarray") and hasattr(values, "nnz")
+
+
+def _length(values: Any) -> int | None:
+    try:
+        return len(values)
+    except TypeError:
+        return None
 
 
 class _Kept(NamedTuple):
