@@ -24,9 +24,18 @@ from sklearn.linear_model import (
     Ridge,
     SGDClassifier,
 )
+from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler, PolynomialFeatures, RobustScaler, StandardScaler
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import (
+    KBinsDiscretizer,
+    MinMaxScaler,
+    PolynomialFeatures,
+    RobustScaler,
+    StandardScaler,
+)
+from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
 
 from nbmlops import predictors, schema, shortcuts
 
@@ -122,7 +131,7 @@ def test_a_child_of_a_known_class_may_predict_otherwise_and_is_left_as_it_is():
     model = Odd().fit(table, target)
     contract = contract_of(model, table, target)
     probe, _ = predictors.probe(model, contract, table)
-    assert probe.form == "direct"
+    assert probe.form == "given"
     rows = schema.rows(table, contract, 5)
     found = predictors.Predictor(model, contract, "direct").answer(rows)
     assert [one.value for one in found] == pytest.approx(
@@ -142,3 +151,130 @@ def test_values_that_are_not_finite_are_left_to_the_model_as_given():
     assert [one.value for one in found] == pytest.approx(
         model.predict(pd.DataFrame(rows, dtype="float64")).tolist()
     )
+
+
+def around(table, count=2000):
+    """Return rows between and far beyond those of the training."""
+    random = np.random.default_rng(0)
+    return random.normal(table.mean(), 5 * table.std(), (count, table.shape[1]))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        SGDClassifier(loss="modified_huber", random_state=0),
+        FixedThresholdClassifier(LogisticRegression(max_iter=1000), threshold=0.9),
+        KNeighborsClassifier(4, weights="distance"),
+        MLPClassifier(5, max_iter=30, random_state=0),
+        DecisionTreeClassifier(max_depth=2),
+        ExtraTreeClassifier(max_depth=2),
+        RandomForestClassifier(4, random_state=0),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+@pytest.mark.filterwarnings("ignore")
+def test_labels_are_those_of_predict_whatever_the_shares_are(model):
+    table, target = CANCER if isinstance(model, FixedThresholdClassifier) else IRIS
+    model.fit(table, target)
+    direct = shortcuts.shortcut(model, contract_of(model, table, target), "direct")
+    rows = around(table)
+    labels, shares = direct(rows)
+    assert (labels == model.predict(rows)).all()
+    assert (shares == model.predict_proba(rows)).all()
+
+
+class Shifted(Pipeline):
+    """Answers otherwise beyond the training's rows."""
+
+    def predict(self, rows):
+        return super().predict(rows) + (np.asarray(rows)[:, 0] > 1e3)
+
+
+class Clipping(StandardScaler):
+    """Scales otherwise beyond the training's rows."""
+
+    def transform(self, rows):
+        return super().transform(np.minimum(rows, 1e3))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Shifted([("scaler", StandardScaler()), ("linear", LinearRegression())]),
+        make_pipeline(Clipping(), LinearRegression()),
+    ],
+    ids=["pipeline", "step"],
+)
+def test_what_is_not_of_scikit_learn_s_own_classes_has_no_quicker_form(model):
+    table, target = DIABETES
+    contract = contract_of(model.fit(table, target), table, target)
+    for form in shortcuts.FORMS:
+        assert shortcuts.shortcut(model, contract, form) is None
+    assert predictors.probe(model, contract, table)[0].form == "given"
+
+
+LARGE = {
+    "boosting": GradientBoostingClassifier(n_estimators=3),
+    "tree": DecisionTreeClassifier(),
+    "forest": make_pipeline(SelectKBest(k=2), RandomForestClassifier(3)),
+    "after a step": make_pipeline(PolynomialFeatures(2), DecisionTreeClassifier()),
+    "inside a step": make_pipeline(
+        StandardScaler(), make_pipeline(PolynomialFeatures(5), DecisionTreeClassifier())
+    ),
+    "a frame": make_pipeline(
+        PolynomialFeatures(2).set_output(transform="pandas"), DecisionTreeClassifier()
+    ),
+    "beyond a double": make_pipeline(PolynomialFeatures(9), LogisticRegression(max_iter=5)),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", LARGE)
+def test_a_value_that_the_model_as_given_refuses_is_refused_in_each_form(name):
+    table, target = CANCER[0].iloc[:, :4] / 100, CANCER[1]
+    model = LARGE[name].fit(table, target)
+    contract = contract_of(model, table, target)
+    probe, _ = predictors.probe(model, contract, table)
+    assert probe.form == "direct" if name != "forest" else probe.form in shortcuts.FORMS
+    quick = predictors.Predictor(model, contract, probe.form)
+    rows = schema.rows(table, contract, 2)
+    rows[1] = dict.fromkeys(rows[1], 1e39)
+    for predictor in (quick, predictors.Predictor(model, contract)):
+        with pytest.raises(ValueError, match=r"too large|infinity"):
+            predictor.answer(rows)
+
+
+def test_a_sparse_result_of_a_step_is_answered_as_the_model_as_given_does():
+    table, target = IRIS
+    for last in (RandomForestClassifier(5, random_state=0), LogisticRegression(max_iter=1000)):
+        model = make_pipeline(KBinsDiscretizer(3, encode="onehot"), last).fit(table, target)
+        contract = contract_of(model, table, target)
+        assert predictors.probe(model, contract, table)[0].form == "direct"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("data", [CANCER, IRIS], ids=["two classes", "three"])
+def test_scores_beyond_a_double_are_left_to_the_model_as_given(data):
+    table, target = data[0].iloc[:, :4] / 1000, data[1]
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(table, target)
+    contract = contract_of(model, table, target)
+    assert predictors.probe(model, contract, table)[0].form == "numeric"
+    quick = predictors.Predictor(model, contract, "numeric")
+    rows = schema.rows(table, contract, 1)
+    for value in (1e308, -1e308):  # infinite when it is divided by the scale
+        with pytest.raises(ValueError, match="infinity"):
+            quick.answer([{**rows[0], table.columns[0]: value}])
+
+
+def test_a_form_that_leaves_all_rows_to_the_model_as_given_is_not_taken():
+    table, target = IRIS
+    model = RandomForestClassifier(5, random_state=0).fit(table, target)
+    contract = contract_of(model, table, target)
+
+    def nothing(matrix):
+        return np.full(len(matrix), np.nan), np.full((len(matrix), 3), np.nan)
+
+    quick = predictors.Predictor(model, contract, "direct", quick=nothing)
+    rows = schema.rows(table, contract, 5)
+    assert not quick.answers_itself(rows)
+    assert quick.answer(rows) == predictors.Predictor(model, contract).answer(rows)

@@ -8,9 +8,10 @@ labels that follow from the probabilities. Two forms spare that:
     every step is arithmetic of a few lines (scalers, linear models, forests), done in numpy; kept
     as arrays beside the model, it also spares a worker scikit-learn's import and memory
 ``direct``
-    the steps of a pipeline one after the other, without validation and without names
+    the steps of a pipeline one after the other, without names
 
-Neither is trusted: :func:`nbmlops.predictors.probe` holds them against the model as given.
+Neither is trusted: :func:`nbmlops.predictors.probe` holds them against the model as given. Values
+that a form has no answer for are left to the model as given: the form answers NaN for them.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ _NODES_LIMIT = 500_000  # of a forest; a larger one is left to scikit-learn
 def shortcut(model: Any, contract: ModelSchema, form: str) -> Shortcut | None:
     """Return a form of the model, ``None`` where it has none.
 
-    It has none where the columns are not all doubles, or the model is not a scikit-learn estimator
-    or a pipeline that ends in one.
+    It has none where the columns are not all doubles, or the model is not one of scikit-learn's own
+    estimators or a pipeline of them: a class from elsewhere may answer otherwise on rows that
+    nobody has probed.
     """
     if form == "numeric":
         return numeric(model, contract)
@@ -54,11 +56,15 @@ def _taken_apart(model: Any, contract: ModelSchema) -> tuple[list[Any], Any] | N
     from sklearn.base import BaseEstimator
     from sklearn.pipeline import Pipeline
 
-    *before, last = [step for _, step in model.steps] if isinstance(model, Pipeline) else [model]
+    *before, last = [step for _, step in model.steps] if type(model) is Pipeline else [model]
     steps = [step for step in before if step not in (None, "passthrough")]
-    if not all(isinstance(step, BaseEstimator) for step in (*steps, last)):
+    if not all(isinstance(step, BaseEstimator) and _is_own(step) for step in (*steps, last)):
         return None
     return steps, last
+
+
+def _is_own(step: Any) -> bool:
+    return type(step).__module__.partition(".")[0] == "sklearn"
 
 
 # --- numeric ------------------------------------------------------------------------------------
@@ -164,9 +170,10 @@ def _logistic(coefficients: Any, intercept: Any, classes: Any) -> Shortcut:
     def predict(matrix: Any) -> tuple[Any, Any]:
         scores = matrix @ coefficients + intercept
         shares = np.empty((len(scores), 2))
-        with np.errstate(over="ignore"):  # of a score that is far below: its share is 0
+        with np.errstate(over="ignore", invalid="ignore"):  # of a score far below: its share is 0
             shares[:, 1] = 1.0 / (1.0 + np.exp(-scores))
-        np.subtract(1.0, shares[:, 1], out=shares[:, 0])
+            # What is taken off is 0, or NaN where a score is beyond a double.
+            shares[:, 0] = 1.0 - shares[:, 1] - (scores - scores)
         return classes[(scores > 0).astype("int8")], shares
 
     return predict
@@ -177,8 +184,10 @@ def _multinomial(coefficients: Any, intercept: Any, classes: Any) -> Shortcut:
 
     def predict(matrix: Any) -> tuple[Any, Any]:
         scores = matrix @ coefficients + intercept
-        shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-        shares /= shares.sum(axis=1, keepdims=True)
+        with np.errstate(invalid="ignore"):
+            shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+            shares /= shares.sum(axis=1, keepdims=True)
+            shares -= scores - scores  # 0, or NaN where a score is beyond a double
         return classes[scores.argmax(axis=1)], shares
 
     return predict
@@ -333,21 +342,42 @@ def _joined(trees: Sequence[Any]) -> dict[str, Any]:
 
 def _direct(steps: list[Any], last: Any, contract: ModelSchema) -> Shortcut:
     trees = _trees(last, contract)
-    final = _labelled(last, contract) if trees is None else _ANSWERS[trees[0]](**trees[1])
-    unchecked = _unchecked(contract)
+    final = _labelled(last, contract) if trees is None else _dense(_ANSWERS[trees[0]](**trees[1]))
+    unvalidated = _unvalidated()
 
     def predict(matrix: Any) -> tuple[Any, Any]:
-        with unchecked():
-            for step in steps:
-                matrix = step.transform(matrix)
-            return final(matrix)
+        rows = len(matrix)
+        try:
+            with unvalidated():
+                for step in steps:
+                    matrix = step.transform(matrix)
+                return final(matrix)
+        except ValueError:  # of the values; the model as given says what is wrong with them
+            return _unanswered(rows)
 
     return predict
 
 
+def _unanswered(rows: int) -> tuple[Any, Any]:
+    import numpy as np
+
+    return np.full(rows, np.nan), np.full((rows, 1), np.nan)
+
+
+def _dense(answer: Shortcut) -> Shortcut:
+    return lambda matrix: answer(matrix.toarray() if hasattr(matrix, "toarray") else matrix)
+
+
 def _labelled(model: Any, contract: ModelSchema) -> Shortcut:
+    """Return labels as ``predict`` has them.
+
+    Only where scikit-learn defines them as the class of the greatest share do they follow from the
+    shares; elsewhere a threshold, a tie or a calibration of its own may decide otherwise.
+    """
     if contract.output.kind == "value" or not contract.output.probabilities:
         return lambda matrix: (model.predict(matrix), None)
+    if not _takes_the_greatest(model):
+        return lambda matrix: (model.predict(matrix), model.predict_proba(matrix))
     classes = model.classes_
 
     def predict(matrix: Any) -> tuple[Any, Any]:
@@ -357,10 +387,25 @@ def _labelled(model: Any, contract: ModelSchema) -> Shortcut:
     return predict
 
 
-def _unchecked(contract: ModelSchema) -> Callable[[], Any]:
-    """Return scikit-learn's context in which it does not check again what the schema has."""
+def _takes_the_greatest(model: Any) -> bool:
+    from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
+    from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
+
+    return type(model) in (
+        RandomForestClassifier,
+        ExtraTreesClassifier,
+        DecisionTreeClassifier,
+        ExtraTreeClassifier,
+    )
+
+
+def _unvalidated() -> Callable[[], Any]:
+    """Return scikit-learn's context in which it does not check its own parameters again.
+
+    That values are finite it goes on checking: what is finite in a request may be beyond a double
+    after a step, and beyond the 32 bits of a tree.
+    """
     from sklearn import config_context
 
     warnings.filterwarnings("ignore", message="X does not have valid feature names")
-    finite = not any(column.nullable for column in contract.columns)
-    return lambda: config_context(assume_finite=finite, skip_parameter_validation=True)
+    return lambda: config_context(skip_parameter_validation=True)
