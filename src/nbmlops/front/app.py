@@ -37,7 +37,7 @@ from nbmlops.front.questions import Question, Records, Tensors, headers_read
 from nbmlops.front.routing import Routes
 from nbmlops.front.scribe import Scribe
 from nbmlops.front.server import Exchange
-from nbmlops.front.upstream import IN_FLIGHT_LIMIT, Call, Worker
+from nbmlops.front.upstream import Call, Worker
 from nbmlops.records import FrontSpec, Route, RouteTable
 from nbmlops.tensors import Tensor
 
@@ -190,7 +190,7 @@ class App:
     def _is_full(self) -> bool:
         """Whether no worker has room for another call."""
         for worker in self.routes.workers:
-            if worker.in_flight < IN_FLIGHT_LIMIT:
+            if not worker.is_full:
                 return False
         return bool(self.routes.workers)
 
@@ -355,7 +355,7 @@ class App:
             question = self._question(path, headers_read(given), exchange.body())
             asking = _Asking(self, question, version, end)
             asking.put()
-            exchange.gone = asking.abandon
+            exchange.left = asking.left
         except Exception as error:
             end(None, error)
         return True
@@ -557,9 +557,14 @@ class _Asking:
         worker.submit(call)
         self._at = worker, call
 
-    def abandon(self) -> None:
-        """Take the question back, while it waits: its client has gone."""
-        if self._at is not None and self._at[0].abandon(self._at[1]):
+    def left(self, gone: bool) -> None:
+        """Take the question back if the client is gone; else it may still read, or have gone."""
+        if self._at is None:
+            return
+        worker, call = self._at
+        if not gone:
+            worker.let_yield(call)
+        elif worker.abandon(call):
             self._app.ended()
 
     def _done(self, call: Call, error: Exception | None) -> None:

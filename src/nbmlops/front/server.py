@@ -75,9 +75,9 @@ class Exchange:
         "connection",
         "continues",
         "discards",
-        "gone",
         "head",
         "keeps",
+        "left",
         "parts",
         "scope",
         "size",
@@ -96,7 +96,8 @@ class Exchange:
         self.broken = 0  # with which status the rest of the body is refused
         self.continues = False
         self.discards = False
-        self.gone: Callable[[], None] | None = None  # what to do when the client leaves
+        # Is told when the client closes its side, and (``True``) when the connection is gone.
+        self.left: Callable[[bool], None] | None = None
         self.head: dict[str, Any] = {}
         self.waiting: asyncio.Future[None] | None = None
 
@@ -201,8 +202,8 @@ class _Connection(asyncio.Protocol):
         for exchange in (self.exchange, self._reading):
             if exchange is not None:
                 exchange.wake()
-        if self.exchange is not None and self.exchange.gone is not None:
-            self.exchange.gone()
+        if self.exchange is not None and self.exchange.left is not None:
+            self.exchange.left(True)
 
     def data_received(self, data: bytes) -> None:
         if self._last:
@@ -248,6 +249,8 @@ class _Connection(asyncio.Protocol):
         if self._reading is not None:  # the rest of its body will not come
             self._refuse(400)
         self._last = True
+        if self.exchange is not None and self.exchange.left is not None:
+            self.exchange.left(False)
         return self.exchange is not None  # a client may close its side and wait for its answers
 
     def pause_writing(self) -> None:

@@ -32,6 +32,7 @@ IN_FLIGHT_LIMIT = 128  # calls that wait for one worker; with more, waiting outl
 BATCH_LIMIT_ROWS = 1024  # of calls that are answered together; one call may have more
 BATCH_LIMIT_BYTES = 8 * 1024 * 1024  # of their bodies, likewise
 SENDERS = 1  # requests that are on their way to a worker at once, where calls wait for each other
+_LATER = "Try again in a second."
 PROBE_TIMEOUT_S = 2.0
 PROBE_INTERVAL_S = 1.0
 PROBE_INTERVAL_DOWN_S = 0.1
@@ -116,6 +117,7 @@ class Worker:
         self._deadline_s = deadline_s
         self._answered = answered
         self._calls: set[Call] = set()
+        self._yielding: dict[Call, None] = {}  # those that give way first, the oldest first
         self._queue: deque[Call] = deque()
         self._sending = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -147,9 +149,13 @@ class Worker:
             When too many calls wait already.
         """
         if len(self._calls) >= IN_FLIGHT_LIMIT:
-            raise Overloaded(f"{len(self._calls)} calls wait already", "Try again in a second.")
+            overloaded = Overloaded(f"{len(self._calls)} calls wait already", _LATER)
+            if not self._yielding:
+                raise overloaded
+            self._tell(next(iter(self._yielding)), overloaded)
         self._calls.add(call)
         if not self.route.batches:
+            call.is_sent = True
             call.task = self._later(self._send_all([call]))
         else:
             self._queue.append(call)
@@ -170,9 +176,22 @@ class Worker:
                 call.task.cancel()
             self._tell(call, self._unanswered())
 
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room for another call."""
+        return len(self._calls) >= IN_FLIGHT_LIMIT and not self._yielding
+
+    def let_yield(self, call: Call) -> None:
+        """Have a call give way to others, while it is not on its way."""
+        if not (call.is_over or call.is_sent):
+            self._yielding[call] = None
+
     def abandon(self, call: Call) -> bool:
-        """Forget a call that nobody waits for and that is not on its way; return whether it was."""
-        if call.is_over or call.is_sent:
+        """Forget a call that nobody waits for; return whether it was one that can be called back.
+
+        What is on its way together with others cannot.
+        """
+        if call.is_over or (call.is_sent and call.task is None):
             return False
         if call.task is not None:
             call.task.cancel()
@@ -182,6 +201,7 @@ class Worker:
     def _end(self, call: Call) -> None:
         call.is_over = True
         self._calls.discard(call)
+        self._yielding.pop(call, None)
         if self._leaving and not self._calls:
             self._idle.set()
 
@@ -214,6 +234,7 @@ class Worker:
                 size -= call.size
             else:
                 call.is_sent = True
+                self._yielding.pop(call, None)
                 batch.append(call)
         return batch
 
