@@ -7,12 +7,14 @@ import socket
 import subprocess
 import sys
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from nbmlops import (
+    calllog,
+    calls,
     cleaning,
     comparisons,
     deployments,
@@ -22,16 +24,31 @@ from nbmlops import (
     rebuilding,
     records,
     runs,
+    shipping,
     snapshot,
     submission,
     traces,
 )
 from nbmlops import workspace as workspaces
+from nbmlops.calllog import CallLog
 from nbmlops.commands import Context, running
-from nbmlops.errors import RunFreed, WrongUse
-from nbmlops.records import DeploymentRecord, DeploymentStatus, Status
+from nbmlops.errors import RunFreed, UnknownCall, WrongUse
+from nbmlops.project import CallSettings
+from nbmlops.records import DeploymentRecord, DeploymentStatus, Prediction, Status
 from registered import deployed
+from sources import notebook_text
 from teams import ran, trained
+from test_calllog import DEPLOYMENT, HOUR_MS, ROUTE, START_MS, Clock
+
+TRAIN = """
+import nbmlops as mlops
+import pandas as pd
+from sklearn.linear_model import LinearRegression
+table = pd.DataFrame({"x": [size * n for n in range(30)]})
+target = [2.0 * n + n % 3 for n in range(30)]
+print("fitting")
+mlops.log_model(LinearRegression().fit(table, target), name="lines", train=(table, target))
+"""
 
 
 def later(workspace, days):
@@ -275,13 +292,116 @@ def test_environments_that_nothing_has_any_more_go(workspace, tmp_path):
     opened.close()
 
 
+def hours_of_calls(workspace, hours):
+    """Log two calls in each hour from midnight of a day on, and seal and ship their segments."""
+    clock = Clock()
+    log = CallLog(workspace.home.calls, "cancer", now_ms=clock)
+    made = []
+    for _ in range(2 * hours):
+        made.append(log.write(ROUTE, [{"x": 1.0}], (Prediction(value=1.0),), latency_ms=1.0))
+        clock.now_ms += HOUR_MS // 2
+    log.close()
+    shipping.ship(workspace)
+    return made
+
+
 def test_calls_go_only_as_the_project_says(workspace):
-    folder = workspace.home.calls / "iris-d1"
-    folder.mkdir(parents=True)
-    (folder / "kept.jsonl").write_bytes(b"")
+    made = hours_of_calls(workspace, 4)
+    segments = {
+        f"{DEPLOYMENT}/{path.name}": path.stat().st_size
+        for path in sorted((workspace.home.calls / DEPLOYMENT).glob("*.jsonl"))
+    }
+    shipped = {path.name: one.digest for path, one in shipping.shipments(workspace.home.calls)}
+    assert len(segments) == len(shipped) == 4
     later(workspace, 10_000)
+    assert cleaning.clean(workspace).freed == ()  # kept for ever
+    assert list(calls.window(workspace, DEPLOYMENT)) == made
+    # The first two hours have been over for a day, the others not yet.
+    now = datetime.fromtimestamp((START_MS + 26.5 * HOUR_MS) / 1000, UTC)
+    workspace.now = lambda: now
+    workspace.settings = records.replace(workspace.settings, calls=CallSettings(keep="1d"))
+    old = list(segments)[:2]
+    before = everything(workspace)
+    would = cleaning.clean(workspace, dry_run=True)
+    assert everything(workspace) == before
+    report = cleaning.clean(workspace)
+    assert records.replace(would, dry_run=False) == report
+    freed = {item.name: item for item in report.freed if item.kind == "calls"}
+    assert {name: item.bytes for name, item in freed.items()} == {n: segments[n] for n in old}
+    assert all("older than 1d" in item.why for item in freed.values())
+    gone = {shipped[name.partition("/")[2]] for name in old}
+    assert {item.name for item in report.freed if item.kind == "artifact"} == gone
+    assert not any(workspace.artifacts.has(digest) for digest in gone)
+    assert list(calls.window(workspace, DEPLOYMENT)) == made[4:]
+    with pytest.raises(UnknownCall):
+        calls.find(workspace, made[0].call_id)
+    found = calllog.verify(workspace.home.calls, DEPLOYMENT)
+    assert (found.problems, found.answered, found.records, found.expired) == ((), 8, 4, 4)
     assert cleaning.clean(workspace).freed == ()
-    assert folder.exists()
+
+
+def test_calls_of_a_log_that_was_changed_stay_to_be_told(workspace):
+    hours_of_calls(workspace, 2)
+    first = min((workspace.home.calls / DEPLOYMENT).glob("*.jsonl"))
+    first.chmod(0o600)
+    first.write_bytes(b"nonsense\n" + first.read_bytes().partition(b"\n")[2] + b"nonsense\n")
+    first.chmod(0o400)
+    workspace.settings = records.replace(workspace.settings, calls=CallSettings(keep="1d"))
+    later(workspace, 10_000)
+    assert told(cleaning.clean(workspace), "calls") == []
+    assert first.exists()
+    assert calllog.verify(workspace.home.calls, DEPLOYMENT).problems
+
+
+def test_second_copies_of_runs_that_stay_go_and_only_where_there_is_a_first(workspace):
+    version = trained(workspace, "a version")
+    run = runs.get(workspace, version.run_id)
+    digest = version.files["model"].digest
+    files = workspace.home.job(run.run_id).outbox / "a1" / "files"
+    files.mkdir(parents=True)
+    (files / digest).write_bytes(workspace.artifacts.get(digest))
+    (files / ("0" * 64)).write_bytes(b"nowhere else")
+    (files.parent / "result.json").write_bytes(b"{}")
+    later(workspace, 89)
+    assert cleaning.clean(workspace).freed == ()
+    later(workspace, 91)
+    report = cleaning.clean(workspace)
+    assert [(item.kind, item.name, item.bytes) for item in report.freed] == [
+        ("job", f"{run.run_id}/outbox", version.files["model"].bytes)
+    ]
+    assert [path.name for path in files.iterdir()] == ["0" * 64]
+    assert (files.parent / "result.json").exists()
+    assert workspace.artifacts.has(digest)
+    assert cleaning.clean(workspace).freed == ()
+    assert health.check(workspace).findings == ()
+
+
+@pytest.mark.slow
+def test_a_run_whose_second_copies_went_is_read_traced_saved_and_run_again(workspace, tmp_path):
+    (workspace.root / "train.ipynb").write_text(notebook_text(("parameters", "size = 1.0"), TRAIN))
+    context = Context(workspace.root)
+    run = running.train(context)
+    assert run.model_versions == ("lines:1",)
+    outbox = workspace.home.job(run.run_id).outbox
+    before = traces.trace(workspace, "model/lines:1")
+    said = list(runs.logs(workspace, run.run_id))
+    report = cleaning.clean(workspace, keep="0d")
+    assert told(report, "job") == [f"{run.run_id}/outbox"]
+    assert list(outbox.glob("a1/files/*")) == []
+    assert traces.trace(workspace, "model/lines:1") == before
+    assert before.complete
+    assert list(runs.logs(workspace, run.run_id)) == said != []
+    runs.save(workspace, run, tmp_path / "saved")
+    assert {path.name for path in (tmp_path / "saved").iterdir()} == {
+        Path(artifact.name).parts[0] for artifact in run.artifacts
+    }
+    # The same once more takes its steps over; and by its number, it is run anew.
+    assert running.train(context).run_id == run.run_id
+    again = running.rerun(context, run.run_id)
+    assert again.status is Status.SUCCEEDED
+    assert again.run_id != run.run_id
+    assert health.check(workspace).findings == ()
+    context.close()
 
 
 def test_sockets_on_which_nobody_listens_go(workspace, tmp_path, monkeypatch):

@@ -99,6 +99,7 @@ class _Cleaning:
             self._calls(),
             self._artifacts(),
             self._jobs(),
+            self._copies(),
             self._snapshots(),
             self._environments(),
             self._sockets(),
@@ -243,6 +244,27 @@ class _Cleaning:
         for folder in folders:
             leftovers.removed(self._workspace, folder)
         return True
+
+    def _copies(self) -> Iterator[_Item]:
+        """Yield the outboxes of runs that stay: what was collected of them is in the artifacts."""
+        workspace = self._workspace
+        for kept in workspace.store.page(runs.KIND, RunRecord, limit=_ALL):
+            run = kept.record
+            if run.run_id in self._leaving or not leftovers.is_collected(run):
+                continue
+            if workspace.now() - (run.finished_at or run.created_at) < self._keep:
+                continue
+            for name in holdings.jobs_of(run):
+                files = leftovers.copies(workspace, name)
+                if not files or not leftovers.has_ended(workspace, name):
+                    continue
+                freed = Freed(
+                    kind="job",
+                    name=f"{name}/outbox",
+                    bytes=sum(path.stat().st_size for path in files),
+                    why=f"the artifacts have what {run.run_id} left",
+                )
+                yield _Item(freed, lambda files=files: all(map(leftovers.unlinked, files)))
 
     # --- snapshots, environments, sockets -------------------------------------------------------
 

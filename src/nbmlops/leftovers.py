@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from nbmlops import deployments, endpoints, holdings, layout, stints, sweeps
-from nbmlops.records import DeploymentRecord, JobHandle, SweepRecord
+from nbmlops.records import DeploymentRecord, JobHandle, RunRecord, SweepRecord
 from nbmlops.workspace import NAMING, Workspace
 
 _ALL = 1_000_000
@@ -48,6 +48,26 @@ def _of_services(workspace: Workspace, keep: timedelta) -> Iterator[tuple[str, s
     for endpoint in endpoints.every(workspace):
         if not endpoint.running and ended.get(endpoint.endpoint):
             yield endpoints.handle(endpoint).name, "a front that has ended"
+
+
+def is_collected(run: RunRecord) -> bool:
+    """Return whether a run has ended and its files are kept as artifacts."""
+    return run.status.is_final and run.record_digest is not None
+
+
+def copies(workspace: Workspace, name: str) -> list[Path]:
+    """Return the files of a job's outboxes that the artifacts have too, each under its digest.
+
+    Of a job that was collected nobody reads them any more.
+    """
+    return [
+        path
+        for path in sorted(workspace.home.job(name).outbox.glob("*/files/*"))
+        if path.is_file()
+        and not path.is_symlink()
+        and layout.is_digest(path.name)
+        and workspace.artifacts.has(path.name)
+    ]
 
 
 def _is_old(workspace: Workspace, at: datetime | None, keep: timedelta) -> bool:
