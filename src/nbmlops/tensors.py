@@ -60,8 +60,7 @@ class InvalidAddress(NbmlopsError):
     code: ClassVar[str] = "invalid-address"
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
+class Tensor(msgspec.Struct, frozen=True, gc=False):
     """A named tensor: ``values`` are flat, in row-major order, ``len(values) == prod(shape)``.
 
     Decoded numbers are an :class:`array.array`, which numpy takes without a copy; ``BYTES`` are
@@ -74,8 +73,7 @@ class Tensor:
     values: Sequence[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, gc=False):
     """A decoded request: its inputs by name, and which outputs it wants, in which form.
 
     ``wanted`` maps the names of the outputs that are asked for to whether they are to be binary;
@@ -88,8 +86,7 @@ class Request:
     id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(msgspec.Struct, frozen=True, gc=False):
     """A decoded answer: which model gave it, and its outputs by name."""
 
     model: str

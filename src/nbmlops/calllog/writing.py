@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from nbmlops import layout
 from nbmlops.calllog.ids import TAIL_BITS, checked_deployment, milliseconds, new_call_id
 from nbmlops.calllog.redaction import Redaction
@@ -74,8 +76,7 @@ class Batch:
     is_over: bool = False  # written, or given up
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """What is known of an answered call before it is written."""
 
     records: Sequence[dict[str, Any]]

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, cast
 
 import httptools
+import msgspec
 
 from nbmlops.tensors import Address
 
@@ -29,8 +29,7 @@ class NotHttp(Exception):
     """What came back is no HTTP answer, or is larger than any should be."""
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(msgspec.Struct, frozen=True, gc=False):
     """A whole answer; the names of ``headers`` are in lower case."""
 
     status: int

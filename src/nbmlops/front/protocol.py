@@ -13,7 +13,6 @@ import math
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import msgspec
@@ -168,8 +167,7 @@ _RETRY_LATER = {Overloaded.code, NoDeployment.code, WorkerUnreachable.code}
 # --- answers ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """A whole HTTP answer."""
 
     status: int

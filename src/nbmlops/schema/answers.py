@@ -83,11 +83,23 @@ def predictions(
         return tuple(_value(output, value) for value in labels)
     if not output.probabilities:
         return tuple(_label(output, label, None) for label in labels)
-    width = len(output.classes or ())
+    classes = output.classes or ()
+    width = len(classes)
     flat = fitted["probability"].values
+    at = range(0, len(flat), width)
+    if labels and math.isfinite(sum(flat)) and min(flat) >= -ROUNDING and max(flat) <= 1 + ROUNDING:
+        known = {label: _label(output, label, None) for label in set(labels)}
+        return tuple(
+            Prediction(
+                label=known[label].label,
+                probabilities=dict(zip(classes, flat[start : start + width], strict=True)),
+                within_bounds=known[label].within_bounds,
+            )
+            for label, start in zip(labels, at, strict=True)
+        )
     return tuple(
-        _label(output, label, flat[row * width : (row + 1) * width])
-        for row, label in enumerate(labels)
+        _label(output, label, flat[start : start + width])
+        for label, start in zip(labels, at, strict=True)
     )
 
 
