@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from nbmlops import records, runs
+from nbmlops import decisions, records, runs
 from nbmlops import workspace as workspaces
 from nbmlops.errors import WrongUse
 from nbmlops.records import RunRecord, Status
@@ -93,3 +93,13 @@ def test_a_team_shares_a_database_and_a_bucket_by_two_variables(folder, postgres
         assert postgres.password not in opened.store.shown
         assert opened.artifacts.shown == f"s3://{bucket}/team"
         opened.close()
+
+
+def test_jobs_of_this_machine_are_reached_by_the_clone_that_started_them(workspace, monkeypatch):
+    assert workspace.reaches("local", None)  # older than places
+    assert not workspace.reaches("local", "a" * 32)  # nothing was ever started here
+    ours = decisions.place(workspace)
+    assert workspace.reaches("local", ours)
+    assert not workspace.reaches("local", "a" * 32)
+    monkeypatch.setattr(workspaces, "OF_THIS_MACHINE", ())
+    assert workspace.reaches("local", "a" * 32)

@@ -297,6 +297,8 @@ export interface RunRecord {
   readonly sweep: string | null;
   readonly trial: number | null;
   readonly freed_at: string | null;
+  readonly place: string | null;
+  readonly elsewhere: boolean;
 }
 
 /** The commit that a run starts from, and what it was made of. */
@@ -346,6 +348,8 @@ export interface DeploymentRecord {
   readonly cause: Cause | null;
   readonly monitor: string | null;
   readonly rolled_back_from: number | null;
+  readonly place: string | null;
+  readonly elsewhere: boolean;
 }
 
 /** Where a deployment stands. */
@@ -391,6 +395,7 @@ export interface SweepRecord {
   readonly snapshot: Snapshot;
   readonly environment: Environment;
   readonly handle: JobHandle | null;
+  readonly place: string | null;
 }
 
 /** One run of a sweep; ``value`` is its metric. Trials count from 1. */

@@ -86,7 +86,12 @@ class _Cleaning:
         self._keep = keep
         self._shared = shared
         self._holdings: Holdings = holdings.looked_at(workspace, keep)
-        self._leaving = {run.run_id: run for run in self._holdings.leaving}
+        # What another clone has left lies there, and is for that clone to free.
+        self._leaving = {
+            run.run_id: run
+            for run in self._holdings.leaving
+            if workspace.reaches(run.launcher, run.place)
+        }
         self._segments = self._expired()
         self.kept: dict[str, int] = {}
         for why in self._holdings.runs.values():
@@ -250,7 +255,8 @@ class _Cleaning:
         workspace = self._workspace
         for kept in workspace.store.page(runs.KIND, RunRecord, limit=_ALL):
             run = kept.record
-            if run.run_id in self._leaving or not leftovers.is_collected(run):
+            mine = workspace.reaches(run.launcher, run.place)
+            if run.run_id in self._leaving or not mine or not leftovers.is_collected(run):
                 continue
             if workspace.now() - (run.finished_at or run.created_at) < self._keep:
                 continue

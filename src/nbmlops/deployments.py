@@ -73,6 +73,7 @@ def deploy(
     version = models.find(workspace, reference)
     name = layout.checked_name(endpoint or version.model, "endpoint")
     workspace.launcher(launcher).check()
+    endpoints.refuse_elsewhere(workspace, name)
     calls.warn_of_unknown(workspace, version)
     with workspace.exclusively(endpoints.lock(name)):
         version = models.again(workspace, version)  # it may have got another number meanwhile
@@ -107,6 +108,7 @@ def rollback(workspace: Workspace, endpoint: str, to: str | None = None) -> Depl
         When the worker does not get ready; what served before still serves.
     """
     launcher = endpoints.running(workspace, endpoint).launcher
+    endpoints.refuse_elsewhere(workspace, endpoint)
     workspace.launcher(launcher).check()
     with workspace.exclusively(endpoints.lock(endpoint)):
         _settle(workspace, endpoint)
@@ -226,6 +228,7 @@ def _deploy(
         author=workspace.repo.author(),
         handle=JobHandle(launcher=launcher, name=deployment_id),
         rolled_back_from=rolled_back_from,
+        place=endpoint.place,
     )
     workspace.say(f"starting {version.name} as {deployment_id}")
     job = workers.job(workspace, version, deployment_id)
@@ -309,7 +312,8 @@ def tell(workspace: Workspace, endpoint: str, *, wait: bool = True) -> None:
     """
     with workspace.exclusively(endpoints.lock(endpoint), wait=wait) as ours:
         current = pointed(workspace, endpoint) if ours else None
-        if current is not None and current.status is DeploymentStatus.RUNNING:
+        here = current is not None and endpoints.is_here(workspace, current)
+        if current is not None and here and current.status is DeploymentStatus.RUNNING:
             live = look(workspace, current)
             if live.ready:
                 _refreshed(workspace, live)
@@ -347,6 +351,7 @@ def undeploy(workspace: Workspace, endpoint: str) -> DeploymentRecord:
         When there is no such endpoint, or it is not up.
     """
     endpoints.running(workspace, endpoint)
+    endpoints.refuse_elsewhere(workspace, endpoint)
     with workspace.exclusively(endpoints.lock(endpoint)):
         found = endpoints.running(workspace, endpoint)
         current = pointed(workspace, endpoint)
@@ -515,7 +520,12 @@ def _keep(workspace: Workspace, record: DeploymentRecord) -> None:
 
 
 def look(workspace: Workspace, record: DeploymentRecord) -> DeploymentRecord:
-    """Return the deployment as it is now: ready only when its worker and its front are."""
+    """Return the deployment as it is now: ready only when its worker and its front are.
+
+    That of another clone is shown as it was written last.
+    """
+    if not endpoints.is_here(workspace, record):
+        return replace(record, elsewhere=True)
     if record.status not in (DeploymentStatus.STARTING, DeploymentStatus.RUNNING):
         return record
     worker = _handle(record)
@@ -535,7 +545,11 @@ def listed(workspace: Workspace, *, every: bool = False) -> list[DeploymentRecor
 
 def _live(workspace: Workspace, endpoint: str) -> list[DeploymentRecord]:
     kept = workspace.store.page(KIND, DeploymentRecord, limit=_ALL, status=_LIVE)
-    return [item.record for item in kept if item.record.endpoint == endpoint]
+    return [
+        item.record
+        for item in kept
+        if item.record.endpoint == endpoint and endpoints.is_here(workspace, item.record)
+    ]
 
 
 def settle(workspace: Workspace) -> None:
@@ -544,7 +558,7 @@ def settle(workspace: Workspace) -> None:
     An endpoint on which a living command is at work is left to it.
     """
     for endpoint in endpoints.every(workspace):
-        if _is_settled(workspace, endpoint):
+        if not endpoints.is_here(workspace, endpoint) or _is_settled(workspace, endpoint):
             continue
         with workspace.exclusively(endpoints.lock(endpoint.endpoint), wait=False) as ours:
             if ours:
@@ -618,6 +632,8 @@ def logs(workspace: Workspace, name: str, *, follow: bool = False) -> Iterator[s
     name = name.removeprefix("deployment/")
     kept = workspace.store.get(KIND, name, DeploymentRecord)
     if kept is not None:
+        if not endpoints.is_here(workspace, kept.record):
+            endpoints.refuse_elsewhere(workspace, kept.record.endpoint)
         handle = _handle(kept.record)
     elif name.startswith("endpoint-") and (
         front := endpoints.find(workspace, name.removeprefix("endpoint-"))

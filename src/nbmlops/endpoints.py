@@ -25,6 +25,7 @@ from nbmlops.errors import (
     nearest,
 )
 from nbmlops.records import (
+    DeploymentRecord,
     EndpointRecord,
     FrontSpec,
     JobHandle,
@@ -35,7 +36,7 @@ from nbmlops.records import (
     Status,
     replace,
 )
-from nbmlops.workspace import Workspace
+from nbmlops.workspace import StartedElsewhere, Workspace
 
 KIND = "endpoint"
 READY_S = 90.0
@@ -74,13 +75,50 @@ def lock(name: str) -> str:
     return f"endpoint-{name}"
 
 
-def made(workspace: Workspace, name: str, launcher: str) -> EndpointRecord:
-    """Return the endpoint of that name; a new one gets a free port, which it keeps."""
+def is_here(workspace: Workspace, record: EndpointRecord | DeploymentRecord) -> bool:
+    """Return whether what a record tells of is for this clone to look at, to settle and to end."""
+    return workspace.reaches(record.launcher, record.place)
+
+
+def refuse_elsewhere(workspace: Workspace, name: str) -> None:
+    """Refuse an endpoint that is up in another clone.
+
+    Raises
+    ------
+    StartedElsewhere
+        When it is.
+    """
     found = find(workspace, name)
-    if found is not None:
-        return found
+    if found is not None and found.running and not is_here(workspace, found):
+        raise StartedElsewhere(
+            f"the endpoint `{name}` is up in another clone of this project, at {found.url}",
+            f"End it there: `nbmlops undeploy {name}`; or serve under another name:"
+            " `nbmlops deploy MODEL --endpoint NAME`.",
+            endpoint=name,
+            place=found.place,
+        )
+
+
+def made(workspace: Workspace, name: str, launcher: str) -> EndpointRecord:
+    """Return the endpoint of that name; a new one gets a free port, which it keeps.
+
+    One that another clone had, and that is not up any more, becomes ours.
+
+    Raises
+    ------
+    StartedElsewhere
+        When it is up in another clone.
+    Conflict
+        When another clone makes it at this moment.
+    """
+    refuse_elsewhere(workspace, name)
+    kept = workspace.store.get(KIND, layout.checked_name(name, "endpoint"), EndpointRecord)
+    if kept is not None and is_here(workspace, kept.record):
+        return kept.record
     record = found_again(workspace, name, launcher)
-    workspace.store.swap(KIND, name, record, expected=0, key=f"{KIND}:{name}:made")
+    revision = kept.revision if kept else 0
+    key = f"{KIND}:{name}:made:{record.place}:{revision}"  # that of another clone is another's
+    workspace.store.swap(KIND, name, record, expected=revision, key=key)
     return record
 
 
@@ -112,6 +150,7 @@ def found_again(workspace: Workspace, name: str, launcher: str) -> EndpointRecor
         running=False,
         created_at=placed[0].entry.at if placed else workspace.now(),
         handle=job,
+        place=decisions.place(workspace),
     )
 
 
@@ -132,6 +171,7 @@ def _free_port() -> int:
 
 def point(workspace: Workspace, name: str, deployment_id: str | None) -> EndpointRecord:
     """Record where the endpoint's traffic is to go (nowhere: ``None``); the front follows."""
+    refuse_elsewhere(workspace, name)
     kept = workspace.store.get(KIND, name, EndpointRecord)
     if kept is None:
         raise UnknownEndpoint(f"there is no endpoint `{name}`", f"`nbmlops deploy {name}`")

@@ -92,8 +92,12 @@ def _runs(workspace: Workspace) -> list[RunRecord]:
 
 
 def _whole_runs(workspace: Workspace) -> list[RunRecord]:
-    """Return the runs whose files were not freed."""
-    return [run for run in _runs(workspace) if run.freed_at is None]
+    """Return the runs of this clone whose files were not freed; those of others lie elsewhere."""
+    return [
+        run
+        for run in _runs(workspace)
+        if run.freed_at is None and workspace.reaches(run.launcher, run.place)
+    ]
 
 
 def _durable(workspace: Workspace) -> Iterator[Finding]:
@@ -255,6 +259,8 @@ def _single(workspace: Workspace) -> Iterator[Finding]:
 def _ended(workspace: Workspace) -> Iterator[Finding]:
     """Find runs that stay unfinished although nothing carries them."""
     for run in runs.unfinished(workspace):
+        if run.elsewhere:
+            continue
         age_s = (workspace.now() - run.created_at).total_seconds()
         if run.status.value == "pending" and abs(age_s) > _LEASE_S:
             yield Finding(
@@ -322,6 +328,8 @@ def _explained(workspace: Workspace) -> Iterator[Finding]:
 def _owned(workspace: Workspace) -> Iterator[Finding]:
     """Find jobs that are up although no record wants them, and the other way round."""
     for record in deployments.listed(workspace):
+        if record.elsewhere:
+            continue
         if record.status is DeploymentStatus.FAILED or not record.ready:
             yield Finding(
                 code="deployment-down",

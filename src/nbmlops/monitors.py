@@ -63,6 +63,7 @@ def monitor(workspace: Workspace, endpoint: str, *, window: str | None = None) -
 
 def _served(workspace: Workspace, name: str) -> DeploymentRecord:
     endpoint = endpoints.running(workspace, name)
+    endpoints.refuse_elsewhere(workspace, name)  # its calls are logged there
     return deployments.get(workspace, endpoint.deployment_id or "")
 
 

@@ -152,7 +152,7 @@ def _runs_table(items: Sequence[RunRecord]) -> Table:
         tuple(
             (
                 run.run_id,
-                _marked(run.status.value),
+                _marked(run.status.value) + _elsewhere(run),
                 _pairs(run.parameters),
                 _metrics(run.metrics),
                 _commit(run.commit, run.dirty),
@@ -223,14 +223,19 @@ def _deployments_table(items: Sequence[DeploymentRecord]) -> Table:
     )
 
 
+def _elsewhere(record: RunRecord | DeploymentRecord) -> str:
+    """Return what is said beside the status of what another clone has started."""
+    return " elsewhere" if record.elsewhere else ""
+
+
 def _deployment_status(item: DeploymentRecord) -> str:
     if item.status.value == "running" and not item.ready:
-        return "● not ready"
-    return _marked(item.status.value)
+        return "● not ready" + _elsewhere(item)
+    return _marked(item.status.value) + _elsewhere(item)
 
 
 def _run(run: RunRecord) -> Iterable[Block]:
-    yield Title(f"{_marked(run.status.value)}  {run.run_id}")
+    yield Title(f"{_marked(run.status.value)}{_elsewhere(run)}  {run.run_id}")
     yield Fields(
         tuple(
             (name, value)

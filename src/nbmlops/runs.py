@@ -38,7 +38,7 @@ from nbmlops.records import (
 )
 from nbmlops.runner.console import MARKER_LINE, parse_events
 from nbmlops.store import Kept, RecordT
-from nbmlops.workspace import NAMING, Workspace
+from nbmlops.workspace import NAMING, StartedElsewhere, Workspace
 
 KIND = "run"
 _UNFINISHED = (Status.PENDING.value, Status.RUNNING.value)
@@ -57,8 +57,12 @@ def observe(
 
     Progress by cell is read from the job's events and is not kept; a status is. A job that nobody
     has launched after ``patience_s`` seconds is launched: its submitter was killed.
+
+    A run of another clone whose job cannot be seen from here is shown as it was written last.
     """
     record = kept.record
+    if not workspace.reaches(record.launcher, record.place):
+        return replace(record, elsewhere=True)
     if record.status.is_final or record.handle is None:
         return record
     launcher = workspace.launcher(record.launcher)
@@ -156,6 +160,7 @@ def _relaunched(
 
 def keep(workspace: Workspace, record: RunRecord, revision: int, key: str) -> None:
     """Write the next revision of a run; the key makes it once."""
+    record = replace(record, elsewhere=False)  # which follows from who looks
     workspace.store.swap(
         KIND, record.run_id, record, expected=revision, key=key, status=record.status.value
     )
@@ -322,6 +327,7 @@ def logs(workspace: Workspace, run_id: str, *, follow: bool = False) -> Iterator
     if kept is not None:
         yield from workspace.artifacts.get(kept.digest).decode(errors="replace").splitlines()
         return
+    refuse_elsewhere(workspace, record)
     prefix: str | None = None
     lines = workspace.launcher(record.launcher).logs(collection.handle(record), follow=follow)
     for number, line in enumerate(lines):
@@ -345,6 +351,23 @@ def refuse_freed(record: RunRecord) -> None:
             f"Its record stays: `nbmlops run {record.run_id}`. To have it again:"
             f" `nbmlops train {record.pipeline}`.",
             run_id=record.run_id,
+        )
+
+
+def refuse_elsewhere(workspace: Workspace, record: RunRecord) -> None:
+    """Refuse a run whose job is seen by the clone that started it alone.
+
+    Raises
+    ------
+    StartedElsewhere
+        When another clone did.
+    """
+    if not workspace.reaches(record.launcher, record.place):
+        raise StartedElsewhere(
+            f"{record.run_id} was started in another clone, by {record.author.partition(' <')[0]}",
+            f"Ask there; here it can be seen: `nbmlops run {record.run_id}`.",
+            run_id=record.run_id,
+            place=record.place,
         )
 
 
@@ -373,6 +396,8 @@ def artifact(
 def register(workspace: Workspace, run_id: str) -> RunRecord:
     """Register the models of a sweep's trial, which do not become versions by themselves."""
     kept = find(workspace, run_id)
+    if not workspace.reaches(kept.record.launcher, kept.record.place):
+        return replace(kept.record, elsewhere=True)  # its versions are for that clone to make
     seen = collection.registered(workspace, kept.record)
     if seen != kept.record:
         try:
@@ -405,10 +430,17 @@ def save(workspace: Workspace, record: RunRecord, folder: Path) -> None:
 
 
 def cancel(workspace: Workspace, run_id: str, *, patience_s: float = 20.0) -> RunRecord:
-    """End the run, and return it once it has ended; one that has ended stays as it is."""
+    """End the run, and return it once it has ended; one that has ended stays as it is.
+
+    Raises
+    ------
+    StartedElsewhere
+        When another clone started it: nothing of it can be ended from here.
+    """
     record = get(workspace, run_id)
     if record.status.is_final:
         return record
+    refuse_elsewhere(workspace, record)
     workspace.launcher(record.launcher).cancel(collection.handle(record))
     deadline = time.monotonic() + patience_s
     while not record.status.is_final and time.monotonic() < deadline:

@@ -13,6 +13,7 @@ import msgspec
 from nbmlops import (
     collection,
     datasets,
+    decisions,
     digests,
     environment,
     layout,
@@ -224,6 +225,8 @@ def start(
         earlier = pointer and workspace.store.get(runs.KIND, pointer.record.run_id, RunRecord)
         if earlier and earlier.record.freed_at is not None:
             earlier = None  # nothing is left of it that could answer
+        if earlier and not force and _has_to_be_left(workspace, earlier.record, asked):
+            earlier = None
         if earlier and (not force or _is_trial(earlier.record, asked)):
             # Whoever began it held this lock: if its job was not launched, nobody is about to.
             seen = runs.observe(workspace, earlier, patience_s=0)
@@ -246,6 +249,25 @@ def start(
         return _begin(
             workspace, record, spec, asked.resources, revision=0, source=asked.basis.source
         )
+
+
+def _has_to_be_left(workspace: Workspace, run: RunRecord, asked: Request) -> bool:
+    """Return whether a run of another clone cannot answer here.
+
+    What it was asked to do lies there, so it gets no new attempt here, and none of its models
+    become versions here. Steps of it that are cached are taken over all the same.
+    """
+    if workspace.reaches(run.launcher, run.place):
+        return False
+    if asked.sweep is not None:
+        return True
+    if not run.status.is_final:
+        workspace.warn(
+            f"{run.run_id} answers this and goes on in another clone: it is shown as that clone has"
+            " written it last. To run it here as well: --force"
+        )
+        return False
+    return run.status is not Status.SUCCEEDED or bool(run.sweep and not run.model_versions)
 
 
 def _is_trial(run: RunRecord, asked: Request) -> bool:
@@ -300,6 +322,7 @@ def _planned(
         handle=JobHandle(launcher=launcher, name=run_id),
         sweep=asked.sweep,
         trial=asked.trial,
+        place=decisions.place(workspace),
     )
     return _with_cached(record, spec, cached), spec
 
@@ -458,6 +481,7 @@ def rerun(workspace: Workspace, run_id: str) -> RunRecord:
         kept = runs.find(workspace, run.run_id)
         if not run.status.is_final:
             return run
+        runs.refuse_elsewhere(workspace, run)
         if run.status is not Status.SUCCEEDED:
             return attempt_again(workspace, kept)
         spec, resources = _asked_before(workspace, run)
@@ -487,6 +511,7 @@ def rerun(workspace: Workspace, run_id: str) -> RunRecord:
             steps=tuple(records.planned(step) for step in spec.steps),
             author=workspace.repo.author(),
             handle=JobHandle(launcher=run.launcher, name=again),
+            place=decisions.place(workspace),
         )
         return _begin(workspace, record, spec, resources, revision=0)
 

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from nbmlops import (
+    decisions,
     layout,
     notebook,
     pipelines,
@@ -49,7 +50,7 @@ from nbmlops.records import (
 )
 from nbmlops.rules import Session
 from nbmlops.store import Kept
-from nbmlops.workspace import Workspace
+from nbmlops.workspace import StartedElsewhere, Workspace
 
 KIND = "sweep"
 Search = Literal["grid", "random", "bayes"]
@@ -132,6 +133,7 @@ def submit(
         snapshot=taken,
         environment=basis.environment,
         handle=JobHandle(launcher="local", name=sweep_id),
+        place=decisions.place(workspace),
     )
     plan = _Plan(settings=pipeline.settings, basis=basis)
     inbox = workspace.home.job(sweep_id).inbox
@@ -215,6 +217,8 @@ def observe(workspace: Workspace, kept: Kept[SweepRecord]) -> SweepRecord:
     record = kept.record
     if record.status.is_final or record.handle is None:
         return record
+    if not workspace.reaches("local", record.place):
+        return record  # the clone that started it goes on with it
     status = workspace.launcher("local").poll([record.handle])[record.handle]
     if status.status.is_final:
         again = _taken_up(record, record.handle, workspace.now(), status)
@@ -513,8 +517,21 @@ def watch(workspace: Workspace, sweep_id: str, *, every_s: float = 0.2) -> Itera
 
 
 def cancel(workspace: Workspace, sweep_id: str, *, patience_s: float = 20.0) -> SweepRecord:
-    """End a sweep with all its trials that are under way; one that has ended stays as it is."""
+    """End a sweep with all its trials that are under way; one that has ended stays as it is.
+
+    Raises
+    ------
+    StartedElsewhere
+        When another clone started it: its trials cannot be ended from here.
+    """
     record = find(workspace, sweep_id).record
+    if not record.status.is_final and not workspace.reaches("local", record.place):
+        raise StartedElsewhere(
+            f"{record.sweep_id} was started in another clone",
+            f"Ask there; here it can be seen: `nbmlops run {record.sweep_id}`.",
+            sweep_id=record.sweep_id,
+            place=record.place,
+        )
     deadline = time.monotonic() + patience_s
     while not record.status.is_final:
         kept = find(workspace, record.sweep_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
-from nbmlops import deployments, runs, shipping, stints, sweeps
+from nbmlops import decisions, deployments, runs, shipping, stints, sweeps
 from nbmlops.workspace import Workspace
 
 _LEASE = "tick"
@@ -17,11 +17,12 @@ def tick(workspace: Workspace) -> bool:
 
     Return whether it was our turn.
 
-    A lease in the store lets one tick at a time; whoever does not get it loses nothing, since
-    somebody else does the same work.
+    A lease in the store lets one tick at a time in each clone, whose jobs are its own; whoever does
+    not get it loses nothing, since somebody else does the same work.
     """
     holder = f"{socket.gethostname()}:{os.getpid()}"
-    if not workspace.store.lease(_LEASE, holder, workspace.now().timestamp(), _LEASE_S):
+    lease = f"{_LEASE}-{decisions.place(workspace)}"
+    if not workspace.store.lease(lease, holder, workspace.now().timestamp(), _LEASE_S):
         return False
     try:
         runs.unfinished(workspace)
@@ -30,5 +31,5 @@ def tick(workspace: Workspace) -> bool:
         stints.settle(workspace)
         shipping.ship(workspace)
     finally:
-        workspace.store.release(_LEASE, holder)
+        workspace.store.release(lease, holder)
     return True

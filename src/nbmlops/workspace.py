@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from nbmlops import layout, project, records, snapshot
 from nbmlops.artifacts import Artifacts
-from nbmlops.errors import LauncherUnavailable, NoGit, StoreUnavailable, nearest
+from nbmlops.errors import LauncherUnavailable, NbmlopsError, NoGit, StoreUnavailable, nearest
 from nbmlops.launchers import Launcher
 from nbmlops.layout import Home
 from nbmlops.project import Settings
@@ -22,8 +22,16 @@ if TYPE_CHECKING:
     from nbmlops.store import Store
 
 LAUNCHERS = ("local",)
+OF_THIS_MACHINE = ("local",)  # whose jobs nobody else sees
 # Held, shared, by whoever is about to name artifacts in the store; alone by who removes some.
 NAMING = "naming"
+
+
+class StartedElsewhere(NbmlopsError):
+    """What was started by another clone is asked to do what that clone alone can."""
+
+    code = "started-elsewhere"
+    exit_code = 5
 
 
 def _silent(_: str) -> None:
@@ -60,6 +68,7 @@ class Workspace:
         )
         self._store: Store | None = None
         self._launchers: dict[str, Launcher] = {}
+        self._place: str | None = None
 
     @property
     def store(self) -> Store:
@@ -94,6 +103,20 @@ class Workspace:
     def project_dir(self) -> str:
         """The project's folder within its repository, ``.`` for the top."""
         return self.root.relative_to(self.repo.top).as_posix()
+
+    def reaches(self, launcher: str, place: str | None) -> bool:
+        """Return whether the jobs that a clone has started by a launcher are seen from here.
+
+        A store may be one for many clones, and a job of a machine is seen by the clone that
+        started it alone: for others it would look lost. Records without a place are older than
+        places, and ours.
+        """
+        if place is None or launcher not in OF_THIS_MACHINE:
+            return True
+        if self._place is None:
+            with contextlib.suppress(FileNotFoundError):
+                self._place = self.home.place.read_text(encoding="ascii").strip()
+        return place == self._place
 
     def launcher(self, name: str) -> Launcher:
         """Return the launcher of that name.

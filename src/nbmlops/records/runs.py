@@ -264,6 +264,8 @@ class RunRecord(Record, frozen=True, kw_only=True):
     """A run, from submission to its end; the document of ``train`` and ``run``.
 
     ``freed_at`` is when ``gc`` has freed what it left; ``artifacts`` still tells what that was.
+    ``place`` is the id of the clone that started it; one that another clone started is shown as
+    that clone has written it last, and as ``elsewhere``.
     """
 
     run_id: str
@@ -295,6 +297,8 @@ class RunRecord(Record, frozen=True, kw_only=True):
     sweep: str | None = None
     trial: int | None = None
     freed_at: datetime | None = None
+    place: str | None = None
+    elsewhere: bool = False
 
 
 # --- comparing ----------------------------------------------------------------------------------

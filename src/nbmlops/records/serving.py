@@ -112,7 +112,9 @@ class DeploymentStatus(StrEnum):
 class DeploymentRecord(Record, frozen=True, kw_only=True):
     """A worker of one model version behind an endpoint; the document of ``deploy``.
 
-    ``rolled_back_from`` is the version that was left when this one was gone back to.
+    ``rolled_back_from`` is the version that was left when this one was gone back to. ``place`` is
+    the id of the clone that started it; one that another clone started is shown as that clone has
+    written it last, and as ``elsewhere``.
     """
 
     endpoint: str
@@ -133,10 +135,15 @@ class DeploymentRecord(Record, frozen=True, kw_only=True):
     cause: Cause | None = None
     monitor: str | None = None
     rolled_back_from: int | None = None
+    place: str | None = None
+    elsewhere: bool = False
 
 
 class EndpointRecord(Record, frozen=True, kw_only=True):
-    """A stable URL and where its traffic goes; ``revision`` counts its route tables."""
+    """A stable URL and where its traffic goes; ``revision`` counts its route tables.
+
+    ``place`` is the id of the clone that has it.
+    """
 
     endpoint: str
     launcher: str
@@ -147,6 +154,7 @@ class EndpointRecord(Record, frozen=True, kw_only=True):
     running: bool
     created_at: datetime
     handle: JobHandle | None = None
+    place: str | None = None
 
 
 class CallAnswer(Record, frozen=True, kw_only=True, gc=False):

@@ -43,7 +43,8 @@ class SweepRecord(Record, frozen=True, kw_only=True):
 
     ``best`` is the number of the trial with the best ``value``; ``model_versions`` are those that
     its models became when the sweep ended. All trials start from one
-    ``snapshot``; ``fixed`` are parameters that all trials share.
+    ``snapshot``; ``fixed`` are parameters that all trials share. ``place`` is the id of the clone
+    that started it.
     """
 
     sweep_id: str
@@ -73,3 +74,4 @@ class SweepRecord(Record, frozen=True, kw_only=True):
     snapshot: Snapshot
     environment: Environment
     handle: JobHandle | None = None
+    place: str | None = None
