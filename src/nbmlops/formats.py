@@ -5,13 +5,20 @@ to that a fixed list is added of classes and functions of scikit-learn, numpy an
 common estimators are made of, none of which runs what the file says. The list is no setting: a
 file that names any other type is refused, whoever asks (https://skops.readthedocs.io, secure
 persistence).
+
+The same model is the same bytes. skops writes memory addresses, random file names and the time into
+its archive; here they are numbers in order of appearance, so that a model's digest says what the
+model is and not when and where it was kept.
 """
 
 from __future__ import annotations
 
 import importlib
+import io
+import json
 import sys
-from pathlib import Path
+import zipfile
+from pathlib import Path, PurePath
 from typing import Any
 
 from nbmlops.errors import ModelRefused
@@ -48,7 +55,7 @@ TRUSTED_TYPES = (
 
 
 def to_bytes(model: Any) -> bytes:
-    """Return a fitted model in the skops format.
+    """Return a fitted model in the skops format, the same bytes for the same model.
 
     Raises
     ------
@@ -63,8 +70,88 @@ def to_bytes(model: Any) -> bytes:
             f"{type(model).__name__} cannot be kept in the skops format: {error}",
             "Pass a fitted scikit-learn estimator or pipeline.",
         ) from error
+    content = canonical(content)
     _refuse_untrusted(skops_io.get_untrusted_types(data=content))
     return content
+
+
+_SCHEMA = "schema.json"
+_VALUES = {"JsonNode", "TupleNode"}  # never changed, so that nobody sees whether two are one
+_DATE = (1980, 1, 1, 0, 0, 0)  # the first that an archive can have
+
+
+def canonical(content: bytes) -> bytes:
+    """Return a skops archive without what differs from one writing to the next.
+
+    What is one object stays one object, except for texts, numbers and tuples, where it depends on
+    the interpreter whether two that are equal are one.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as source:
+        names = set(source.namelist())
+        numbering = _Numbering(names)
+        document = numbering.numbered(json.loads(source.read(_SCHEMA)))
+        files = {new: _settled(new, source.read(old)) for old, new in numbering.files.items()}
+    files[_SCHEMA] = json.dumps(document, separators=(",", ":")).encode()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(files):
+            about = zipfile.ZipInfo(name, _DATE)
+            about.create_system, about.external_attr = 3, 0o600 << 16  # on each system
+            archive.writestr(about, files[name])
+    return buffer.getvalue()
+
+
+class _Numbering:
+    """Numbers objects and files in the order in which a document names them."""
+
+    def __init__(self, names: set[str]) -> None:
+        self.files: dict[str, str] = {}
+        self._names = names
+        self._ids: dict[int, int] = {}
+
+    def numbered(self, node: Any) -> Any:
+        """Return a node of the document, its object and files numbered from 1 on."""
+        if isinstance(node, list):
+            return [self.numbered(one) for one in node]
+        if not isinstance(node, dict):
+            return node
+        loader = str(node.get("__loader__"))
+        if loader == "SetNode":  # which has no order, but that of random hashes
+            node = {**node, "content": sorted(node["content"], key=_spelled)}
+        if loader in _VALUES:
+            node = {key: value for key, value in node.items() if key != "__id__"}
+        return {key: self._entry(key, value) for key, value in node.items()}
+
+    def _entry(self, key: str, value: Any) -> Any:
+        # In what the model itself calls by these names, the values are nodes.
+        if key == "__id__" and isinstance(value, int):
+            return self._ids.setdefault(value, len(self._ids) + 1)
+        if key == "file" and isinstance(value, str) and value in self._names:
+            numbered = f"{len(self.files) + 1}{PurePath(value).suffix}"
+            return self.files.setdefault(value, numbered)
+        return self.numbered(value)
+
+
+def _spelled(node: Any) -> str:
+    """Return what a node of a set holds, without the numbers of its objects."""
+    numbering = _Numbering(set())
+    return json.dumps(numbering.numbered(node))
+
+
+def _settled(name: str, content: bytes) -> bytes:
+    """Return an array whose padding, the memory between its fields, is zero."""
+    import numpy as np
+
+    if not name.endswith(".npy"):
+        return content
+    array = np.load(io.BytesIO(content), allow_pickle=False)
+    if array.dtype.names is None:
+        return content
+    made = np.zeros(array.shape, array.dtype, order="F" if array.flags.fnc else "C")
+    for field in array.dtype.names:
+        made[field] = array[field]
+    # Not by `np.save`, whose buffers have paddings of their own.
+    return content[: len(content) - array.nbytes] + made.tobytes("A")
 
 
 def load(path: Path) -> Any:
