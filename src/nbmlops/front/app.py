@@ -577,6 +577,7 @@ class _Asking:
             except NbmlopsError as further:
                 self._end(None, further)
         else:
+            self._at = None  # no circle is left, which only the collector would find
             self._end(call, error)
 
 

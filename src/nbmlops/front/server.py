@@ -149,6 +149,7 @@ class Exchange:
 
     def respond(self, status: int, lines: bytes, body: bytes, *, closing: bool) -> None:
         """Write the answer; ``lines`` are its headers, each with its end of line."""
+        self.left = None
         scope = self.scope
         if closing or not self.keeps or (self.continues and not self.complete):
             self.keeps = False
