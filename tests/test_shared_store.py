@@ -247,6 +247,8 @@ def test_an_endpoint_that_is_not_up_any_more_may_become_anothers(clones):
     endpoints.point(bob, "iris", "iris-d2")
     with pytest.raises(StartedElsewhere):
         endpoints.made(ada, "iris", "local")
+    endpoints.point(bob, "iris", None)  # as its former owner has done at that very count
+    assert not endpoints.find(bob, "iris").running
 
 
 def test_each_clone_ticks_for_itself(clones):
@@ -299,6 +301,7 @@ def test_a_training_and_a_deployment_outlive_what_another_clone_does(clones):
         assert endpoints.call(bob, "lines", b'{"x": 3.0}')
     finally:
         deployments.undeploy(bob, "lines")
+    assert list(bob.launcher("local").jobs()) == []
     # What answered one clone's question answers the other's, as it is the same.
     context = Context(bob.root, environ=bob.environ)
     again = running.train(context)

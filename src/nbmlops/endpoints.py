@@ -181,7 +181,8 @@ def point(workspace: Workspace, name: str, deployment_id: str | None) -> Endpoin
         deployment_id=deployment_id,
         running=deployment_id is not None,
     )
-    key = f"{KIND}:{name}:{pointed.revision}:{deployment_id}"
+    # By the record's revision: route tables are counted anew where another clone takes the name.
+    key = f"{KIND}:{name}:{kept.revision}:{deployment_id}"
     workspace.store.swap(KIND, name, pointed, expected=kept.revision, key=key)
     return pointed
 
