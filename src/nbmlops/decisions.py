@@ -153,21 +153,21 @@ def misfits(entries: Iterable[LedgerEntry]) -> Iterator[tuple[LedgerEntry, str]]
             yield entry, f"is no {entry.kind!r} that can be read"
 
 
-def versions(entries: Iterable[LedgerEntry]) -> Iterator[tuple[LedgerEntry, ModelVersion]]:
-    """Yield the registered versions, oldest first."""
+def versions(
+    entries: Iterable[LedgerEntry], model: str | None = None
+) -> Iterator[tuple[LedgerEntry, ModelVersion]]:
+    """Yield the registered versions of a model or of all, oldest first."""
     for entry in entries:
-        if entry.kind == "version" and (version := read(entry, ModelVersion)) is not None:
+        if entry.kind != "version" or model not in {None, entry.body.get("model")}:
+            continue
+        if (version := read(entry, ModelVersion)) is not None:
             yield entry, version
 
 
 def number(entries: Iterable[LedgerEntry], model: str, digest: str) -> int | None:
     """Return the number that these entries give a version, or ``None`` if they do not know it."""
     return next(
-        (
-            version.version
-            for _, version in versions(entries)
-            if (version.model, version.digest) == (model, digest)
-        ),
+        (version.version for _, version in versions(entries, model) if version.digest == digest),
         None,
     )
 

@@ -7,6 +7,7 @@ The ref moves by compare-and-swap: of two people who append at once both land, o
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import secrets
 import time
@@ -57,8 +58,29 @@ def entries(repo: Repository) -> Iterator[LedgerEntry]:
 
 def entries_of(repo: Repository, commit: str) -> Iterator[LedgerEntry]:
     """Yield the entries of a ledger as it stood, or stands elsewhere, oldest first."""
-    found = [entry for file in _files(repo, commit) if (entry := _read(file)) is not None]
-    return iter(sorted(found, key=lambda entry: entry.sequence))
+    try:
+        return iter(_whole(repo, commit))
+    except _NotWhole as damaged:
+        return iter(damaged.readable)
+
+
+class _NotWhole(Exception):
+    """Some entries cannot be read; they may be there again tomorrow."""
+
+    def __init__(self, readable: tuple[LedgerEntry, ...]) -> None:
+        super().__init__()
+        self.readable = readable
+
+
+@functools.lru_cache(4)
+def _whole(repo: Repository, commit: str) -> tuple[LedgerEntry, ...]:
+    """Return the entries of a commit, which never change, or raise what cannot be kept."""
+    files = _files(repo, commit)
+    found = [entry for file in files if (entry := _read(file)) is not None]
+    entries = tuple(sorted(found, key=lambda entry: entry.sequence))
+    if len(found) < len(files):
+        raise _NotWhole(entries)
+    return entries
 
 
 def remote_heads(repo: Repository) -> dict[str, str] | None:

@@ -328,6 +328,9 @@ def find(workspace: Workspace, reference: str) -> ModelVersion:
         standing = decisions.aliases(entries).get(name, {})
         reference = f"{name}:{named(name, standing, alias)}"
     name, colon, number = reference.partition(":")
+    for _, version in decisions.versions(entries, name if colon else ""):
+        if number == str(version.version):
+            return version
     found = _versions(workspace, entries, name)
     if not colon:
         return max(found, key=lambda version: version.version)
