@@ -298,3 +298,9 @@ def test_values_outside_the_plausible_range_are_flagged():
 def test_outputs_that_are_not_the_schemas_are_refused(outputs):
     with pytest.raises(InvalidTensors):
         schema.predictions(_labels(probabilities=True), outputs, 1)
+
+
+def test_infinite_values_are_refused_by_column():
+    table = pd.DataFrame({"a": [1.0, math.inf], "b": [1.0, 2.0]})
+    with pytest.raises(ModelRefused, match="column `a` has infinite values"):
+        schema.infer(table, [0.0, 1.0])

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import msgspec
 
 from nbmlops import schema, shortcuts, tables, tensors
-from nbmlops.errors import DeploymentFailed, ModelRefused
+from nbmlops.errors import DeploymentFailed, ModelRefused, NbmlopsError
 from nbmlops.records import ModelSchema, OutputSchema, Prediction, Probe, Sample
 from nbmlops.schema.inference import is_gap
 from nbmlops.shortcuts import Shortcut
@@ -206,7 +206,8 @@ def _unlike(output: OutputSchema, kind: str, value: Any) -> ModelRefused:
 
 def told(error: BaseException) -> str:
     """Return an error as a line of text."""
-    return f"{type(error).__name__}: {error}"[:1000]
+    said = error.message if isinstance(error, NbmlopsError) else error
+    return f"{type(error).__name__}: {said}"[:1000]
 
 
 def _is_finite(found: Any) -> bool:

@@ -273,6 +273,7 @@ def deployment(workspace: Workspace, deployment_id: str) -> DeploymentRecord | N
         handle=JobHandle(launcher=decision.launcher, name=deployment_id),
         cause=None if up else cause,
         rolled_back_from=decision.rolled_back_from,
+        place=begun.entry.place,
     )
 
 

@@ -154,7 +154,7 @@ def _inferred(name: str, dtype: Any, values: Any, missing: Any) -> tuple[Column,
     nullable = bool(missing.any())
     low = high = categories = None
     if kind in {"number", "integer"}:
-        low, high = _range(present)
+        low, high = _range(name, present)
     elif kind == "category":
         categories = tuple(sorted({str(value) for value in present}))
         if (
@@ -240,11 +240,16 @@ def _kind(name: str, present: Any) -> Any:
     )
 
 
-def _range(present: Any) -> tuple[float | None, float | None]:
+def _range(name: str, present: Any) -> tuple[float | None, float | None]:
     import numpy as np
 
     numbers = np.asarray(present, dtype=float)
-    numbers = numbers[np.isfinite(numbers)]
+    if np.isinf(numbers).any():
+        raise ModelRefused(
+            f"column `{name}` has infinite values, which JSON cannot hold",
+            f"Turn those of `{name}` into numbers or gaps before the model is fitted.",
+            column=name,
+        )
     return (float(numbers.min()), float(numbers.max())) if len(numbers) else (None, None)
 
 
@@ -276,7 +281,7 @@ def _inferred_output(target: Any, classes: Any, *, probabilities: bool) -> Outpu
         )
     values = values[~_missing(values)]
     if classes is None and _kind("target", values) in {"number", "integer"}:
-        low, high = _range(values)
+        low, high = _range("target", values)
         if low is None or high is None:
             raise ModelRefused("the target has no finite value", "Pass train=(X, y).")
         least, greatest = widened(low, high)
