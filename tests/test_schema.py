@@ -56,7 +56,7 @@ def test_a_table_becomes_columns_with_kinds_ranges_and_gaps(table):
 
 def test_the_example_is_the_first_training_row_without_gaps(table):
     table.loc[2, "score"] = 7
-    table.loc[0, "income"] = math.inf
+    table.loc[0, "income"] = math.nan
     example = schema.infer(table, [1.0, 2.0, 5.0]).example
     assert example == {
         "age": 58,
