@@ -50,6 +50,7 @@ from nbmlops.workspace import Workspace
 KIND = "deployment"
 _ALL = 10_000
 STEADY_S = 1.0  # with the traffic, before the version that had it is stopped
+PROBATION_S = 600.0  # a version whose worker dies within that time gives the traffic back
 _LIVE = (DeploymentStatus.STARTING.value, DeploymentStatus.RUNNING.value)
 
 
@@ -553,16 +554,56 @@ def _live(workspace: Workspace, endpoint: str) -> list[DeploymentRecord]:
 
 
 def settle(workspace: Workspace) -> None:
-    """Complete or roll back what a killed command has left half done.
+    """Complete or roll back what a killed command has left half done, and what died in its youth.
 
     An endpoint on which a living command is at work is left to it.
     """
     for endpoint in endpoints.every(workspace):
-        if not endpoints.is_here(workspace, endpoint) or _is_settled(workspace, endpoint):
+        if not endpoints.is_here(workspace, endpoint):
             continue
-        with workspace.exclusively(endpoints.lock(endpoint.endpoint), wait=False) as ours:
+        name = endpoint.endpoint
+        if _is_settled(workspace, endpoint) and _fallen(workspace, name) is None:
+            continue
+        with workspace.exclusively(endpoints.lock(name), wait=False) as ours:
             if ours:
                 _settle_and_wait(workspace, endpoint)
+                if (fallen := _fallen(workspace, name)) is not None:
+                    _go_back(workspace, fallen)
+
+
+def _fallen(workspace: Workspace, endpoint: str) -> DeploymentRecord | None:
+    """Return the deployment that has the traffic, if its worker died before it had proved itself.
+
+    One that was gone back to has nothing to prove.
+    """
+    current = pointed(workspace, endpoint)
+    if (
+        current is None
+        or current.status is not DeploymentStatus.RUNNING
+        or current.rolled_back_from is not None
+        or (workspace.now() - current.created_at).total_seconds() > PROBATION_S
+    ):
+        return None
+    seen = look(workspace, current)
+    return seen if seen.status is DeploymentStatus.FAILED else None
+
+
+def _go_back(workspace: Workspace, fallen: DeploymentRecord) -> None:
+    """Give the traffic back to the version before; the caller holds the endpoint's lock."""
+    try:
+        target = _earlier(workspace, fallen.endpoint, fallen, None)
+    except NothingToGoBackTo:
+        return
+    version = models.of_digest(workspace, target.model, target.version_digest)
+    version = version or models.find(workspace, _name(target))
+    why = fallen.cause.message if fallen.cause else "it ended"
+    workspace.say(f"{_name(fallen)} did not stay up ({why}); going back to {version.name}")
+    try:
+        _deploy(
+            workspace, version, fallen.endpoint, fallen.launcher, rolled_back_from=fallen.version
+        )
+    except DeploymentFailed as failure:
+        workspace.say(f"{failure.message}; {fallen.endpoint} is down. {failure.hint}")
 
 
 def _settle_and_wait(workspace: Workspace, endpoint: EndpointRecord) -> None:
