@@ -206,8 +206,7 @@ def test_a_model_with_one_flipped_bit_is_refused_and_the_old_one_serves_on(proje
         kept.write_bytes(good)
 
 
-def test_a_killed_worker_is_seen_and_deploying_again_brings_it_back(project, served):
-    (item,) = typed(project, "deployments")["items"]
+def kill_worker(item):
     for process in psutil.process_iter():
         try:
             told = process.environ().get("NBMLOPS_INBOX", "")
@@ -216,17 +215,30 @@ def test_a_killed_worker_is_seen_and_deploying_again_brings_it_back(project, ser
         if item["deployment_id"] in told:
             with contextlib.suppress(psutil.NoSuchProcess):  # one ends with the other
                 process.kill()
+
+
+def test_a_killed_worker_is_seen_and_deploying_again_brings_it_back(project, served):
+    (young,) = typed(project, "deployments")["items"]
+    assert young["version"] == 2
+    kill_worker(young)
+    deadline = time.monotonic() + 20
+    while (back := typed(project, "deployments")["items"][0])["version"] == 2:
+        assert time.monotonic() < deadline
+    # It had the traffic for moments only, so the version before has it again.
+    assert (back["version"], back["rolled_back_from"]) == (1, 2)
+    assert typed(project, "call", "cancer", json.dumps(rows(1)))["version"] == 1
+    kill_worker(back)
     deadline = time.monotonic() + 10
     while (seen := typed(project, "deployments")["items"])[0]["ready"]:
         assert time.monotonic() < deadline
-    assert seen[0]["status"] == "failed"
+    assert (seen[0]["status"], seen[0]["version"]) == ("failed", 1)
     sick = typed(project, "doctor", code=1)
     assert {f["code"] for f in sick["findings"]} == {"deployment-down"}
     failed = typed(project, "call", "cancer", json.dumps(rows(1)), code=1)
     assert failed["error"]["code"] == "call-failed"
-    back = typed(project, "deploy", "cancer")
-    assert (back["url"], back["status"], back["ready"]) == (served["url"], "running", 1)
-    typed(project, "call", "cancer", json.dumps(rows(1)))
+    again = typed(project, "deploy", "cancer")
+    assert (again["url"], again["status"], again["ready"]) == (served["url"], "running", 1)
+    assert typed(project, "call", "cancer", json.dumps(rows(1)))["version"] == 2
 
 
 def test_the_store_can_be_lost_and_a_call_is_still_traced(project, served):

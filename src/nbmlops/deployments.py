@@ -50,7 +50,7 @@ from nbmlops.workspace import Workspace
 KIND = "deployment"
 _ALL = 10_000
 STEADY_S = 1.0  # with the traffic, before the version that had it is stopped
-PROBATION_S = 600.0  # a version whose worker dies within that time gives the traffic back
+PROBATION_S = 300.0  # a version whose worker dies within that time gives the traffic back
 _LIVE = (DeploymentStatus.STARTING.value, DeploymentStatus.RUNNING.value)
 
 
