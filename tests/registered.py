@@ -18,13 +18,16 @@ from nbmlops.records import (
 ROLES = ("model", "schema", "profile", "environment")
 
 
-def version(workspace, number, model="iris", author="Ada <ada@example.org>", now=None, **changes):
+COLUMNS = (Column(name="width", kind="number"), Column(name="city", kind="category"))
+
+
+def version(
+    workspace, number, model="iris", author="Ada <ada@example.org>", now=None, columns=COLUMNS,
+    **changes,
+):  # fmt: skip
     """Register a version as a run that ended would; its files are there, and its run's record."""
     now = now or workspace.now()
-    schema = ModelSchema(
-        columns=(Column(name="width", kind="number"), Column(name="city", kind="category")),
-        output=OutputSchema(kind="label", classes=("a", "b")),
-    )
+    schema = ModelSchema(columns=columns, output=OutputSchema(kind="label", classes=("a", "b")))
     contents = {role: f"{model} {number} {role}".encode() for role in ROLES}
     contents["schema"] = records.dump(schema)
     contents["environment"] = records.dump({**_blank(Environment), "environment_id": "e-1"})
