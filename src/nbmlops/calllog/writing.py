@@ -72,8 +72,8 @@ class Batch:
     writer: _Writer
     records: list[CallRecord] = field(default_factory=list[CallRecord])
     contents: list[bytes] = field(default_factory=list[bytes])
-    is_late: bool = False
-    is_over: bool = False  # written, or given up
+    size: int = 0  # of the contents
+    is_late: bool = False  # nobody waits for it any more
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -170,7 +170,9 @@ class CallLog:
             writer.numbered += 1
             record = self._record(writer, route, entry, now_ms, writer.numbered)
             batch.records.append(record)
-            batch.contents.append(dump(record))
+            content = dump(record)
+            batch.contents.append(content)
+            batch.size += len(content)
         return batch
 
     def append(self, batch: Batch) -> None:
