@@ -257,7 +257,7 @@ def test_a_worker_that_dies_young_gives_the_traffic_back_at_the_next_look(opened
     second = deployments.deploy(opened, "iris:2")
     until(lambda: loaded.answers[-1]["version"] == 2)
     kill_worker(opened, second)
-    deployments.settle(opened)
+    deployments.recover(opened)
     until(lambda: loaded.answers[-1]["version"] == 1)
     # Between the two they are told to come again.
     assert {status for status, _ in loaded.failures} <= {502, 503}
@@ -268,7 +268,7 @@ def test_a_worker_that_dies_young_gives_the_traffic_back_at_the_next_look(opened
     *_, last = [e for e in ledger.entries(opened.repo) if e.kind == "deployed"]
     assert (last.body["version"], last.body["reason"]) == (1, "rollback")
     kill_worker(opened, back)
-    deployments.settle(opened)  # what was gone back to has nothing to go back to by itself
+    deployments.recover(opened)  # what was gone back to has nothing to go back to by itself
     assert deployments.pointed(opened, "iris").deployment_id == back.deployment_id
     assert deployments.look(opened, back).status is DeploymentStatus.FAILED
 
@@ -276,15 +276,15 @@ def test_a_worker_that_dies_young_gives_the_traffic_back_at_the_next_look(opened
 def test_a_worker_that_dies_old_or_has_none_before_it_is_left_as_it_is(opened, monkeypatch):
     first = deployments.deploy(opened, "iris:1", endpoint="alone")
     kill_worker(opened, first)
-    deployments.settle(opened)
+    deployments.recover(opened)
     assert deployments.pointed(opened, "alone").deployment_id == first.deployment_id
     second = deployments.deploy(opened, "iris:2", endpoint="alone")
     kill_worker(opened, second)
     monkeypatch.setattr(deployments, "PROBATION_S", 0.0)
-    deployments.settle(opened)
+    deployments.recover(opened)
     assert deployments.pointed(opened, "alone").deployment_id == second.deployment_id
     monkeypatch.undo()
-    deployments.settle(opened)
+    deployments.recover(opened)
     assert deployments.pointed(opened, "alone").version == 1
     deployments.undeploy(opened, "alone")
 

@@ -356,7 +356,7 @@ def test_a_repair_that_is_killed_is_completed_by_the_next(flowers, pytestconfig)
     typed(top, "alias", "iris:2", "best")
     before = told(top, calls)
     killed = 0
-    for number in range(8):
+    for number in range(4):
         if number % 2 == 0:
             delete_store(top)
         process = subprocess.Popen(

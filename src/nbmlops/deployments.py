@@ -554,21 +554,30 @@ def _live(workspace: Workspace, endpoint: str) -> list[DeploymentRecord]:
 
 
 def settle(workspace: Workspace) -> None:
-    """Complete or roll back what a killed command has left half done, and what died in its youth.
+    """Complete or roll back what a killed command has left half done.
 
     An endpoint on which a living command is at work is left to it.
     """
     for endpoint in endpoints.every(workspace):
-        if not endpoints.is_here(workspace, endpoint):
+        if not endpoints.is_here(workspace, endpoint) or _is_settled(workspace, endpoint):
             continue
-        name = endpoint.endpoint
-        if _is_settled(workspace, endpoint) and _fallen(workspace, name) is None:
-            continue
-        with workspace.exclusively(endpoints.lock(name), wait=False) as ours:
+        with workspace.exclusively(endpoints.lock(endpoint.endpoint), wait=False) as ours:
             if ours:
                 _settle_and_wait(workspace, endpoint)
-                if (fallen := _fallen(workspace, name)) is not None:
-                    _go_back(workspace, fallen)
+
+
+def recover(workspace: Workspace) -> None:
+    """Give the traffic of versions whose workers died young back to the versions before them.
+
+    An endpoint on which a living command is at work is left to it.
+    """
+    for endpoint in endpoints.every(workspace):
+        name = endpoint.endpoint
+        if not endpoints.is_here(workspace, endpoint) or _fallen(workspace, name) is None:
+            continue
+        with workspace.exclusively(endpoints.lock(name), wait=False) as ours:
+            if ours and (fallen := _fallen(workspace, name)) is not None:
+                _go_back(workspace, fallen)
 
 
 def _fallen(workspace: Workspace, endpoint: str) -> DeploymentRecord | None:

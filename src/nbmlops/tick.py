@@ -13,7 +13,7 @@ _LEASE_S = 30.0
 
 
 def tick(workspace: Workspace) -> bool:
-    """Collect runs, go on with sweeps, settle deployments, ship sealed calls.
+    """Collect runs, go on with sweeps, settle and recover deployments, ship sealed calls.
 
     Return whether it was our turn.
 
@@ -28,6 +28,7 @@ def tick(workspace: Workspace) -> bool:
         runs.unfinished(workspace)
         sweeps.unfinished(workspace)
         deployments.settle(workspace)
+        deployments.recover(workspace)
         stints.settle(workspace)
         shipping.ship(workspace)
     finally:

@@ -126,7 +126,7 @@ def deployments(context: Context, *, every: bool = False) -> Listing:
     from nbmlops import monitors
 
     workspace = context.workspace()
-    verbs.settle(workspace)
+    verbs.recover(workspace)
     items: list[DeploymentRecord] = []
     for record in verbs.listed(workspace, every=every):
         report = monitors.latest(workspace, record.deployment_id)
