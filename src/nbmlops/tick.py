@@ -12,10 +12,10 @@ _LEASE = "tick"
 _LEASE_S = 30.0
 
 
-def tick(workspace: Workspace) -> bool:
+def tick(workspace: Workspace, *, recovers: bool = True) -> bool:
     """Collect runs, go on with sweeps, settle and recover deployments, ship sealed calls.
 
-    Return whether it was our turn.
+    Return whether it was our turn. Without ``recovers`` no version is started in another's place.
 
     A lease in the store lets one tick at a time in each clone, whose jobs are its own; whoever does
     not get it loses nothing, since somebody else does the same work.
@@ -28,7 +28,8 @@ def tick(workspace: Workspace) -> bool:
         runs.unfinished(workspace)
         sweeps.unfinished(workspace)
         deployments.settle(workspace)
-        deployments.recover(workspace)
+        if recovers:
+            deployments.recover(workspace)
         stints.settle(workspace)
         shipping.ship(workspace)
     finally:

@@ -135,5 +135,5 @@ def doctor(context: Context, *, repair: bool = False) -> Health:
     if repair:
         following.settle(workspace)
     repaired = health.repair(workspace) if repair else ()
-    tick.tick(workspace)
+    tick.tick(workspace, recovers=False)  # what is down is told
     return records.replace(health.check(workspace), repaired=repaired)
