@@ -116,8 +116,7 @@ def rollback(workspace: Workspace, endpoint: str, to: str | None = None) -> Depl
         endpoints.running(workspace, endpoint)
         current = pointed(workspace, endpoint)
         target = _earlier(workspace, endpoint, current, to)
-        version = models.of_digest(workspace, target.model, target.version_digest)
-        version = version or models.find(workspace, _name(target))
+        version = _decided(workspace, target)
         if current is not None and _name(current) == version.name:
             live = look(workspace, current)
             if live.status is DeploymentStatus.RUNNING and live.ready:
@@ -150,6 +149,12 @@ def _earlier(
         f"See what was decided: `nbmlops model {of}`." if of else "See: `nbmlops models`.",
         endpoint=endpoint,
     )
+
+
+def _decided(workspace: Workspace, target: DeploymentDecision) -> ModelVersion:
+    """Return the version that a decision was about, under the number that it has now."""
+    version = models.of_digest(workspace, target.model, target.version_digest)
+    return version or models.find(workspace, _name(target))
 
 
 def _named(endpoint: str, took: list[DeploymentDecision], to: str) -> DeploymentDecision:
@@ -603,8 +608,7 @@ def _go_back(workspace: Workspace, fallen: DeploymentRecord) -> None:
         target = _earlier(workspace, fallen.endpoint, fallen, None)
     except NothingToGoBackTo:
         return
-    version = models.of_digest(workspace, target.model, target.version_digest)
-    version = version or models.find(workspace, _name(target))
+    version = _decided(workspace, target)
     why = fallen.cause.message if fallen.cause else "it ended"
     workspace.say(f"{_name(fallen)} did not stay up ({why}); going back to {version.name}")
     try:
