@@ -435,32 +435,10 @@ def test_large_bodies_that_go_silent_keep_others_out_for_seconds_only(served):
     assert time.monotonic() - began < 12
 
 
-def test_callers_that_leave_before_their_turn_keep_no_place(world):
-    front = world.front([route("mixed", world.worker("mixed", slow=4.0).address)])
-    host = front.address.removeprefix("tcp:")
-    body = json.dumps(GOOD).encode()
-    head = f"POST /predict HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n\r\n"
-    leaving = [raw_socket(front.address) for _ in range(upstream.IN_FLIGHT_LIMIT)]
-    for one in leaving:
-        one.sendall(head.encode() + body)
-    until(lambda: counts(front.address)["nbmlops_in_flight"] == len(leaving))
-    assert predict(front.address, GOOD)[0] == 429
-    for one in leaving[:64]:
-        one.close()  # which looks like the end of what they send
-    for one in leaving[64:]:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        one.close()  # which looks like what it is
-    until(lambda: counts(front.address)["nbmlops_in_flight"] <= 64, within_s=3.0)
-    callers = Callers(front.address, GOOD, count=100)
-    until(lambda: len(callers.answers) >= 100)
-    callers.stop()
-    assert callers.failures == []
-
-
 STUCK_WORKER = """
 import os, pathlib, sys, time
 from nbmlops import predictors, turns, worker
-turns.STUCK_S = 0.5
+turns.STUCK_S = {stuck_s}
 usual = predictors.Predictor.predict
 def predict(self, inputs):
     while (pathlib.Path(os.environ["NBMLOPS_INBOX"]) / "hangs").exists():
@@ -471,16 +449,49 @@ sys.exit(worker.main(os.environ))
 """
 
 
-@pytest.mark.parametrize("batches", [True, False])
-def test_a_model_that_hangs_is_not_ready_and_costs_its_callers_a_deadline(world, batches):
+def hanging_worker(world, stuck_s):
+    """Return a worker whose model hangs while a file is there, and that file."""
     inbox = worker_inbox(world.folder / "stuck", "mixed")
-    (inbox / "stuck.py").write_text(STUCK_WORKER)
+    (inbox / "stuck.py").write_text(STUCK_WORKER.format(stuck_s=stuck_s))
     worker = Process("stuck", inbox, f"unix:{socket_path()}", PYTHONPATH=f"{SOURCE}:{inbox}")
     world.running.append(worker)
-    worker.ready("/v2/health/ready")
+    return worker.ready("/v2/health/ready"), inbox / "hangs"
+
+
+def test_callers_that_leave_before_their_turn_keep_no_place(world):
+    worker, hangs = hanging_worker(world, stuck_s=120.0)
+    front = world.front([route("mixed", worker.address)], deadline_s=120.0)
+    host = front.address.removeprefix("tcp:")
+    body = json.dumps(GOOD).encode()
+    head = f"POST /predict HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n\r\n"
+    hangs.touch()
+    leaving = [raw_socket(front.address) for _ in range(upstream.IN_FLIGHT_LIMIT)]
+    for one in leaving:
+        one.sendall(head.encode() + body)
+        if one is leaving[0]:  # it is on its way alone; all others wait for their turn
+            until(lambda: counts(front.address)["nbmlops_in_flight"] == 1)
+    until(lambda: counts(front.address)["nbmlops_in_flight"] == len(leaving))
+    assert predict(front.address, GOOD)[0] == 429
+    for one in leaving[:64]:
+        one.close()  # which looks like the end of what they send
+    for one in leaving[64:]:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        one.close()  # which looks like what it is
+    until(lambda: counts(front.address)["nbmlops_in_flight"] == 64)
+    callers = Callers(front.address, GOOD, count=100)
+    until(lambda: counts(front.address)["nbmlops_in_flight"] == upstream.IN_FLIGHT_LIMIT)
+    hangs.unlink()
+    until(lambda: len(callers.answers) >= 100)
+    callers.stop()
+    assert callers.failures == []
+
+
+@pytest.mark.parametrize("batches", [True, False])
+def test_a_model_that_hangs_is_not_ready_and_costs_its_callers_a_deadline(world, batches):
+    worker, hangs = hanging_worker(world, stuck_s=0.5)
     front = world.front([route("mixed", worker.address, batches=batches)], deadline_s=1.0)
     assert predict(front.address, GOOD)[0] == 200
-    (inbox / "hangs").touch()
+    hangs.touch()
     answers = []
     threads = []
     for _ in range(60):  # one after the other, so that some wait behind a batch that hangs
@@ -495,7 +506,7 @@ def test_a_model_that_hangs_is_not_ready_and_costs_its_callers_a_deadline(world,
     codes = {json.loads(content)["error"]["code"] for _, _, content in answers}
     assert codes <= {"deadline-exceeded", "worker-unreachable"}, codes
     assert psutil.Process(worker.process.pid).num_threads() < 80
-    (inbox / "hangs").unlink()
+    hangs.unlink()
     until(lambda: status_of(front.address, READY) == 200)
     assert predict(front.address, GOOD)[0] == 200
     assert counts(front.address)["nbmlops_in_flight"] == 0
