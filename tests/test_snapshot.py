@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from random import Random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from nbmlops import archives, snapshot
@@ -217,6 +217,7 @@ def test_large_and_odd_untracked_files_are_refused_by_name(folder, tmp_path):
         max_size=5,
     )
 )
+@example({"_": b"one", "_..": b"two", "_..x": b"three"})
 def test_files_of_any_name_and_content_come_back_byte_for_byte(folder, tmp_path, files):
     place = folder / "sub"
     place.mkdir(exist_ok=True)

@@ -352,8 +352,19 @@ def _enter(
 
 def read(repo: Repository, commit: str, path: str) -> tuple[str, bytes] | None:
     """Return the blob id and the bytes of a file in a commit, or ``None`` where it is not."""
-    blob = repo.resolve(f"{commit}:{path}")
-    return None if blob is None else (blob, repo.run("cat-file", "blob", blob))
+    # Not `rev-parse COMMIT:PATH`, which takes two dots in a path for a range of commits.
+    try:
+        listed = repo.run(
+            *("ls-tree", "-z", "--full-tree", "--end-of-options", commit, path),
+            environment={"GIT_LITERAL_PATHSPECS": "1"},
+        )
+    except GitFailed:  # there is no such commit
+        return None
+    about, _, name = listed.rstrip(b"\0").partition(b"\t")
+    if name != os.fsencode(path) or (found := about.split())[1] != b"blob":
+        return None
+    blob = found[2].decode()
+    return blob, repo.run("cat-file", "blob", blob)
 
 
 def read_all(repo: Repository, commit: str, paths: Iterable[str]) -> dict[str, tuple[str, bytes]]:
