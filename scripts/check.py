@@ -17,6 +17,8 @@ from xml.etree import ElementTree as ET
 BIN = Path(sys.executable).parent
 TOP = Path(__file__).parent.parent
 REPEATED_LIMIT = 3
+# The files of tests, two at a time: they wait for processes more than they compute.
+SIDE_BY_SIDE = ["--numprocesses=2", "--dist=loadfile"]
 
 
 def check(title: str, *command: str) -> bool:
@@ -64,7 +66,7 @@ def tests(arguments: list[str]) -> tuple[int, dict[str, str], Counter[str], list
     Many start servers and jobs, kill them, and watch the clock; on a busy machine one in
     thousands may fail for that. It is told all the same, and more than a few are no accident.
     """
-    code, ends, reasons = run_pytest(arguments)
+    code, ends, reasons = run_pytest([*arguments, *SIDE_BY_SIDE])
     failed = [name for name, end in ends.items() if end == "failed"]
     if not 0 < len(failed) <= REPEATED_LIMIT:
         return code, ends, reasons, []

@@ -269,13 +269,17 @@ def told(top, calls):
         *(f"model/iris:{one['version']}" for one in versions),
         *(f"run/{one['run_id']}" for one in versions),
     ]
+    opened = workspaces.open_at(top)
+    with contextlib.closing(opened):
+        traced = {one: records.plain(traces.trace(opened, one)) for one in references}
     return {
         "models": versions,
         "deployments": deployed,
         "runs": typed(top, "runs")["items"],
         "model": typed(top, "model", "iris@best"),
         "endpoint": typed(top, "deployments")["items"],
-        **{one: typed(top, "trace", one) for one in references},
+        "trace": typed(top, "trace", references[0]),
+        **traced,
     }
 
 
@@ -356,7 +360,7 @@ def test_a_repair_that_is_killed_is_completed_by_the_next(flowers, pytestconfig)
     typed(top, "alias", "iris:2", "best")
     before = told(top, calls)
     killed = 0
-    for number in range(4):
+    for number in range(pytestconfig.getoption("kills") or 4):
         if number % 2 == 0:
             delete_store(top)
         process = subprocess.Popen(

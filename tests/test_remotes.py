@@ -760,7 +760,7 @@ def test_a_sync_that_is_killed_is_completed_by_the_next(team, request, tmp_path)
     _, ada, bob = team
     seed = request.config.getoption("--seed")
     seed = random.randrange(10**9) if seed is None else seed
-    rounds = request.config.getoption("--kills") or 12
+    rounds = request.config.getoption("--kills") or 6
     print(f"seed {seed}, {rounds} kills")
     chance = random.Random(seed)
     contents = set()
