@@ -17,8 +17,9 @@ from xml.etree import ElementTree as ET
 BIN = Path(sys.executable).parent
 TOP = Path(__file__).parent.parent
 REPEATED_LIMIT = 3
-# The files of tests, two at a time: they wait for processes more than they compute.
-SIDE_BY_SIDE = ["--numprocesses=2", "--dist=loadfile"]
+# The files of tests, two at a time and in their order: they wait for processes more than they
+# compute, and the longest are not the last.
+SIDE_BY_SIDE = ["--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder"]
 
 
 def check(title: str, *command: str) -> bool:

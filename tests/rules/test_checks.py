@@ -11,7 +11,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from nbmlops import cli, notebook, projects, render, rules
@@ -451,6 +451,9 @@ cells = st.fixed_dictionaries(
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=60) | json_values.map(lambda v: json.dumps(v).encode()))
+@example(data=b'{"cells": true, "nbformat": 0}')
+@example(data=b'{"cells": 3, "nbformat": 3, "worksheets": 1}')
+@example(data=b'{"cells": [3], "nbformat": 4, "metadata": 1}')
 def test_no_bytes_make_a_check_fail(folder, data):
     (folder / "train.ipynb").write_bytes(data)
     for finding in found(folder, files=[Path("train.ipynb")], fix=True).findings:

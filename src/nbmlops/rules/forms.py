@@ -87,9 +87,11 @@ def parameters_doubled(subject: Subject) -> Iterator[Fault]:
 
 def outputs(subject: Subject) -> Iterator[Fault]:
     """Find outputs and execution counts, which make every run a change of the file."""
+    if subject.notebook is None:
+        return
     kept: list[int] = []
     for position, cell in enumerate(subject.document.get("cells") or (), 1):
-        if subject.notebook is None or cell.get("cell_type") != "code":
+        if cell.get("cell_type") != "code":
             continue
         if cell.get("outputs") or cell.get("execution_count") is not None:
             kept.append(position)
