@@ -146,6 +146,7 @@ print(digest, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["folder", "s3"])
 def test_a_large_file_goes_and_comes_back_in_blocks(kind, tmp_path, request):
     size, block = 192 << 20, os.urandom(1 << 20)

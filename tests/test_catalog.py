@@ -10,6 +10,8 @@ from nbmlops.records import Cause
 from nbmlops.widgets import timeline
 from registered import deployed, version
 
+pytestmark = pytest.mark.slow  # long ledgers
+
 
 def day(number, hour=12):
     return datetime(2026, 5, number, hour, tzinfo=UTC)

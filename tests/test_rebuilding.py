@@ -36,6 +36,8 @@ from sources import git, notebook_text
 from teams import trained
 from test_deployments import TRAIN
 
+pytestmark = pytest.mark.slow  # ledgers of many entries, and whole jobs
+
 
 def lost(workspace):
     """Return the project opened anew, its store deleted."""

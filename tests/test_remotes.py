@@ -42,6 +42,8 @@ from registered import deployed
 from sources import git
 from teams import trained
 
+pytestmark = pytest.mark.slow  # git remotes, fetched from and pushed to
+
 TOKEN = "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"  # of the shape of a GitHub token
 
 

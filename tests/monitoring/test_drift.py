@@ -82,6 +82,7 @@ def cancer():
 # --- false alarms and power -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "windows"), [(200, 100), (1000, 60), (5000, 20)])
 def test_windows_of_the_training_population_alarm_within_the_budget(cancer, rows, windows):
     features, y = cancer
@@ -93,6 +94,7 @@ def test_windows_of_the_training_population_alarm_within_the_budget(cancer, rows
     assert alarms <= windows / 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "windows"), [(40, 150), (200, 150), (1000, 80), (5000, 15)])
 def test_windows_of_correlated_normal_columns_alarm_within_the_budget(rows, windows):
     rng = np.random.default_rng(rows)

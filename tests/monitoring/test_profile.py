@@ -119,6 +119,7 @@ def test_a_window_counts_known_and_new_categories():
     assert window.columns[0].missing == 1
 
 
+@pytest.mark.slow
 def test_a_million_categories_stay_small():
     values = [f"category {value}" for value in range(1_000_000)]
     profile = one(values, "category")

@@ -625,6 +625,7 @@ def test_the_cache_does_not_grow_without_an_end(at):
     assert len(list(folder.glob("*.json"))) <= 32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["data/raw.csv", "data/raw.parquet"])
 def test_memory_does_not_grow_with_the_file(at, name):
     import pandas as pd
