@@ -35,6 +35,8 @@ from sources import SETTINGS, git, notebook_text
 from terminal import refused, typed
 from test_runs import end, start
 
+pytestmark = pytest.mark.slow  # commands and jobs, each with odd names
+
 # --- A1: names and ids ----------------------------------------------------------------------------
 
 ODD = [

@@ -10,6 +10,8 @@ import uvloop
 from nbmlops.front import server as servers
 from nbmlops.front.server import Server
 
+pytestmark = pytest.mark.slow  # clients that keep a server waiting
+
 GET = b"GET /hello?x=1 HTTP/1.1\r\nHost: h\r\n\r\n"
 
 

@@ -19,6 +19,8 @@ from sources import SETTINGS, git, notebook_text
 from terminal import refused, typed
 from test_snapshot import users_state
 
+pytestmark = pytest.mark.slow  # repositories in every state
+
 
 def captured(folder, tmp_path):
     """Capture a work tree; return the files that a job would get, as bytes, link or program."""
