@@ -134,6 +134,7 @@ def refuse_what_cannot_be_typed(line):
             pytest.fail(f"{line}: {error}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(TOP)))
 def test_what_a_page_tells_to_type_can_be_typed(page):
     for line in typed_in(page.read_text()):
@@ -152,6 +153,7 @@ def texts(source):
             yield node.value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
 def test_what_a_hint_tells_to_type_can_be_typed(path):
     for text in texts(path.read_text()):

@@ -186,6 +186,7 @@ OF_MODELS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "words", "arguments", "method"), OF_MODELS)
 async def test_models_are_the_same_through_every_door(
     jp_fetch, shell, workspace, name, words, arguments, method
@@ -235,6 +236,7 @@ async def test_work_is_the_same_through_every_door(jp_fetch, shell, name):
         assert typed["best"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "arguments", "method", "code", "status", "exit_code"), MISTAKES)
 async def test_mistakes_are_the_same_through_every_door(
     jp_fetch, shell, words, arguments, method, code, status, exit_code

@@ -58,6 +58,7 @@ def test_a_repository_of_sha256_has_a_ledger_too(tmp_path):
     assert ledger.faults(repo) == []
 
 
+@pytest.mark.slow
 def test_of_writers_at_once_all_land_one_after_the_other(folder):
     method = multiprocessing.get_context("spawn")
     writers = [method.Process(target=append_some, args=(folder, who)) for who in range(3)]
@@ -96,6 +97,7 @@ def test_of_two_people_who_append_at_once_every_entry_lands(folder):
     assert ledger.faults(repo) == []
 
 
+@pytest.mark.slow
 def test_a_writer_who_finds_the_ref_locked_tries_again_and_is_told_at_last(folder):
     repo = repo_of(folder)
     ledger.append(repo, "deployed", lambda _: {}, NOW)
@@ -188,6 +190,7 @@ def test_an_entry_replaced_in_a_new_commit_is_found(decided):
     assert codes(decided) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(1, 7))
 def test_an_entry_replaced_by_rewriting_the_whole_chain_is_found(decided, number):
     repo, head = decided.repo, ledger.head(decided.repo)
@@ -202,6 +205,7 @@ def test_an_entry_replaced_by_rewriting_the_whole_chain_is_found(decided, number
     assert codes(decided) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(1, 7))
 def test_an_entry_that_was_taken_away_is_found(decided, number):
     repo, head = decided.repo, ledger.head(decided.repo)

@@ -130,6 +130,7 @@ def test_values_from_a_command_line_arrive_as_they_were_typed(folder):
     assert math.copysign(1, float(seen["p_10"][1])) == -1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "text"),
     [

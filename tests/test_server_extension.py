@@ -62,6 +62,7 @@ async def refused(fetch, **arguments):
     return answer.code, json.loads(answer.body)["error"]["code"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "content", "place"),
     [

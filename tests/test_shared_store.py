@@ -126,6 +126,7 @@ def test_a_run_of_another_clone_is_shown_as_it_was_written_and_never_ended(clone
     assert runs.get(bob, going_on.run_id).status is Status.LOST
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("hers", "answers"),
     [

@@ -98,6 +98,7 @@ def test_the_quickest_form_that_agrees_is_taken(name):
     quick.warm_up(sample)
 
 
+@pytest.mark.slow
 @given(arrays("float64", (3, 4), elements=st.floats(-1e6, 1e6)))
 @settings(max_examples=100, deadline=None)
 def test_any_rows_get_the_given_model_s_answers(rows):

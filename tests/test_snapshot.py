@@ -266,6 +266,7 @@ def mutate(folder, random):  # noqa: C901
         git(folder, "--literal-pathspecs", "add", "-N", "--", str(path.relative_to(folder)))
 
 
+@pytest.mark.slow
 def test_whatever_was_done_to_a_work_tree_the_snapshot_is_what_add_all_would_take(tmp_path):
     seed = int(os.environ.get("NBMLOPS_TEST_SEED", time.time_ns() % 2**32))
     print("seed", seed)

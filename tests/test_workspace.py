@@ -69,6 +69,7 @@ def test_questions_without_a_meaning_are_refused(workspace, asked):
         runs.page(workspace, limit=10, **asked)
 
 
+@pytest.mark.slow
 def test_a_team_shares_a_database_and_a_bucket_by_two_variables(folder, postgres, s3):
     bucket = s3.bucket()
     options = "\n[artifacts.options]\nkey = 'k'\nsecret = 's'\n"

@@ -449,6 +449,7 @@ cells = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=60) | json_values.map(lambda v: json.dumps(v).encode()))
 @example(data=b'{"cells": true, "nbformat": 0}')
@@ -462,6 +463,7 @@ def test_no_bytes_make_a_check_fail(folder, data):
     found(folder, files=[Path("train.ipynb")], fix=True)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(made=st.lists(cells, max_size=5), indent=st.sampled_from([None, 1, 2]))
 def test_a_fix_keeps_every_source_and_twice_is_as_once(folder, made, indent):
