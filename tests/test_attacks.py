@@ -156,7 +156,6 @@ def everything(place):
     }
 
 
-@pytest.mark.slow
 def test_data_behind_a_link_reach_the_job_and_the_original_is_never_touched(folder, outside):
     """``data`` is often a link to a disk of data, and the commit has that link too."""
     (folder / ".gitignore").write_text("")
@@ -276,7 +275,6 @@ HOSTILE_NAMES = [
 ]
 
 
-@pytest.mark.slow
 def test_artifacts_with_odd_names_are_kept_and_never_written_outside(folder):
     (folder / "train.ipynb").write_text(
         notebook_text(
@@ -301,7 +299,6 @@ def test_artifacts_with_odd_names_are_kept_and_never_written_outside(folder):
     assert typed(folder, "doctor")[1] == 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "trick",
     [
@@ -362,7 +359,6 @@ def tamper(workspace, digest):
     path.write_bytes(path.read_bytes()[:-1] + b"?")
 
 
-@pytest.mark.slow
 def test_bytes_that_were_changed_are_never_used_and_doctor_names_them(folder, done):
     workspace, run = done
     assert run.status is Status.SUCCEEDED, run.cause
@@ -385,7 +381,6 @@ def test_bytes_that_were_changed_are_never_used_and_doctor_names_them(folder, do
     assert typed(folder, "train", "-p", "n=1")[0]["status"] == "succeeded"
 
 
-@pytest.mark.slow
 def test_data_that_were_changed_at_rest_are_not_run_with(folder, done):
     workspace, run = done
     (data,) = (item for item in run.data if item.name == "data/raw.csv")
@@ -394,7 +389,6 @@ def test_data_that_were_changed_at_rest_are_not_run_with(folder, done):
     assert typed(folder, "runs")[1] == 0
 
 
-@pytest.mark.slow
 def test_an_entry_of_the_step_cache_that_was_changed_is_not_taken_for_true(folder, done):
     workspace, run = done
     kept = next(
@@ -420,7 +414,6 @@ def test_an_entry_of_the_step_cache_that_was_changed_is_not_taken_for_true(folde
     assert run.status is Status.SUCCEEDED
 
 
-@pytest.mark.slow
 def test_a_ledger_that_was_rewritten_is_found(folder):
     (folder / "train.ipynb").write_text(
         notebook_text(
@@ -500,7 +493,6 @@ key
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("ends", ["raise ValueError(f'bad key {key}')", "os.kill(os.getppid(), 9)"])
 def test_the_value_of_a_secret_is_found_nowhere(secret, ends):
     (secret / "train.ipynb").write_text(notebook_text(LEAKY, "time.sleep(1)", ends))

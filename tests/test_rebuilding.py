@@ -290,7 +290,6 @@ def delete_store(top):
         path.unlink()
 
 
-@pytest.mark.slow
 def test_a_lost_store_is_made_again_with_the_same_answers(flowers):
     top, calls = flowers
     typed(top, "alias", "iris:2", "best")
@@ -325,7 +324,6 @@ def test_a_lost_store_is_made_again_with_the_same_answers(flowers):
     opened.close()
 
 
-@pytest.mark.slow
 def test_no_call_fails_while_it_is_rolled_back(flowers):
     top, _ = flowers
     typed(top, "doctor", "--repair")
@@ -351,7 +349,6 @@ def test_no_call_fails_while_it_is_rolled_back(flowers):
     assert seen == {1, 2}
 
 
-@pytest.mark.slow
 def test_a_repair_that_is_killed_is_completed_by_the_next(flowers, pytestconfig):
     top, calls = flowers
     seed = pytestconfig.getoption("seed") or random.randrange(2**32)
@@ -362,7 +359,7 @@ def test_a_repair_that_is_killed_is_completed_by_the_next(flowers, pytestconfig)
     typed(top, "alias", "iris:2", "best")
     before = told(top, calls)
     killed = 0
-    for number in range(pytestconfig.getoption("kills") or 4):
+    for number in range(4):
         if number % 2 == 0:
             delete_store(top)
         process = subprocess.Popen(
@@ -418,7 +415,6 @@ def test_a_repair_that_ends_at_any_stage_is_completed(decided, monkeypatch, stag
     opened.close()
 
 
-@pytest.mark.slow
 def test_what_runs_without_an_owner_is_ended_and_an_endpoint_keeps_its_url(flowers):
     top, calls = flowers
     typed(top, "doctor", "--repair")

@@ -732,7 +732,6 @@ def program(*words):
     )
 
 
-@pytest.mark.slow
 def test_of_two_who_sync_at_once_nothing_is_lost_or_doubled(team):
     _, ada, bob = team
     both = [program("versions", w.root, who, 20) for w, who in ((ada, "ada"), (bob, "bob"))]
@@ -756,7 +755,6 @@ def test_of_two_who_sync_at_once_nothing_is_lost_or_doubled(team):
         )
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_sync_that_is_killed_is_completed_by_the_next(team, request, tmp_path):
     _, ada, bob = team

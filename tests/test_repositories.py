@@ -437,7 +437,6 @@ def hostile(folder, tmp_path):
     return trap
 
 
-@pytest.mark.slow
 def test_no_program_of_a_hostile_repository_runs(folder, hostile):
     document, code, _ = typed(folder, "train")
     assert (code, document["status"]) == (0, "succeeded"), document["cause"]
@@ -481,7 +480,6 @@ def test_variables_of_git_lead_nowhere_else(folder, tmp_path, monkeypatch):
         "{a}.ipynb",
     ],
 )
-@pytest.mark.slow
 def test_the_name_of_a_notebook_is_no_option_and_no_command(folder, name):
     (folder / name).write_text(notebook_text("print('ran')"))
     document, code, _ = typed(folder, "train", f"./{name}")
@@ -493,7 +491,6 @@ def test_the_name_of_a_notebook_is_no_option_and_no_command(folder, name):
 # --- F7: whatever becomes of the repository -------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_old_runs_are_traced_and_run_again_whatever_became_of_their_branch(folder, tmp_path):
     upstream = tmp_path / "upstream.git"
     git(tmp_path, "init", "--quiet", "--bare", str(upstream))

@@ -231,6 +231,10 @@ def test_files_of_any_name_and_content_come_back_byte_for_byte(folder, tmp_path,
         found = snapshot.read(repo, taken.commit, f"sub/{name}")
         assert found is not None
         assert found[1] == content
+    together = snapshot.read_all(repo, taken.commit, [f"sub/{name}" for name in files])
+    assert {path: found[1] for path, found in together.items()} == {
+        f"sub/{name}": content for name, content in files.items()
+    }
 
 
 NAMES = ["a", "b.py", "c d.txt", "[x]*.ipynb", "deep/er/f", "deep/g", "ünï", "-o", ":(top)z"]
