@@ -4,24 +4,41 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import dataclass
+from pathlib import Path
 
 from nbmlops.records import JobSpec, Resources, Status
 
 DEADLINE_S = 30.0
 
 
-def job(tmp_path, name, program, **changes):
-    """Return a job that runs a Python program with an inbox and an outbox."""
-    inbox, outbox = tmp_path / name / "in", tmp_path / name / "out"
-    inbox.mkdir(parents=True, exist_ok=True)
-    outbox.mkdir(parents=True, exist_ok=True)
-    return JobSpec(
-        name=name,
-        command=(sys.executable, "-c", program),
-        inbox=inbox.as_uri(),
-        outbox=outbox.as_uri(),
-        **changes,
-    )
+@dataclass(frozen=True)
+class Place:
+    """Where the jobs of a test have their folders, and what runs Python there."""
+
+    folder: Path
+    python: str = sys.executable
+    image: str | None = None
+    deadline_s: float = DEADLINE_S
+
+    def inbox(self, name):
+        return self.folder / name / "in"
+
+    def outbox(self, name):
+        return self.folder / name / "out"
+
+    def job(self, name, program, **changes):
+        """Return a job that runs a Python program with an inbox and an outbox."""
+        for folder in (self.inbox(name), self.outbox(name)):
+            folder.mkdir(parents=True, exist_ok=True)
+        asked = {
+            "command": (self.python, "-c", program),
+            "inbox": self.inbox(name).as_uri(),
+            "outbox": self.outbox(name).as_uri(),
+            "image": self.image,
+            **changes,
+        }
+        return JobSpec(name=name, **asked)
 
 
 def until(launcher, handle, *wanted):
@@ -38,23 +55,23 @@ def until(launcher, handle, *wanted):
 FINAL = tuple(status for status in Status if status.is_final)
 
 
-def a_job_that_ends_well_has_succeeded_and_filled_its_outbox(launcher, tmp_path):
+def a_job_that_ends_well_has_succeeded_and_filled_its_outbox(launcher, place):
     program = (
         "import os, pathlib;"
         "pathlib.Path(os.environ['NBMLOPS_OUTBOX'], 'f').write_text(os.environ['GREETING']);"
         "print('one');print('two')"
     )
-    handle = launcher.launch(job(tmp_path, "good", program, environment={"GREETING": "hi"}))
+    handle = launcher.launch(place.job("good", program, environment={"GREETING": "hi"}))
     seen = until(launcher, handle, *FINAL)
     assert seen.status is Status.SUCCEEDED, seen
-    assert (tmp_path / "good" / "out" / "f").read_text() == "hi"
+    assert (place.outbox("good") / "f").read_text() == "hi"
     assert list(launcher.logs(handle)) == ["one", "two"]
     assert list(launcher.logs(handle, since_line=1)) == ["two"]
     assert seen.attempts[-1].exit_code == 0
 
 
-def a_job_that_ends_badly_has_failed_with_its_last_words(launcher, tmp_path):
-    handle = launcher.launch(job(tmp_path, "bad", "import sys; sys.exit('the reason')"))
+def a_job_that_ends_badly_has_failed_with_its_last_words(launcher, place):
+    handle = launcher.launch(place.job("bad", "import sys; sys.exit('the reason')"))
     seen = until(launcher, handle, *FINAL)
     assert seen.status is Status.FAILED
     assert seen.cause is not None
@@ -62,24 +79,24 @@ def a_job_that_ends_badly_has_failed_with_its_last_words(launcher, tmp_path):
     assert "the reason" in seen.cause.message
 
 
-def the_same_name_again_adopts_and_never_starts_a_second(launcher, tmp_path):
+def the_same_name_again_adopts_and_never_starts_a_second(launcher, place):
     program = (
         "import os, pathlib, time;"
         "p = pathlib.Path(os.environ['NBMLOPS_OUTBOX'], 'starts');"
         "p.open('a').write('x'); time.sleep(1)"
     )
-    one = job(tmp_path, "same", program)
+    one = place.job("same", program)
     handles = {launcher.launch(one) for _ in range(3)}
     assert len(handles) == 1
     handle = handles.pop()
     until(launcher, handle, *FINAL)
     assert launcher.launch(one) == handle
     assert launcher.poll([handle])[handle].status is Status.SUCCEEDED
-    assert (tmp_path / "same" / "out" / "starts").read_text() == "x"
+    assert (place.outbox("same") / "starts").read_text() == "x"
 
 
-def a_cancelled_job_ends_and_cancelling_again_changes_nothing(launcher, tmp_path):
-    handle = launcher.launch(job(tmp_path, "long", "import time; time.sleep(600)"))
+def a_cancelled_job_ends_and_cancelling_again_changes_nothing(launcher, place):
+    handle = launcher.launch(place.job("long", "import time; time.sleep(600)"))
     until(launcher, handle, Status.RUNNING)
     assert handle in launcher.jobs()
     launcher.cancel(handle)
@@ -90,37 +107,35 @@ def a_cancelled_job_ends_and_cancelling_again_changes_nothing(launcher, tmp_path
     assert handle not in launcher.jobs()
 
 
-def a_job_over_its_time_has_failed_by_the_time_limit(launcher, tmp_path):
-    slow = job(tmp_path, "slow", "import time; time.sleep(600)", resources=Resources(timeout_s=1))
+def a_job_over_its_time_has_failed_by_the_time_limit(launcher, place):
+    slow = place.job("slow", "import time; time.sleep(600)", resources=Resources(timeout_s=1))
     seen = until(launcher, launcher.launch(slow), *FINAL)
     assert seen.cause is not None
     assert (seen.status, seen.cause.code) == (Status.FAILED, "time-limit")
 
 
-def a_job_over_its_memory_has_failed_by_the_memory_limit(launcher, tmp_path):
+def a_job_over_its_memory_has_failed_by_the_memory_limit(launcher, place):
     program = "import time; x = bytearray(300 * 2**20); time.sleep(600)"
-    big = job(tmp_path, "big", program, resources=Resources(memory_mib=100))
+    big = place.job("big", program, resources=Resources(memory_mib=100))
     seen = until(launcher, launcher.launch(big), *FINAL)
     assert seen.cause is not None
     assert (seen.status, seen.cause.code) == (Status.FAILED, "out-of-memory")
 
 
-def logs_are_followed_to_the_end(launcher, tmp_path):
+def logs_are_followed_to_the_end(launcher, place):
     program = "import time\nfor n in range(4): print(n, flush=True); time.sleep(0.2)"
-    handle = launcher.launch(job(tmp_path, "talk", program))
+    handle = launcher.launch(place.job("talk", program))
     assert list(launcher.logs(handle, follow=True)) == ["0", "1", "2", "3"]
 
 
-def a_program_that_cannot_start_has_failed_with_the_reason(launcher, tmp_path):
-    from nbmlops.records import replace
-
-    handle = launcher.launch(replace(job(tmp_path, "none", ""), command=("/no/such/program",)))
+def a_program_that_cannot_start_has_failed_with_the_reason(launcher, place):
+    handle = launcher.launch(place.job("none", "", command=("/no/such/program",)))
     seen = until(launcher, handle, *FINAL)
     assert seen.cause is not None
     assert (seen.status, seen.cause.code) == (Status.FAILED, "cannot-start")
 
 
-def a_job_that_nobody_launched_is_unknown(launcher, tmp_path):
+def a_job_that_nobody_launched_is_unknown(launcher, place):
     from nbmlops.records import JobHandle
 
     handle = JobHandle(launcher=launcher.name, name="never")
@@ -146,8 +161,8 @@ else:
 """
 
 
-def a_job_with_a_port_gets_ready_stops_and_starts_again(launcher, tmp_path):
-    served = job(tmp_path, "serve", SERVER, port=8080, ready_path="/ready")
+def a_job_with_a_port_gets_ready_stops_and_starts_again(launcher, place):
+    served = place.job("serve", SERVER, port=8080, ready_path="/ready")
     handle = launcher.launch(served)
     for _ in range(2):
         deadline = time.monotonic() + DEADLINE_S
@@ -164,13 +179,13 @@ def a_job_with_a_port_gets_ready_stops_and_starts_again(launcher, tmp_path):
     until(launcher, handle, Status.CANCELLED)
 
 
-def secrets_reach_the_job_and_no_file(launcher, tmp_path, monkeypatch):
+def secrets_reach_the_job_and_no_file(launcher, place, monkeypatch):
     monkeypatch.setenv("API_KEY", "canary-5ecret-value")
     program = "import os; print(len(os.environ['API_KEY']))"
-    handle = launcher.launch(job(tmp_path, "quiet", program, secrets=("API_KEY",)))
+    handle = launcher.launch(place.job("quiet", program, secrets=("API_KEY",)))
     until(launcher, handle, Status.SUCCEEDED)
     assert list(launcher.logs(handle)) == ["19"]
-    for path in tmp_path.rglob("*"):
+    for path in place.folder.rglob("*"):
         if path.is_file():
             assert b"canary-5ecret-value" not in path.read_bytes(), path
 

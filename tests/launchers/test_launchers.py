@@ -23,11 +23,11 @@ def launcher(tmp_path):
 
 @pytest.mark.parametrize("promise", contract.CONTRACT, ids=lambda promise: promise.__name__)
 def test_a_launcher_keeps_its_contract(launcher, tmp_path, promise):
-    promise(launcher, tmp_path)
+    promise(launcher, contract.Place(tmp_path))
 
 
 def test_secrets_reach_the_job_and_no_file(launcher, tmp_path, monkeypatch):
-    contract.secrets_reach_the_job_and_no_file(launcher, tmp_path, monkeypatch)
+    contract.secrets_reach_the_job_and_no_file(launcher, contract.Place(tmp_path), monkeypatch)
 
 
 def pids(launcher, handle):
@@ -54,7 +54,7 @@ def until_gone(pid):
 
 
 def test_a_killed_parent_is_noticed_and_takes_the_job_along(launcher, tmp_path):
-    handle = launcher.launch(contract.job(tmp_path, "orphan", "import time; time.sleep(600)"))
+    handle = launcher.launch(contract.Place(tmp_path).job("orphan", "import time; time.sleep(600)"))
     contract.until(launcher, handle, Status.RUNNING)
     found = pids(launcher, handle)
     os.kill(found["pid"], signal.SIGKILL)
@@ -70,7 +70,7 @@ def test_a_killed_job_has_failed_by_the_signal_and_leaves_no_children(launcher, 
         "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'],"
         " start_new_session=True); print(p.pid, flush=True); time.sleep(600)"
     )
-    handle = launcher.launch(contract.job(tmp_path, "shot", program))
+    handle = launcher.launch(contract.Place(tmp_path).job("shot", program))
     deadline = time.monotonic() + 10
     while not (lines := list(launcher.logs(handle))) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -88,7 +88,7 @@ import contract, pathlib
 from nbmlops.launchers.local import LocalLauncher
 tmp = pathlib.Path({str(tmp_path)!r})
 LocalLauncher(tmp / "local").launch(
-    contract.job(tmp, "outlives", "import time; time.sleep(1); print('done')"))
+    contract.Place(tmp).job("outlives", "import time; time.sleep(1); print('done')"))
 import os, signal; os.killpg(os.getpgid(0), signal.SIGKILL)
 """
     asker = subprocess.run(

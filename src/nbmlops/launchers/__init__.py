@@ -7,7 +7,8 @@ implements one passes the contract suite in ``tests/launchers``.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 from nbmlops.records import JobHandle, JobSpec, JobStatus
 
@@ -59,4 +60,20 @@ class Launcher(Protocol):
 
     def jobs(self) -> Sequence[JobHandle]:
         """Return all jobs that are up, so that one without an owner is found."""
+        ...
+
+    def reach(self, handle: JobHandle) -> AbstractContextManager[str]:
+        """Lead this machine to a job with a port, for as long as the block lasts.
+
+        Yields ``tcp:HOST:PORT`` or ``unix:/path``, which may differ from the address by which other
+        jobs know it; ``""`` for a job that is not there.
+        """
+        ...
+
+    def planned(self, job: JobSpec) -> Sequence[Mapping[str, Any]]:
+        """Return what :meth:`launch` would send, as documents of the launcher's own kind; pure."""
+        ...
+
+    def live(self, handle: JobHandle) -> Sequence[Mapping[str, Any]]:
+        """Return what stands of a job now, to be held against :meth:`planned`; none: empty."""
         ...

@@ -10,11 +10,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import http.client
 import os
-import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -27,31 +24,12 @@ import msgspec
 
 from nbmlops import layout
 from nbmlops.errors import LauncherUnavailable
-from nbmlops.records import Attempt, Cause, JobHandle, JobSpec, JobStatus, Status
+from nbmlops.launchers import places
+from nbmlops.records import Attempt, Cause, JobHandle, JobSpec, JobStatus, Status, replace
 
 _LOG = "log"
 _SHIM = Path(__file__).with_name("local_shim.py")
 _POLL_S = 0.1
-# A line that a program writes for other programs, behind a marker: nobody's last words.
-_EVENT = re.compile(r"(nbmlops-events )?[0-9a-f]{32}( \{|$)")
-
-_CAUSES = {
-    "out-of-memory": (
-        "out-of-memory",
-        "the job used more memory than it may",
-        "Raise `resources.memory_mib` of the pipeline in nbmlops.toml.",
-    ),
-    "time-limit": (
-        "time-limit",
-        "the job took longer than it may",
-        "Raise `resources.timeout_s` of the pipeline in nbmlops.toml.",
-    ),
-    "cannot-start": (
-        "cannot-start",
-        "the job's program cannot be started",
-        "Run `nbmlops doctor`.",
-    ),
-}
 
 
 class LocalLauncher:
@@ -102,8 +80,8 @@ class LocalLauncher:
             **os.environ,
             **job.environment,
             **{name: os.environ[name] for name in job.secrets if name in os.environ},
-            layout.INBOX_VARIABLE: _path(job.inbox),
-            layout.OUTBOX_VARIABLE: _path(job.outbox),
+            layout.INBOX_VARIABLE: str(places.folder_of(job.inbox)),
+            layout.OUTBOX_VARIABLE: str(places.folder_of(job.outbox)),
             layout.ATTEMPT_VARIABLE: attempt.name,
             "PYTHONUNBUFFERED": "1",
         }
@@ -124,7 +102,7 @@ class LocalLauncher:
             )
         if starter.returncode != 0 and not (attempt / "exit.json").exists():
             raise LauncherUnavailable(
-                f"the job {job.name} could not be started: {_tail(attempt)}",
+                f"the job {job.name} could not be started: {places.tail(attempt / _LOG)}",
                 "Run `nbmlops doctor`.",
             )
 
@@ -136,28 +114,24 @@ class LocalLauncher:
         folder = self._folder / layout.checked_job(handle.name)
         newest = _newest(folder)
         if newest is None:
-            return JobStatus(
-                status=Status.LOST,
-                cause=Cause(code="job-unknown", message=f"no job {handle.name} is known here"),
-            )
+            return places.unknown(handle)
         attempts = tuple(_attempt(path) for path in _attempts(folder))
         job = _job(newest)
         state = _state(newest)
         if state is _ALIVE:
             if job.port is None:
                 return JobStatus(status=Status.RUNNING, ready=1, attempts=attempts)
-            ready = int(_answers(_address(job), job.ready_path))
+            ready = int(places.answers(_address(job), job.ready_path))
             return JobStatus(
                 status=Status.RUNNING, ready=ready, address=_address(job), attempts=attempts
             )
         if state is _NEVER_BEGAN:
             return JobStatus(status=Status.PENDING, attempts=attempts)
         if state is _DEAD:
-            message = f"the job's process is gone; its last words: {_tail(newest)}"
             return JobStatus(
                 status=Status.LOST,
                 attempts=attempts,
-                cause=Cause(code="job-lost", message=message, hint="Run it again."),
+                cause=places.lost(places.tail(newest / _LOG)),
             )
         return JobStatus(
             status=_ended(state), attempts=attempts, cause=_cause(state, newest), desired=0
@@ -223,6 +197,29 @@ class LocalLauncher:
             if (newest := _newest(folder)) is not None and _state(newest) is _ALIVE
         ]
 
+    @contextlib.contextmanager
+    def reach(self, handle: JobHandle) -> Generator[str, None, None]:
+        """Yield where the job listens."""
+        newest = _newest(self._folder / layout.checked_job(handle.name))
+        yield "" if newest is None else _listen(_job(newest))
+
+    def planned(self, job: JobSpec) -> Sequence[Mapping[str, Any]]:
+        """Return the process that would be started."""
+        return [
+            {
+                "process": list(job.command),
+                "environment": dict(job.environment),
+                "inbox": str(places.folder_of(job.inbox)),
+                "outbox": str(places.folder_of(job.outbox)),
+                "resources": msgspec.to_builtins(job.resources),
+            }
+        ]
+
+    def live(self, handle: JobHandle) -> Sequence[Mapping[str, Any]]:
+        """Return the process of a job that is up, as it was asked for."""
+        newest = _newest(self._folder / layout.checked_job(handle.name))
+        return [] if newest is None or _state(newest) is not _ALIVE else self.planned(_job(newest))
+
 
 # An attempt's state is one of these, or the content of its exit.json.
 _ALIVE = "alive"
@@ -270,20 +267,12 @@ def _cause(ended: str | dict[str, Any], attempt: Path) -> Cause | None:
     if not isinstance(ended, dict):
         return None
     reason = ended.get("reason")
-    if reason in _CAUSES:
-        code, message, hint = _CAUSES[reason]
-        return Cause(code=code, message=ended.get("message") or message, hint=hint)
-    if reason == "cancelled":
-        return Cause(code="cancelled", message="the job was cancelled")
+    if reason in places.CAUSES:
+        cause = places.CAUSES[reason]
+        return replace(cause, message=ended.get("message") or cause.message)
     if ended["exit_code"] == 0:
         return None
-    code = ended["exit_code"]
-    how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-    return Cause(
-        code="job-killed" if code < 0 else "job-failed",
-        message=f"the job ended ({how}); its last words: {_tail(attempt)}",
-        hint="See all of them: `nbmlops logs`.",
-    )
+    return places.failed(ended["exit_code"], places.tail(attempt / _LOG))
 
 
 def _attempts(folder: Path) -> list[Path]:
@@ -327,23 +316,6 @@ def _json(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _tail(attempt: Path, limit_bytes: int = 2000) -> str:
-    try:
-        with (attempt / _LOG).open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - limit_bytes))
-            lines = file.read().decode(errors="replace").strip().splitlines()
-    except FileNotFoundError:
-        lines = []
-    said = [line.strip() for line in lines if not _EVENT.match(line)]
-    return " | ".join(said[-3:])[-400:] or "none"
-
-
-def _path(uri: str) -> str:
-    from urllib.parse import unquote, urlsplit
-
-    return unquote(urlsplit(uri).path) if uri.startswith("file:") else uri
-
-
 def _listen(job: JobSpec) -> str:
     on_tcp = job.exposed or job.tcp
     return f"tcp:127.0.0.1:{job.port}" if on_tcp else f"unix:{_socket_path(job)}"
@@ -357,34 +329,6 @@ def _socket_path(job: JobSpec) -> Path:
 
 def _address(job: JobSpec) -> str:
     return f"http://127.0.0.1:{job.port}" if job.exposed else _listen(job)
-
-
-class _Connection(http.client.HTTPConnection):
-    """An HTTP connection to ``http://host:port`` or ``unix:/path``."""
-
-    def __init__(self, address: str, timeout_s: float) -> None:
-        self._unix = address.removeprefix("unix:") if address.startswith("unix:") else None
-        host = "localhost" if self._unix else address.removeprefix("http://").removeprefix("tcp:")
-        super().__init__(host, timeout=timeout_s)
-
-    def connect(self) -> None:
-        if self._unix is None:
-            super().connect()
-            return
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._unix)
-
-
-def _answers(address: str, ready_path: str | None) -> bool:
-    connection = _Connection(address, timeout_s=2.0)
-    try:
-        connection.request("GET", ready_path or "/")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
 
 
 @contextlib.contextmanager

@@ -60,7 +60,8 @@ class JobSpec(Record, frozen=True, kw_only=True):
     ``inbox`` and ``outbox`` are URIs of folders. A job with a ``port`` stays up until it is
     cancelled; one without runs to its end. ``exposed`` says whether people reach the port (an
     endpoint's front) or other jobs alone (a worker); ``ready_path`` answers 200 when it serves.
-    ``tcp`` is for programs that cannot listen on a Unix socket.
+    ``tcp`` is for programs that cannot listen on a Unix socket. ``image`` names a container image,
+    where the launcher runs containers; ``labels`` say what the job is for.
     """
 
     name: str
@@ -77,6 +78,7 @@ class JobSpec(Record, frozen=True, kw_only=True):
     ready_path: str | None = None
     replicas: Scale = Scale()
     parallel: int | None = None
+    labels: dict[str, str] = {}
 
 
 class JobHandle(Record, frozen=True, kw_only=True):
