@@ -22,6 +22,7 @@ from nbmlops import (
     ledger,
     models,
     records,
+    sites,
     stints,
     workers,
 )
@@ -237,13 +238,14 @@ def _deploy(
         place=endpoint.place,
     )
     workspace.say(f"starting {version.name} as {deployment_id}")
-    job = workers.job(workspace, version, deployment_id)
+    job = workers.job(workspace, version, deployment_id, launcher)
+    record = replace(record, image=job.labels.get("image"))
     _keep(workspace, record)
     try:
         workspace.launcher(launcher).launch(job)
-        status = endpoints.until_ready(workspace, _handle(record), deployment_id)
+        endpoints.until_ready(workspace, _handle(record), deployment_id)
         if version.command:  # ours has compared its sample before it is ready
-            stints.check_sample(workspace, version, str(status.address), deployment_id)
+            stints.check_sample(workspace, version, _handle(record))
         before = pointed(workspace, record.endpoint)
         _decide(workspace, "deployed", record, before, version=version)
         return _take_traffic(workspace, _numbered(workspace, record))
@@ -342,7 +344,8 @@ def _route(workspace: Workspace, record: DeploymentRecord) -> Route:
         schema=models.schema(workspace, version),
         batches=version.probe.independent,
         matrix=not version.command,
-        binary=workers.takes_binary(version, str(status.address)),
+        binary=workers.takes_binary(workspace, version, handle),
+        token=sites.token_for(workspace, handle),
         never=workspace.settings.calls.never,
         hashed=workspace.settings.calls.hashed,
     )
@@ -471,6 +474,7 @@ def _decide(
                 reason="deploy" if record.rolled_back_from is None else "rollback",
                 rolled_back_from=record.rolled_back_from if left is None else left,
                 cause=cause,
+                image=record.image,
             )
         )
 

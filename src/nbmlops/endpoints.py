@@ -11,17 +11,17 @@ import hashlib
 import http.client
 import secrets
 import socket
-import sys
 import time
 
 import msgspec
 
-from nbmlops import decisions, layout, records
+from nbmlops import decisions, images, layout, records, sites
 from nbmlops.errors import (
     CallFailed,
     DeploymentFailed,
     EndpointUnreachable,
     UnknownEndpoint,
+    WrongUse,
     nearest,
 )
 from nbmlops.records import (
@@ -110,11 +110,22 @@ def made(workspace: Workspace, name: str, launcher: str) -> EndpointRecord:
         When it is up in another clone.
     Conflict
         When another clone makes it at this moment.
+    WrongUse
+        When it is up on another launcher.
     """
     refuse_elsewhere(workspace, name)
     kept = workspace.store.get(KIND, layout.checked_name(name, "endpoint"), EndpointRecord)
     if kept is not None and is_here(workspace, kept.record):
-        return kept.record
+        if kept.record.launcher == launcher:
+            return kept.record
+        if kept.record.running:
+            raise WrongUse(
+                f"the endpoint `{name}` is up on {kept.record.launcher}, and a front and its worker"
+                " are always in one place",
+                f"Serve under another name (`--endpoint NAME`), or end it first:"
+                f" `nbmlops undeploy {name}`.",
+                endpoint=name,
+            )
     record = found_again(workspace, name, launcher)
     revision = kept.revision if kept else 0
     key = f"{KIND}:{name}:made:{record.place}:{revision}"  # that of another clone is another's
@@ -244,26 +255,12 @@ def serve(workspace: Workspace, endpoint: EndpointRecord, routes: tuple[Route, .
             return
         stop(workspace, endpoint)  # it is up and does not answer
         until_ended(workspace, [job])
-    token = workspace.home.control_token(endpoint.endpoint)
-    layout.write_file(token, secrets.token_urlsafe(32).encode(), mode=0o600)
-    spec = FrontSpec(
-        endpoint=endpoint.endpoint,
-        calls=str(workspace.home.calls),
-        control_digest=hashlib.sha256(token.read_bytes()).hexdigest(),
+    layout.write_file(
+        workspace.home.control_token(endpoint.endpoint),
+        secrets.token_urlsafe(32).encode(),
+        mode=0o600,
     )
-    layout.write_file(paths.inbox / layout.SPEC_FILE, records.dump(spec))
-    paths.outbox.mkdir(parents=True, exist_ok=True)
-    launcher.launch(
-        JobSpec(
-            name=job.name,
-            command=(sys.executable, "-m", "nbmlops.front"),
-            inbox=paths.inbox.as_uri(),
-            outbox=paths.outbox.as_uri(),
-            port=endpoint.port,
-            exposed=True,
-            ready_path="/health/ready",
-        )
-    )
+    launcher.launch(front(workspace, endpoint))
     what = f"the endpoint {endpoint.endpoint} on {endpoint.url}"
     until_ready(workspace, job, what, f" Another program may have port {endpoint.port}.")
     if not _hand_over(workspace, endpoint, table):
@@ -272,6 +269,37 @@ def serve(workspace: Workspace, endpoint: EndpointRecord, routes: tuple[Route, .
             f"another program answers on {endpoint.url}",
             f"End it, or see who it is: `lsof -i :{endpoint.port}`; then deploy again.",
         )
+
+
+def front(workspace: Workspace, endpoint: EndpointRecord) -> JobSpec:
+    """Return the job that is an endpoint's front, its inbox filled but for the routes."""
+    job = handle(endpoint)
+    paths = workspace.home.job(job.name)
+    tool, image = sites.tool(workspace, endpoint.launcher)
+    # In a container the call log is the outbox: nothing else of home is seen there.
+    calls = workspace.home.calls if image else None
+    outbox = calls or paths.outbox
+    token = workspace.home.control_token(endpoint.endpoint)
+    spec = FrontSpec(
+        endpoint=endpoint.endpoint,
+        calls=images.OUTBOX if image else str(workspace.home.calls),
+        control_digest=hashlib.sha256(token.read_bytes()).hexdigest(),
+        hosts=(f"127.0.0.1:{endpoint.port}", f"localhost:{endpoint.port}") if image else (),
+        published_on_loopback=image is not None,
+    )
+    layout.write_file(paths.inbox / layout.SPEC_FILE, records.dump(spec))
+    outbox.mkdir(parents=True, exist_ok=True)
+    return JobSpec(
+        name=job.name,
+        command=(tool, "-m", "nbmlops.front"),
+        inbox=paths.inbox.as_uri(),
+        outbox=outbox.as_uri(),
+        image=image,
+        port=endpoint.port,
+        exposed=True,
+        ready_path="/health/ready",
+        labels={"endpoint": endpoint.endpoint},
+    )
 
 
 def told(workspace: Workspace, name: str) -> tuple[Route, ...]:

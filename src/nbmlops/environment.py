@@ -308,6 +308,32 @@ def pinned(names: Iterable[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def tool_requirements(more: Iterable[str] = ()) -> str:
+    """Return what the tool's side of a job needs, pinned as it is installed here.
+
+    ``more`` are packages that a project adds, such as its object store's.
+    """
+    from packaging.requirements import Requirement
+
+    needed = [Requirement(text) for text in importlib.metadata.requires("nbmlops") or ()]
+    base = [one.name for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})]
+    missing = [name for name in more if not _is_installed(name)]
+    return pinned([*base, *more]) + "".join(f"{name}\n" for name in missing)
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def uv_version() -> str:
+    """Return the version of uv that installs here, and so in images."""
+    return importlib.metadata.version("uv")
+
+
 # --- the kit: the very nbmlops that is running, as a wheel --------------------------------------
 
 

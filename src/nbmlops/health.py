@@ -30,7 +30,7 @@ from nbmlops.records import (
     ModelVersion,
     RunRecord,
 )
-from nbmlops.workspace import LAUNCHERS, Workspace
+from nbmlops.workspace import Workspace
 
 _ALL = 100_000
 _LEASE_S = 600.0
@@ -337,13 +337,13 @@ def _owned(workspace: Workspace) -> Iterator[Finding]:
                 fix=deployments.deploying(record),
             )
     wanted = rebuilding.wanted(workspace) | rebuilding.ending(workspace)
-    for name in LAUNCHERS:
-        for handle in workspace.launcher(name).jobs():
+    for launcher in workspace.launchers():
+        for handle in launcher.jobs():
             if handle.name not in wanted:
                 yield Finding(
                     code="job-orphaned",
                     message=f"the job {handle.name} is up and belongs to nobody",
                     fix="nbmlops doctor --repair"
                     if rebuilding.serves(workspace, handle)
-                    else f"pkill -f '{name}/{handle.name}/'",
+                    else launcher.ending(handle),
                 )

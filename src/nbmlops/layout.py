@@ -43,6 +43,7 @@ SPEC_FILE = "spec.json"
 JOB_FILE = "job.json"
 SOURCE_FILE = "source.tar"
 ROUTES_FILE = "routes.json"
+TOKEN_FILE = "token"  # noqa: S105 the file's name
 RESULT_FILE = "result.json"
 EVENTS_FILE = "events.jsonl"
 
@@ -219,6 +220,21 @@ class Home:
         return self.root / "local"
 
     @property
+    def container_jobs(self) -> Path:
+        """What the Docker launcher knows of its jobs."""
+        return self.root / "docker"
+
+    @property
+    def cluster_jobs(self) -> Path:
+        """What the Kubernetes launcher knows of its jobs."""
+        return self.root / "kubernetes"
+
+    @property
+    def worker_key(self) -> Path:
+        """The key that the tokens of workers on TCP follow from."""
+        return self.root / "tokens" / "workers.key"
+
+    @property
     def scratch(self) -> Path:
         """Files that live as long as the command that makes them."""
         return self.root / "scratch"
@@ -251,7 +267,10 @@ def home_of(git_dir: Path, environ: Mapping[str, str]) -> Home:
 
 
 def write_file(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Write a file so that it is whole or absent: temporary name, fsync, rename, fsync."""
+    """Write a file so that it is whole or absent: temporary name, fsync, rename, fsync.
+
+    It belongs to whom the one belonged that it replaces: what root gives a container stays its own.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -260,6 +279,9 @@ def write_file(path: Path, data: bytes, mode: int = 0o644) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        if os.geteuid() == 0 and path.exists():
+            found = path.stat()
+            os.chown(temporary, found.st_uid, found.st_gid)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

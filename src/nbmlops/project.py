@@ -117,6 +117,25 @@ class CallSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return None if self.keep is None else length(self.keep)
 
 
+class ImageSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The ``[images]`` table: what container images are made of, and where they are kept.
+
+    ``base`` is the image that ours are put on, ``dockerfile`` one of the project's own that makes
+    it; ``image`` one that is ready, and is used as it is. ``packages`` are added to the tool's
+    side. ``build_args`` are given to the build, ``$NAME`` standing for a variable of whoever
+    builds; ``ca_bundle`` is a file of certificates that is trusted there. ``registry`` is where
+    images are pushed.
+    """
+
+    base: str | None = None
+    dockerfile: str | None = None
+    image: str | None = None
+    packages: tuple[str, ...] = ()
+    registry: str | None = None
+    ca_bundle: str | None = None
+    build_args: dict[str, str] = {}
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of ``nbmlops.toml``."""
 
@@ -129,6 +148,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     artifacts: ArtifactSettings = ArtifactSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
     calls: CallSettings = CallSettings()
+    images: ImageSettings = ImageSettings()
 
     def data_settings(self) -> dict[str, DataSettings]:
         """Return the entries of ``[data]``, each as a table."""
@@ -146,6 +166,7 @@ _TABLES: dict[str, type[msgspec.Struct]] = {
     "project": ProjectSettings,
     "monitoring": MonitoringSettings,
     "calls": CallSettings,
+    "images": ImageSettings,
     "store": StoreSettings,
     "artifacts": ArtifactSettings,
     "data": DataSettings,
@@ -210,7 +231,7 @@ def _tables(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]
     yield "", "", document
     for name, found in _table(document.get("models")).items():
         yield "models", f"[models.{name}] ", _table(found)
-    for key in ("project", "monitoring", "calls", "store", "artifacts"):
+    for key in ("project", "monitoring", "calls", "store", "artifacts", "images"):
         yield key, f"[{key}] ", _table(document.get(key))
     for name, found in _table(document.get("data")).items():
         yield "data", f"[data.{name}] ", _table(found)
@@ -249,6 +270,7 @@ def _check_names(settings: Settings, path: Path) -> None:
             checked_relative(file, path)
         _check_steps(name, pipeline, path)
     _check_calls(settings.calls, path)
+    _check_images(settings.images, path)
     for name, model in settings.models.items():
         layout.checked_name(name, "model")
         if bool(model.loader) == bool(model.command):
@@ -297,6 +319,32 @@ def _check_calls(settings: CallSettings, path: Path) -> None:
         raise InvalidSettings(
             f"{path}: [calls] keep: {error.message}", 'Write it as keep = "90d".'
         ) from error
+
+
+_IMAGE = re.compile(
+    r"[a-z0-9]+([._-][a-z0-9]+)*(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
+    r"(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?"
+)
+
+
+def _check_images(settings: ImageSettings, path: Path) -> None:
+    given = {"base": settings.base, "dockerfile": settings.dockerfile, "image": settings.image}
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) > 1:
+        raise InvalidSettings(
+            f"{path}: [images] has {' and '.join(named)}, of which one is enough",
+            "Leave one: base to put ours on, dockerfile to make that, image to use it as it is.",
+        )
+    if settings.dockerfile is not None:
+        checked_relative(settings.dockerfile, path)
+    for key, value in (("base", settings.base), ("image", settings.image),
+                       ("registry", settings.registry)):  # fmt: skip
+        if value is not None and not _IMAGE.fullmatch(value):
+            raise InvalidSettings(
+                f"{path}: [images] {key}: `{value[:80]}` does not name an image or a registry",
+                'Write it as base = "python:3.12-slim", registry = "registry.example.com/team".',
+                key=key,
+            )
 
 
 def _check_steps(name: str, pipeline: PipelineSettings, path: Path) -> None:

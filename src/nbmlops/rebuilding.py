@@ -41,7 +41,7 @@ from nbmlops.records import (
     SweepRecord,
     WorkerSpec,
 )
-from nbmlops.workspace import LAUNCHERS, Workspace
+from nbmlops.workspace import Workspace
 
 _FIX = "nbmlops doctor --repair"
 _ALL = 100_000
@@ -347,8 +347,8 @@ def _unowned(workspace: Workspace) -> Iterator[Repair]:
     """
     deployments.settle(workspace)
     known = wanted(workspace)
-    for launcher in LAUNCHERS:
-        for handle in workspace.launcher(launcher).jobs():
+    for launcher in workspace.launchers():
+        for handle in launcher.jobs():
             if handle.name not in known and serves(workspace, handle):
                 yield Repair(
                     Finding(

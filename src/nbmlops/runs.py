@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from nbmlops import (
@@ -30,7 +30,9 @@ from nbmlops.errors import (
 from nbmlops.records import (
     ArtifactRecord,
     Cause,
+    JobHandle,
     JobSpec,
+    JobStatus,
     RunRecord,
     RunResult,
     Status,
@@ -43,6 +45,7 @@ from nbmlops.workspace import NAMING, StartedElsewhere, Workspace
 KIND = "run"
 _UNFINISHED = (Status.PENDING.value, Status.RUNNING.value)
 _LAUNCH_PATIENCE_S = 10.0
+_AWAY_PATIENCE_S, _AWAY_PAUSE_S = 60.0, 2.0
 _OUTSIDE = (StoreUnavailable, StoreTooNew, LauncherUnavailable, GitFailed, NoGit)
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
@@ -51,12 +54,18 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 def observe(
-    workspace: Workspace, kept: Kept[RunRecord], *, patience_s: float = _LAUNCH_PATIENCE_S
+    workspace: Workspace,
+    kept: Kept[RunRecord],
+    *,
+    patience_s: float = _LAUNCH_PATIENCE_S,
+    statuses: Mapping[JobHandle, JobStatus] | None = None,
 ) -> RunRecord:
     """Return the run as it is now, and keep what has become final or begun.
 
     Progress by cell is read from the job's events and is not kept; a status is. A job that nobody
     has launched after ``patience_s`` seconds is launched: its submitter was killed.
+
+    ``statuses`` are what the launcher has said of many jobs at once.
 
     A run of another clone whose job cannot be seen from here is shown as it was written last.
     """
@@ -66,7 +75,9 @@ def observe(
     if record.status.is_final or record.handle is None:
         return record
     launcher = workspace.launcher(record.launcher)
-    status = launcher.poll([record.handle])[record.handle]
+    if statuses is None:
+        statuses = launcher.poll([record.handle])
+    status = statuses[record.handle]
     unknown = status.cause is not None and status.cause.code == "job-unknown"
     if unknown or status.status is Status.PENDING:
         return _relaunched(workspace, record, patience_s, known=not unknown)
@@ -81,6 +92,34 @@ def observe(
     if seen.status == record.status:
         return seen
     return _advanced(workspace, kept, seen, result)
+
+
+def observe_all(workspace: Workspace, kept: Iterable[Kept[RunRecord]]) -> list[RunRecord]:
+    """Return runs as they are now: one look at each launcher, however many they are.
+
+    Those whose launcher does not answer are shown as they were written last, with a warning.
+    """
+    kept = list(kept)
+    waiting: dict[str, list[JobHandle]] = {}
+    for item in kept:
+        record = item.record
+        here = workspace.reaches(record.launcher, record.place)
+        if here and not record.status.is_final and record.handle is not None:
+            waiting.setdefault(record.launcher, []).append(record.handle)
+    found: dict[JobHandle, JobStatus] = {}
+    away: set[str] = set()
+    for name, handles in waiting.items():
+        try:
+            found.update(workspace.launcher(name).poll(handles))
+        except LauncherUnavailable as error:
+            away.add(name)
+            workspace.warn(f"warning: {len(handles)} runs may have gone on: {error.message}")
+    return [
+        item.record
+        if item.record.launcher in away and not item.record.status.is_final
+        else observe(workspace, item, statuses=found if item.record.handle in found else None)
+        for item in kept
+    ]
 
 
 def _advanced(
@@ -243,7 +282,7 @@ def page(
         kept = workspace.store.page(
             KIND, RunRecord, limit=limit + 1, before=before, status=wanted, pipeline=pipeline
         )
-        shown = [observe(workspace, item) for item in kept[:limit]]
+        shown = observe_all(workspace, kept[:limit])
         return shown, str(kept[limit - 1].sequence) if len(kept) > limit else ""
     if cursor or (best and lowest):
         raise WrongUse(
@@ -258,7 +297,7 @@ def page(
         status=wanted,
         pipeline=pipeline,
     )
-    return [observe(workspace, item) for item in kept], ""
+    return observe_all(workspace, kept), ""
 
 
 def parse_cursor(cursor: str | None) -> int | None:
@@ -293,7 +332,7 @@ def parse_status(status: str) -> Status:
 def unfinished(workspace: Workspace) -> list[RunRecord]:
     """Return the runs that have not ended, as they are now (some may end as we look)."""
     kept = workspace.store.page(KIND, RunRecord, limit=1000, status=_UNFINISHED)
-    return [observe(workspace, item) for item in kept]
+    return observe_all(workspace, kept)
 
 
 def watch(
@@ -304,8 +343,19 @@ def watch(
     With ``every_look`` also when nothing has: its log may have grown.
     """
     last: RunRecord | None = None
+    away_since_s: float | None = None
     while True:
-        seen = get(workspace, run_id)
+        try:
+            seen = get(workspace, run_id)
+            away_since_s = None
+        except LauncherUnavailable as error:
+            # An engine or a cluster that restarts: the job is there again in a moment, or its end.
+            away_since_s = away_since_s or time.monotonic()
+            if time.monotonic() - away_since_s > _AWAY_PATIENCE_S:
+                raise
+            workspace.say(f"{error.message}; trying again")
+            time.sleep(_AWAY_PAUSE_S)
+            continue
         if every_look or seen != last:
             yield seen
             last = seen

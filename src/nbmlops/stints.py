@@ -16,11 +16,11 @@ from typing import Any
 
 import msgspec
 
-from nbmlops import endpoints, layout, models, predictors, schema, tensors, workers
+from nbmlops import endpoints, layout, models, predictors, schema, sites, tensors, workers
 from nbmlops.errors import DeploymentFailed, InvalidRecords, NbmlopsError
 from nbmlops.records import JobHandle, ModelSchema, ModelVersion, Prediction
 from nbmlops.tensors import HEADER_LENGTH, InvalidTensors
-from nbmlops.workspace import LAUNCHERS, Workspace
+from nbmlops.workspace import Workspace
 
 PREFIX = "stint-"
 _PATIENCE_S = 600.0
@@ -46,6 +46,7 @@ class Stint:
         name: str,
         *,
         binary: bool = True,
+        token: str | None = None,
     ) -> None:
         self.version = version
         self.schema = contract
@@ -53,6 +54,7 @@ class Stint:
         where = tensors.parse_address(address)
         self._path = f"/v2/models/{version.model}/infer"
         self._binary = binary
+        self._token = token
         self._connection = _Connection(where, timeout=_PATIENCE_S)
 
     def predict(self, columns: Sequence[Sequence[Any]]) -> tuple[Prediction, ...]:
@@ -71,6 +73,8 @@ class Stint:
         headers = {"Content-Type": "application/json"}
         if length is not None:
             headers = {HEADER_LENGTH: str(length), "Content-Type": "application/octet-stream"}
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token}"
         try:
             self._connection.request("POST", self._path, body, headers)
             answer = self._connection.getresponse()
@@ -128,9 +132,7 @@ def _refusal(version: ModelVersion, content: bytes) -> NbmlopsError:
     )
 
 
-def check_sample(
-    workspace: Workspace, version: ModelVersion, address: str, deployment_id: str
-) -> None:
+def check_sample(workspace: Workspace, version: ModelVersion, handle: JobHandle) -> None:
     """Hold a worker that is no program of ours against what the model said when it was logged.
 
     Raises
@@ -140,10 +142,9 @@ def check_sample(
     """
     sample, contract = models.sample(workspace, version), models.schema(workspace, version)
     rows = list(sample.records) if sample else [contract.example]
-    binary = workers.takes_binary(version, address)
-    made = Stint(version, contract, address, deployment_id, binary=binary)
+    deployment_id = handle.name
     try:
-        with contextlib.closing(made):
+        with _asking(workspace, version, contract, handle) as made:
             found = made.predict(schema.check(contract, rows))
     except (ModelFailed, InvalidRecords) as error:
         raise DeploymentFailed(
@@ -163,7 +164,25 @@ def check_sample(
 
 
 @contextlib.contextmanager
-def stint(workspace: Workspace, version: ModelVersion) -> Generator[Stint, None, None]:
+def _asking(
+    workspace: Workspace, version: ModelVersion, contract: ModelSchema, handle: JobHandle
+) -> Generator[Stint, None, None]:
+    """Hold a connection to a worker that is ready, wherever it runs."""
+    binary = workers.takes_binary(workspace, version, handle)
+    token = sites.token_for(workspace, handle)
+    with (
+        workspace.launcher(handle.launcher).reach(handle) as address,
+        contextlib.closing(
+            Stint(version, contract, address, handle.name, binary=binary, token=token)
+        ) as made,
+    ):
+        yield made
+
+
+@contextlib.contextmanager
+def stint(
+    workspace: Workspace, version: ModelVersion, launcher: str = "local"
+) -> Generator[Stint, None, None]:
     """Start a worker of a version, and end it with the block, whatever happens in it.
 
     Raises
@@ -171,22 +190,18 @@ def stint(workspace: Workspace, version: ModelVersion) -> Generator[Stint, None,
     DeploymentFailed
         When it does not get ready.
     """
-    launcher = workspace.launcher("local")
-    launcher.check()
+    workspace.launcher(launcher).check()
     name = layout.new_id(f"{PREFIX}{version.model}"[:40], workspace.now().timestamp())
-    handle = JobHandle(launcher="local", name=name)
+    handle = JobHandle(launcher=launcher, name=name)
     with workspace.exclusively(name):
         try:
             workspace.say(f"starting {version.name}")
-            launcher.launch(workers.job(workspace, version, name))
+            workspace.launcher(launcher).launch(workers.job(workspace, version, name, launcher))
             try:
-                status = endpoints.until_ready(workspace, handle, version.name)
+                endpoints.until_ready(workspace, handle, version.name)
             except DeploymentFailed as failure:
                 raise _with_last_words(workspace, handle, failure) from failure
-            contract, address = models.schema(workspace, version), str(status.address)
-            binary = workers.takes_binary(version, address)
-            made = Stint(version, contract, address, name, binary=binary)
-            with contextlib.closing(made):
+            with _asking(workspace, version, models.schema(workspace, version), handle) as made:
                 yield made
         finally:
             _end(workspace, handle)
@@ -214,8 +229,8 @@ def _end(workspace: Workspace, handle: JobHandle) -> None:
 
 
 def _present(workspace: Workspace) -> Iterator[JobHandle]:
-    for name in LAUNCHERS:
-        for handle in workspace.launcher(name).jobs():
+    for launcher in workspace.launchers():
+        for handle in launcher.jobs():
             if handle.name.startswith(PREFIX):
                 yield handle
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,12 @@ from nbmlops import (
     datasets,
     decisions,
     digests,
-    environment,
     layout,
     pipelines,
     records,
     rules,
     runs,
+    sites,
     snapshot,
     stepcache,
 )
@@ -84,11 +83,10 @@ class _Answer(Record, frozen=True, kw_only=True):
     run_id: str
 
 
-def basis(workspace: Workspace, taken: Snapshot) -> Basis:
+def basis(workspace: Workspace, taken: Snapshot, launcher: str) -> Basis:
     """Return the data and the environment that belong to a snapshot, as they are now."""
     gathered = datasets.gather(workspace)
-    wanted = pipelines.environment_plan(workspace, taken.commit)
-    made = environment.ensure(wanted, workspace.cache, workspace.say)
+    made = sites.prepare(workspace, launcher, taken.commit)
     return Basis(snapshot=taken, environment=made, gathered=gathered)
 
 
@@ -160,7 +158,7 @@ def submit(
     enforce(workspace, taken, pipeline, sessions)
     snapshot.hold(workspace.repo, taken)
     with workspace.exclusively(NAMING, shared=True):
-        asked = request(workspace, pipeline, checked, basis(workspace, taken), launcher)
+        asked = request(workspace, pipeline, checked, basis(workspace, taken, launcher), launcher)
         return start(workspace, asked, launcher=launcher, force=force)
 
 
@@ -369,11 +367,13 @@ def _begin(
     folders.inbox.mkdir(parents=True, exist_ok=True)  # a killed submission may have begun it
     job = JobSpec(
         name=collection.handle(record).name,
-        command=(sys.executable, "-m", "nbmlops.runner"),
+        command=(sites.tool_of(spec.environment), "-m", "nbmlops.runner"),
         inbox=folders.inbox.as_uri(),
         outbox=folders.outbox.as_uri(),
+        image=spec.environment.image,
         secrets=spec.secrets,
         resources=resources,
+        labels={"run": record.run_id, "commit": spec.commit, "pipeline": spec.pipeline},
     )
     layout.write_file(folders.inbox / layout.SPEC_FILE, records.dump(spec))
     layout.write_file(folders.inbox / layout.JOB_FILE, records.dump(job))
@@ -526,8 +526,6 @@ def _asked_before(workspace: Workspace, record: RunRecord) -> tuple[RunSpec, Res
             f"what {record.run_id} was asked to do is not kept any more",
             f"Start it anew: `nbmlops train {record.pipeline}`.",
         ) from None
-    if not Path(spec.python).exists():
-        wanted = pipelines.environment_plan(workspace, spec.commit)
-        made = environment.ensure(wanted, workspace.cache, workspace.say)
-        spec = replace(spec, environment=made, python=made.python)
+    made = sites.again(workspace, record.launcher, spec.commit, spec.environment)
+    spec = replace(spec, environment=made, python=made.python)
     return spec, records.load(body, JobSpec).resources

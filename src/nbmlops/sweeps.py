@@ -107,7 +107,7 @@ def submit(
     now = workspace.now()
     sweep_id = layout.new_id(f"sweep-{pipeline.name}"[:40], now.timestamp())
     basis = replace(
-        submission.basis(workspace, taken),
+        submission.basis(workspace, taken, launcher),
         source=str(workspace.home.job(sweep_id).inbox / layout.SOURCE_FILE),
     )
     record = SweepRecord(

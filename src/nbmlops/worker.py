@@ -2,9 +2,9 @@
 
 ``python -m nbmlops.worker`` reads ``$NBMLOPS_INBOX/spec.json``, verifies the model's digest before
 anything of it is looked at, and listens where ``$NBMLOPS_LISTEN`` says: ``unix:/path.sock``, or
-``tcp:HOST:PORT`` with the bearer token of ``$NBMLOPS_WORKER_TOKEN``, without which it listens on
-no other machine's reach. It has one client, the front, which sends whole batches; predictions are
-made one batch at a time.
+``tcp:HOST:PORT`` with a bearer token, the inbox's ``token`` or ``$NBMLOPS_WORKER_TOKEN``, without
+which it listens on no other machine's reach. It has one client, the front, which sends whole
+batches; predictions are made one batch at a time.
 
 It is ready once the schema's example has been answered. On SIGTERM it is no longer ready, answers
 what it has and what is still on its way, and ends with 0.
@@ -133,7 +133,8 @@ def predictor_of(spec: WorkerSpec, inbox: Path) -> predictors.Predictor:
 
 def unpacked(spec: WorkerSpec, inbox: Path, model: Path) -> tuple[Path, Path]:
     """Lay out the model's files and the commit's; return the folders of the model and project."""
-    place = inbox / "unpacked"
+    # In a container the inbox is read-only.
+    place = Path(os.environ.get(layout.OUTBOX_VARIABLE) or inbox) / "unpacked"
     shutil.rmtree(place, ignore_errors=True)  # of a start before
     archives.unpack(model, place / "model")
     archives.unpack(inbox / layout.SOURCE_FILE, place / "source")
@@ -460,7 +461,7 @@ def main(environ: Mapping[str, str]) -> int:
         inbox = Path(environ[_INBOX])
         spec = load((inbox / "spec.json").read_bytes(), WorkerSpec)
         address = tensors.parse_address(environ[_LISTEN])
-        token = environ.get(_TOKEN) or None
+        token = _token(inbox, environ)
         if address.path is None and token is None and address.host not in _LOOPBACK:
             raise WrongUse(f"listening on {address.host} needs {_TOKEN}", f"Set {_TOKEN}.")
         if spec.format == formats.COMMAND:
@@ -482,6 +483,14 @@ def main(environ: Mapping[str, str]) -> int:
     finally:
         server.server_close()
     return 0
+
+
+def _token(inbox: Path, environ: Mapping[str, str]) -> str | None:
+    """Return the token that the front shows: of the inbox, else of the environment."""
+    try:
+        return (inbox / layout.TOKEN_FILE).read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return environ.get(_TOKEN) or None
 
 
 def _stop_signals() -> int:

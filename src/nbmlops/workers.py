@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import http.client
 import socket
-from pathlib import Path
 
 import msgspec
 
-from nbmlops import environment, formats, layout, models, pipelines, records, snapshot, tensors
-from nbmlops.records import Environment, JobSpec, ModelVersion, WorkerSpec
-from nbmlops.workspace import Workspace
+from nbmlops import formats, layout, models, records, sites, snapshot, tensors
+from nbmlops.records import Environment, JobHandle, JobSpec, ModelVersion, WorkerSpec
+from nbmlops.workspace import IN_CONTAINERS, Workspace
 
 PORT = 8080
 NUMERIC_FILE = "numeric.npz"
 _PATIENCE_S = 5.0
 
 
-def job(workspace: Workspace, version: ModelVersion, deployment_id: str) -> JobSpec:
+def job(
+    workspace: Workspace, version: ModelVersion, deployment_id: str, launcher: str = "local"
+) -> JobSpec:
     """Return the job that serves a version, its inbox filled."""
     paths = workspace.home.job(deployment_id)
     file = version.files["model"]
@@ -46,17 +47,27 @@ def job(workspace: Workspace, version: ModelVersion, deployment_id: str) -> JobS
     )
     layout.write_file(paths.inbox / layout.SPEC_FILE, records.dump(spec))
     paths.outbox.mkdir(parents=True, exist_ok=True)
-    made = models.environment(workspace, version)
+    made = sites.again(workspace, launcher, version.commit, models.environment(workspace, version))
+    if launcher in IN_CONTAINERS:
+        token = sites.worker_token(workspace, deployment_id)
+        layout.write_file(paths.inbox / layout.TOKEN_FILE, token.encode(), mode=0o600)
     foreign = version.format == formats.COMMAND
     return JobSpec(
         name=deployment_id,
         # -E: variables such as PYTHONPATH are of the tool's side.
-        command=(_interpreter(workspace, version, made), *_isolated(made), "-m", "nbmlops.worker"),
+        command=(made.python, *_isolated(made), "-m", "nbmlops.worker"),
         inbox=paths.inbox.as_uri(),
         outbox=paths.outbox.as_uri(),
+        image=made.image,
         port=_free_port() if foreign else PORT,
         tcp=foreign,
         ready_path="/v2/health/ready",
+        labels={
+            "deployment": deployment_id,
+            "model": f"{version.model}.{version.version}",
+            "commit": version.commit,
+            **({"image": made.image_digest} if made.image_digest else {}),
+        },
     )
 
 
@@ -71,19 +82,19 @@ def _isolated(made: Environment) -> tuple[str, ...]:
     return () if made.source is None else ("-E", "-u")
 
 
-def _interpreter(workspace: Workspace, version: ModelVersion, made: Environment) -> str:
-    """Return the interpreter of the version's environment; made again when it is gone."""
-    if made.source is None or Path(made.python).exists():
-        return made.python
-    plan = pipelines.environment_plan(workspace, version.commit)
-    return environment.ensure(plan, workspace.cache, workspace.say).python
-
-
-def takes_binary(version: ModelVersion, address: str) -> bool:
+def takes_binary(workspace: Workspace, version: ModelVersion, handle: JobHandle) -> bool:
     """Whether a version's worker takes binary tensors: ours do, another program says so."""
     if version.format != formats.COMMAND:
         return True
-    where = tensors.parse_address(address)
+    with workspace.launcher(handle.launcher).reach(handle) as address:
+        return _says_binary(address)
+
+
+def _says_binary(address: str) -> bool:
+    try:
+        where = tensors.parse_address(address)
+    except tensors.InvalidAddress:
+        return False
     connection = http.client.HTTPConnection(where.host, where.port, timeout=_PATIENCE_S)
     try:
         connection.request("GET", "/v2")

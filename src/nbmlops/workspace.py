@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 from collections.abc import Callable, Generator, Mapping
 from datetime import datetime
@@ -21,8 +22,9 @@ from nbmlops.repository import Repository
 if TYPE_CHECKING:
     from nbmlops.store import Store
 
-LAUNCHERS = ("local",)
-OF_THIS_MACHINE = ("local",)  # whose jobs nobody else sees
+LAUNCHERS = ("local", "docker")
+IN_CONTAINERS = ("docker",)
+OF_THIS_MACHINE = ("local", "docker")  # whose jobs nobody else sees
 # Held, shared, by whoever is about to name artifacts in the store; alone by who removes some.
 NAMING = "naming"
 
@@ -129,10 +131,27 @@ class Workspace:
         if name not in LAUNCHERS:
             raise LauncherUnavailable(f"there is no launcher `{name}`", nearest(name, LAUNCHERS))
         if name not in self._launchers:
-            from nbmlops.launchers.local import LocalLauncher
-
-            self._launchers[name] = LocalLauncher(self.home.local_jobs)
+            self._launchers[name] = self._made(name)
         return self._launchers[name]
+
+    def _made(self, name: str) -> Launcher:
+        if name == "docker":
+            from nbmlops.launchers.docker import DockerLauncher
+
+            return DockerLauncher(self.home.container_jobs, self.owner, self.environ)
+        from nbmlops.launchers.local import LocalLauncher
+
+        return LocalLauncher(self.home.local_jobs)
+
+    @property
+    def owner(self) -> str:
+        """By what the jobs of this home are known where others have jobs as well."""
+        return hashlib.sha256(str(self.home.root).encode()).hexdigest()[:10]
+
+    def launchers(self) -> list[Launcher]:
+        """Return the launchers that this project has used."""
+        used = {"local": True, "docker": self.home.container_jobs.is_dir()}
+        return [self.launcher(name) for name in LAUNCHERS if used[name]]
 
     @contextlib.contextmanager
     def exclusively(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from nbmlops.records import (
     RunRecord,
@@ -16,6 +16,10 @@ from nbmlops.records import (
 
 if TYPE_CHECKING:
     from nbmlops.workspace import Workspace
+
+
+# Where jobs can run, as people type it.
+Launchers = Literal["local", "docker"]
 
 
 def _silent(_: Any) -> None:

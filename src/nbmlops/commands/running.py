@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from nbmlops import records
-from nbmlops.commands.context import Context
+from nbmlops.commands.context import Context, Launchers
 from nbmlops.errors import Detached, WrongUse
 from nbmlops.records import (
     Comparison,
@@ -27,6 +27,7 @@ def train(
     pipeline: str | None = None,
     *,
     param: tuple[str, ...] = (),
+    on: Launchers = "local",
     detach: bool = False,
     force: bool = False,
     junit: Path | None = None,
@@ -44,6 +45,8 @@ def train(
         only pipeline.
     param
         A parameter, as `name=value`; may be repeated.
+    on
+        Where it runs: as a process of this machine, or in a container of its Docker engine.
     detach
         Return as soon as the run is durable; it goes on by itself.
     force
@@ -63,6 +66,7 @@ def train(
         workspace,
         found,
         pipelines.assignments(param),
+        launcher=on,
         force=force,
         sessions=_sessions(context, found),
     )
@@ -224,6 +228,7 @@ def sweep(
     metric: str | None = None,
     minimize: bool = False,
     seed: int | None = None,
+    on: Launchers = "local",
     detach: bool = False,
     force: bool = False,
 ) -> SweepRecord:
@@ -252,6 +257,8 @@ def sweep(
         Minimize it instead.
     seed
         Makes the search repeatable; drawn and recorded unless given.
+    on
+        Where the trials run: as processes of this machine, or in containers of its Docker engine.
     detach
         Return as soon as the sweep is durable; it goes on by itself.
     force
@@ -271,6 +278,7 @@ def sweep(
         metric=metric,
         direction="minimize" if minimize else None,
         seed=seed,
+        launcher=on,
         force=force,
         sessions=_sessions(context, found),
     )

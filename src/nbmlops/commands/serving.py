@@ -6,7 +6,7 @@ import msgspec
 
 from nbmlops import records
 from nbmlops.commands.answers import AliasAnswer
-from nbmlops.commands.context import Context
+from nbmlops.commands.context import Context, Launchers
 from nbmlops.errors import InvalidRecords, WrongUse
 from nbmlops.records import (
     CallAnswer,
@@ -80,7 +80,9 @@ def alias(context: Context, model: str, alias: str, *, remove: bool = False) -> 
     )
 
 
-def deploy(context: Context, model: str, *, endpoint: str | None = None) -> DeploymentRecord:
+def deploy(
+    context: Context, model: str, *, endpoint: str | None = None, on: Launchers = "local"
+) -> DeploymentRecord:
     """Serve a model version as an HTTP service whose URL stays.
 
     Parameters
@@ -89,10 +91,12 @@ def deploy(context: Context, model: str, *, endpoint: str | None = None) -> Depl
         `NAME` for the newest version, `NAME:VERSION`, or `NAME@ALIAS`.
     endpoint
         The endpoint's name, if not the model's: several versions can be served side by side.
+    on
+        Where it serves: in processes of this machine, or in containers of its Docker engine.
     """
     from nbmlops import deployments as verbs
 
-    return verbs.deploy(context.workspace(), model, endpoint=endpoint)
+    return verbs.deploy(context.workspace(), model, endpoint=endpoint, launcher=on)
 
 
 def rollback(context: Context, endpoint: str, *, to: int | str | None = None) -> DeploymentRecord:

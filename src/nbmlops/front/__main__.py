@@ -120,7 +120,9 @@ def main(environ: Mapping[str, str]) -> int:
         table = records.load((inbox / "routes.json").read_bytes(), RouteTable)
         address = tensors.parse_address(environ["NBMLOPS_LISTEN"])
         if address.path is not None or (
-            address.host not in _LOOPBACK and not _is_digest(spec.access_digest)
+            address.host not in _LOOPBACK
+            and not _is_digest(spec.access_digest)
+            and not spec.published_on_loopback
         ):
             raise WrongUse(
                 f"{environ['NBMLOPS_LISTEN']} is not on this machine's loopback",

@@ -121,7 +121,7 @@ class Worker:
         self._queue: deque[Call] = deque()
         self._sending = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._client = Client(tensors.parse_address(route.address), token)
+        self._client = Client(tensors.parse_address(route.address), route.token or token)
         self._infer = f"/v2/models/{route.model}/infer"
         self._leaving = False
         self._idle = asyncio.Event()

@@ -62,6 +62,10 @@ class Launcher(Protocol):
         """Return all jobs that are up, so that one without an owner is found."""
         ...
 
+    def ending(self, handle: JobHandle) -> str:
+        """Return what a person types to end a job that no record wants."""
+        ...
+
     def reach(self, handle: JobHandle) -> AbstractContextManager[str]:
         """Lead this machine to a job with a port, for as long as the block lasts.
 

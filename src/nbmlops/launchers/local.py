@@ -197,6 +197,10 @@ class LocalLauncher:
             if (newest := _newest(folder)) is not None and _state(newest) is _ALIVE
         ]
 
+    def ending(self, handle: JobHandle) -> str:
+        """Return the command that ends the job's process."""
+        return f"pkill -f 'local/{layout.checked_job(handle.name)}/'"
+
     @contextlib.contextmanager
     def reach(self, handle: JobHandle) -> Generator[str, None, None]:
         """Yield where the job listens."""

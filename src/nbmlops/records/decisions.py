@@ -15,7 +15,8 @@ class DeploymentDecision(Record, frozen=True, kw_only=True):
     ``replaces`` is the deployment that had the traffic before. A rollback is a ``deployed`` entry
     with that ``reason``; ``rolled_back_from`` is the version that was left. An ``undeployed`` entry
     with a ``cause`` takes back a decision that did not come into effect: what was there before
-    serves on.
+    serves on. ``image`` is the digest of the container image that the version serves in: with the
+    version's own digest, all that answers.
     """
 
     endpoint: str
@@ -31,6 +32,7 @@ class DeploymentDecision(Record, frozen=True, kw_only=True):
     reason: Literal["deploy", "rollback"] = "deploy"
     rolled_back_from: int | None = None
     cause: Cause | None = None
+    image: str | None = None
 
 
 class AliasDecision(Record, frozen=True, kw_only=True):

@@ -38,7 +38,9 @@ class Environment(Record, frozen=True, kw_only=True):
     """The project side of a job: the interpreter that the user's code runs in.
 
     ``source`` is the lock file it was made from, or ``None`` when the current interpreter serves;
-    ``packages`` maps names to the exact versions that are installed.
+    ``packages`` maps names to the exact versions that are installed. Where it is in a container
+    image, ``image`` is that image's reference, and ``image_digest`` what it is verified by: of the
+    registry's manifest where it was pushed, else of the engine's image.
     """
 
     environment_id: str
@@ -47,6 +49,8 @@ class Environment(Record, frozen=True, kw_only=True):
     platform: str
     source: str | None
     packages: dict[str, str]
+    image: str | None = None
+    image_digest: str | None = None
 
 
 class InboxFile(Record, frozen=True, kw_only=True):

@@ -57,7 +57,8 @@ class Route(Record, frozen=True, kw_only=True):
 
     ``batches`` is whether calls that wait may be answered together, ``matrix`` whether the worker
     takes columns of doubles as one tensor, ``binary`` whether it takes binary tensors. ``never``
-    are columns that are not logged, ``hashed`` those that are logged as keyed hashes.
+    are columns that are not logged, ``hashed`` those that are logged as keyed hashes. ``token`` is
+    shown to a worker on TCP.
     """
 
     deployment_id: str
@@ -71,6 +72,7 @@ class Route(Record, frozen=True, kw_only=True):
     batches: bool = False
     matrix: bool = False
     binary: bool = True
+    token: str | None = None
     never: tuple[str, ...] = ()
     hashed: tuple[str, ...] = ()
 
@@ -87,7 +89,8 @@ class FrontSpec(Record, frozen=True, kw_only=True):
     """What a front finds in its inbox as ``spec.json``; ``calls`` is the folder of the call log.
 
     Tokens are here as their SHA-256. Beyond loopback there is an ``access_digest``, and ``hosts``
-    are the names, with ports, that clients know the endpoint by.
+    are the names, with ports, that clients know the endpoint by. ``published_on_loopback`` says
+    that what it listens on is reached from this machine's loopback alone, though it is none itself.
     """
 
     endpoint: str
@@ -95,6 +98,7 @@ class FrontSpec(Record, frozen=True, kw_only=True):
     control_digest: str
     access_digest: str | None = None
     hosts: tuple[str, ...] = ()
+    published_on_loopback: bool = False
     deadline_s: float = 30.0
     body_limit_bytes: int = 16 * 1024 * 1024
     rows_limit: int = 10_000
@@ -114,7 +118,7 @@ class DeploymentRecord(Record, frozen=True, kw_only=True):
 
     ``rolled_back_from`` is the version that was left when this one was gone back to. ``place`` is
     the id of the clone that started it; one that another clone started is shown as that clone has
-    written it last, and as ``elsewhere``.
+    written it last, and as ``elsewhere``. ``image`` is the digest of the image that it serves in.
     """
 
     endpoint: str
@@ -135,6 +139,7 @@ class DeploymentRecord(Record, frozen=True, kw_only=True):
     cause: Cause | None = None
     monitor: str | None = None
     rolled_back_from: int | None = None
+    image: str | None = None
     place: str | None = None
     elsewhere: bool = False
 
