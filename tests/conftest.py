@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 
 import hypothesis
 import pytest
 
+import engines
 from nbmlops import workspace as workspaces
+from nbmlops.errors import EnvironmentUnreachable
 from served import churn  # noqa: F401  # a fixture
 from services import postgres, s3  # noqa: F401  # fixtures
 from sources import SETTINGS, git, notebook_text
@@ -46,6 +50,47 @@ def _own_git_identity():
         os.environ.pop(name, None)
     for name in ("NBMLOPS_STORE_URL", "NBMLOPS_ARTIFACTS_URL"):
         os.environ.pop(name, None)
+
+
+@pytest.fixture(scope="session")
+def _engine(tmp_path_factory, worker_id):
+    """A Docker engine for all workers of the run; whoever started it last ends it."""
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared if worker_id == "master" else shared.parent
+    with (shared / "engine.lock").open("w") as users:
+        with (shared / "engine.start").open("w") as starting:
+            fcntl.flock(starting, fcntl.LOCK_EX)
+            fcntl.flock(users, fcntl.LOCK_SH)
+            engines.start(shared)
+            if reason := engines.why_not():
+                pytest.skip(reason)
+            try:
+                image = engines.tool_image(shared)
+            except EnvironmentUnreachable as error:
+                pytest.skip(f"no index of packages answers in containers: {error.message[-80:]}")
+        yield engines.Engine(shared, image)
+        with (shared / "engine.start").open("w") as ending:
+            fcntl.flock(ending, fcntl.LOCK_EX)
+            fcntl.flock(users, fcntl.LOCK_UN)
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                engines.stop(shared)
+
+
+@pytest.fixture
+def engine(_engine):
+    """The engine, for tests that may share it with others."""
+    with _engine.held():
+        yield _engine
+
+
+@pytest.fixture
+def engine_alone(_engine):
+    """The engine, for a test that stops it: no other test uses it meanwhile."""
+    if not _engine.is_ours:
+        pytest.skip("the Docker engine that is up is not the tests' own to stop")
+    with _engine.held(alone=True):
+        yield _engine
 
 
 @pytest.fixture

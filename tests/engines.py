@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import io
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -33,16 +36,55 @@ def answers():
 
 
 def start(folder):
-    """Start an engine where one is root and none is up; return its process, or ``None``."""
+    """Start an engine where one is root and none is up; its pid is kept in the folder."""
     if answers() or os.geteuid() != 0 or shutil.which("dockerd") is None:
-        return None
+        return
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "dockerd.log").open("wb") as log:
+    with (folder / "dockerd.log").open("ab") as log:
         process = subprocess.Popen(["dockerd"], stdout=log, stderr=log, start_new_session=True)
+    (folder / "dockerd.pid").write_text(str(process.pid))
     deadline = time.monotonic() + _STARTED_S
     while not answers() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.2)
-    return process
+
+
+def stop(folder, number=signal.SIGTERM):
+    """End the engine that was started from this folder, and wait for it."""
+    try:
+        pid = int((folder / "dockerd.pid").read_text())
+        os.kill(pid, number)
+    except (FileNotFoundError, ProcessLookupError):
+        return
+    deadline = time.monotonic() + _STARTED_S
+    while answers() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+    (folder / "dockerd.pid").unlink()
+    Path("/var/run/docker.pid").unlink(missing_ok=True)
+
+
+class Engine:
+    """The engine of a run of tests, and the image of the tool's side."""
+
+    def __init__(self, folder, image):
+        self.folder = folder
+        self.image = image
+
+    @property
+    def is_ours(self):
+        return (self.folder / "dockerd.pid").exists()
+
+    @contextlib.contextmanager
+    def held(self, *, alone=False):
+        """Share the engine with other tests, or have it alone."""
+        with (self.folder / "engine.held").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            yield
+
+    def restart(self, number=signal.SIGTERM):
+        stop(self.folder, number)
+        start(self.folder)
 
 
 def why_not():
@@ -114,3 +156,26 @@ def _libraries(prefix):
             if Path(folder, name).exists():
                 found.add(str(Path(folder, name)))
     return {path for path in found if not path.startswith(str(prefix))}
+
+
+def tool_image(cache):
+    """Make the image of the tool's side on the base image, by the product's own recipe."""
+    import docker
+
+    from nbmlops import environment
+    from nbmlops.images import building, recipe
+
+    wheel = environment.build_kit(cache / "kits")
+    bundle = Path(CA_BUNDLE)
+    wanted = recipe.Recipe(
+        base=base_image(),
+        tool=environment.tool_requirements(),
+        uv=environment.uv_version(),
+        kit=(wheel.name, wheel.read_bytes()),
+        ca_bundle=bundle.read_bytes() if bundle.exists() else None,
+    )
+    client = docker.APIClient(version="auto", timeout=600)
+    reference = f"nbmlops/test:{wanted.environment_id}"
+    building.ensure(client, wanted, reference, lambda _: None)
+    client.close()
+    return reference

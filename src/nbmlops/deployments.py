@@ -80,15 +80,18 @@ def deploy(
     with workspace.exclusively(endpoints.lock(name)):
         version = models.again(workspace, version)  # it may have got another number meanwhile
         _settle(workspace, name)
-        current = pointed(workspace, name)
-        if current is not None and (current.model, current.version) == (
-            version.model,
-            version.version,
-        ):
-            live = look(workspace, current)
-            if live.status is DeploymentStatus.RUNNING and live.ready:
-                return _refreshed(workspace, live)
+        if (live := serves(workspace, version, name)) is not None:
+            return _refreshed(workspace, live)
         return _deploy(workspace, version, name, launcher)
+
+
+def serves(workspace: Workspace, version: ModelVersion, endpoint: str) -> DeploymentRecord | None:
+    """Return the deployment by which a version has all traffic of an endpoint, if it has it."""
+    current = pointed(workspace, endpoint)
+    if current is None or _name(current) != version.name:
+        return None
+    live = look(workspace, current)
+    return live if live.status is DeploymentStatus.RUNNING and live.ready else None
 
 
 def rollback(workspace: Workspace, endpoint: str, to: str | None = None) -> DeploymentRecord:

@@ -273,12 +273,8 @@ def serve(workspace: Workspace, endpoint: EndpointRecord, routes: tuple[Route, .
 
 def front(workspace: Workspace, endpoint: EndpointRecord) -> JobSpec:
     """Return the job that is an endpoint's front, its inbox filled but for the routes."""
-    job = handle(endpoint)
-    paths = workspace.home.job(job.name)
-    tool, image = sites.tool(workspace, endpoint.launcher)
-    # In a container the call log is the outbox: nothing else of home is seen there.
-    calls = workspace.home.calls if image else None
-    outbox = calls or paths.outbox
+    job = described(workspace, endpoint, *sites.tool(workspace, endpoint.launcher))
+    image = job.image
     token = workspace.home.control_token(endpoint.endpoint)
     spec = FrontSpec(
         endpoint=endpoint.endpoint,
@@ -287,10 +283,23 @@ def front(workspace: Workspace, endpoint: EndpointRecord) -> JobSpec:
         hosts=(f"127.0.0.1:{endpoint.port}", f"localhost:{endpoint.port}") if image else (),
         published_on_loopback=image is not None,
     )
+    paths = workspace.home.job(job.name)
     layout.write_file(paths.inbox / layout.SPEC_FILE, records.dump(spec))
-    outbox.mkdir(parents=True, exist_ok=True)
+    for outbox in (paths.outbox, workspace.home.calls):
+        outbox.mkdir(parents=True, exist_ok=True)
+    return job
+
+
+def described(
+    workspace: Workspace, endpoint: EndpointRecord, tool: str, image: str | None
+) -> JobSpec:
+    """Return the job that is an endpoint's front, as a launcher is told it."""
+    name = handle(endpoint).name
+    paths = workspace.home.job(name)
+    # In a container the call log is the outbox: nothing else of home is seen there.
+    outbox = workspace.home.calls if image else paths.outbox
     return JobSpec(
-        name=job.name,
+        name=name,
         command=(tool, "-m", "nbmlops.front"),
         inbox=paths.inbox.as_uri(),
         outbox=outbox.as_uri(),

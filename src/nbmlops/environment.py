@@ -151,7 +151,7 @@ def ensure(wanted: Plan, cache: Path, say: Callable[[str], None]) -> Environment
             source=None,
             packages=installed(),
         )
-    folder = cache / "environments" / wanted.environment_id
+    folder = folder_of(cache, wanted.environment_id)
     if (found := _read(folder)) is not None:
         with contextlib.suppress(OSError):  # the cache may be shared, and another's
             os.utime(folder)  # so that `gc` of any project sees its use
@@ -165,6 +165,11 @@ def ensure(wanted: Plan, cache: Path, say: Callable[[str], None]) -> Environment
             return _make(wanted, wanted.source, making, folder, cache)
         finally:
             shutil.rmtree(making, ignore_errors=True)
+
+
+def folder_of(cache: Path, environment_id: str) -> Path:
+    """Return where an environment is kept."""
+    return cache / "environments" / environment_id
 
 
 def _read(folder: Path) -> Environment | None:

@@ -16,6 +16,7 @@ from nbmlops.commands import AliasAnswer, CiAnswer, InitAnswer, ProjectAnswer, S
 from nbmlops.records import (
     Actuals,
     BatchRecord,
+    Built,
     CallAnswer,
     CellChange,
     CheckFinding,
@@ -30,6 +31,7 @@ from nbmlops.records import (
     ModelReport,
     ModelVersion,
     MonitorReport,
+    Plan,
     Prediction,
     Replay,
     RunRecord,
@@ -460,6 +462,44 @@ def _source(trace: SourceAnswer) -> Iterable[Block]:
         yield Line(f"Missing: {', '.join(trace.missing)}. See: nbmlops doctor")
 
 
+def _built(image: Built) -> Iterable[Block]:
+    done = "built" if image.built else "was there already"
+    yield Title(f"{image.image} {done}{', and pushed' if image.pushed else ''}")
+    yield Fields(
+        (
+            ("environment", f"{image.environment_id}, {_counted(len(image.packages), 'package')}"),
+            ("python", image.python_version),
+            ("base", image.base),
+            ("digest", image.image_digest),
+            ("size", f"{image.bytes / 2**20:,.0f} MiB"),
+        )
+    )
+
+
+def _plan(plan: Plan) -> Iterable[Block]:
+    import yaml
+
+    if plan.output == "yaml":
+        yield Code(yaml.safe_dump_all(plan.documents, sort_keys=False, width=100).rstrip())
+        return
+    yield Title(f"{plan.command} {plan.subject} on {plan.launcher}: what would be sent")
+    for document in plan.documents:
+        yield Code(yaml.safe_dump(document, sort_keys=False, width=100).rstrip())
+    if plan.changes:
+        rows = tuple(
+            (one.object, one.field, _short(one.was), _short(one.becomes)) for one in plan.changes
+        )
+        yield Table(("what", "field", "is", "becomes"), rows)
+    else:
+        yield Line("Nothing would change.")
+    yield Line("Nothing was sent.")
+
+
+def _short(value: Any) -> str:
+    text = "-" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 def _batch(batch: BatchRecord) -> Iterable[Block]:
     yield Title(f"{_counted(batch.rows, 'row')} answered by {batch.model}:{batch.version}")
     yield Fields(
@@ -781,6 +821,8 @@ _VIEWS: tuple[tuple[type, Any], ...] = (
     (CallAnswer, _answer),
     (SourceAnswer, _source),
     (Trace, _trace),
+    (Built, _built),
+    (Plan, _plan),
     (BatchRecord, _batch),
     (Actuals, _actuals),
     (Replay, _replay),

@@ -21,7 +21,7 @@ from nbmlops._version import __version__
 from nbmlops.errors import EnvironmentFailed, WrongUse
 from nbmlops.images import building, recipe
 from nbmlops.images.recipe import Recipe
-from nbmlops.records import Environment, JobHandle, Record
+from nbmlops.records import Built, Environment, JobHandle, Record
 from nbmlops.workspace import IN_CONTAINERS, Workspace
 
 if TYPE_CHECKING:
@@ -29,26 +29,6 @@ if TYPE_CHECKING:
 
 # Whose images come from a registry: another machine's engine runs them.
 _FROM_REGISTRY = frozenset({"kubernetes"})
-
-
-class Built(Record, frozen=True, kw_only=True):
-    """An image that the engine has; the document of ``build``.
-
-    ``image`` is what it is started by: by digest once it was pushed; ``built`` and ``pushed`` say
-    what was done just now.
-    """
-
-    environment_id: str
-    image: str
-    image_digest: str
-    base: str
-    source: str | None
-    python_version: str
-    platform: str
-    packages: dict[str, str]
-    built: bool
-    pushed: bool
-    bytes: int
 
 
 class _Pushed(Record, frozen=True, kw_only=True):
@@ -110,9 +90,9 @@ def tool(workspace: Workspace, launcher: str) -> tuple[str, str | None]:
     if settings.image is not None:
         return images.TOOL_PYTHON, settings.image
     client = engine.connect(workspace.environ)
-    wanted = _recipe(workspace, client, lock=None)
+    wanted = _recipe(workspace, lock=None)
     reference = _reference(workspace, wanted.environment_id)
-    building.ensure(client, wanted, reference, workspace.say)
+    _ensure(workspace, client, wanted, reference)
     if launcher in _FROM_REGISTRY:
         return images.TOOL_PYTHON, _push(workspace, client, reference)[0]
     return images.TOOL_PYTHON, reference
@@ -134,6 +114,22 @@ def build(workspace: Workspace, commit: str, *, push: bool = False) -> Built:
     client = engine.connect(workspace.environ)
     if settings.image is not None:
         return _ready(workspace, client, settings.image)
+    wanted = _recipe(workspace, lock=_lock(workspace, commit))
+    reference = _reference(workspace, wanted.environment_id)
+    made = _ensure(workspace, client, wanted, reference)
+    return _built(
+        workspace,
+        client,
+        reference,
+        wanted.environment_id,
+        base=wanted.base,
+        source=wanted.lock.source if wanted.lock else None,
+        made=made,
+        push=push,
+    )
+
+
+def _lock(workspace: Workspace, commit: str) -> environment.Plan:
     plan = pipelines.environment_plan(workspace, commit)
     if plan.source is None:
         raise EnvironmentFailed(
@@ -141,19 +137,56 @@ def build(workspace: Workspace, commit: str, *, push: bool = False) -> Built:
             " of nothing else",
             "Pin them: `pip freeze > requirements.txt`, then take out what you do not import.",
         )
-    wanted = _recipe(workspace, client, lock=plan)
-    reference = _reference(workspace, wanted.environment_id)
-    made = building.ensure(client, wanted, reference, workspace.say)
-    return _built(
-        workspace,
-        client,
-        reference,
-        wanted.environment_id,
-        base=wanted.base,
-        source=plan.source,
-        made=made,
-        push=push,
+    return plan
+
+
+def planned(workspace: Workspace, launcher: str, commit: str) -> Environment:
+    """Return the environment of a commit's jobs as far as it is known before anything is made."""
+    image = workspace.settings.images.image
+    if launcher not in IN_CONTAINERS:
+        plan, python = pipelines.environment_plan(workspace, commit), sys.executable
+        name, source = plan.environment_id, plan.source
+        if source is not None:
+            python = str(environment.folder_of(workspace.cache, name) / "bin" / "python")
+    elif image is not None:
+        name, source, python = "i-", None, images.PROJECT_PYTHON
+    else:
+        wanted = _recipe(workspace, lock=_lock(workspace, commit))
+        name, python = wanted.environment_id, images.PROJECT_PYTHON
+        source = wanted.lock.source if wanted.lock else None
+        image = _reference(workspace, name)
+    return Environment(
+        environment_id=name,
+        python=python,
+        python_version="",
+        platform="",
+        source=source,
+        packages={},
+        image=image if launcher in IN_CONTAINERS else None,
     )
+
+
+def tool_planned(workspace: Workspace, launcher: str) -> tuple[str, str | None]:
+    """Return what :func:`tool` will, without making anything."""
+    if launcher not in IN_CONTAINERS:
+        return sys.executable, None
+    ready = workspace.settings.images.image
+    wanted = None if ready else _recipe(workspace, lock=None)
+    return images.TOOL_PYTHON, ready or _reference(
+        workspace, wanted.environment_id if wanted else ""
+    )
+
+
+def _ensure(workspace: Workspace, client: APIClient, wanted: Recipe, reference: str) -> bool:
+    """Have the engine make an image, and first the project's own base where it has a Dockerfile."""
+    if engine.has_image(client, reference):
+        return False
+    path = workspace.settings.images.dockerfile
+    if path is not None:
+        files = _context(workspace, path).items()
+        arguments = dict(wanted.build_args)
+        building.build_folder(client, files, Path(path).name, wanted.base, arguments, workspace.say)
+    return building.ensure(client, wanted, reference, workspace.say)
 
 
 def _ready(workspace: Workspace, client: APIClient, reference: str) -> Built:
@@ -233,7 +266,7 @@ def _reference(workspace: Workspace, environment_id: str) -> str:
     return f"{registry.rstrip('/') + '/' if registry else ''}{name}:{environment_id}"
 
 
-def _recipe(workspace: Workspace, client: APIClient, *, lock: environment.Plan | None) -> Recipe:
+def _recipe(workspace: Workspace, *, lock: environment.Plan | None) -> Recipe:
     """Return what an image is made of, by the settings and the running nbmlops."""
     settings = workspace.settings.images
     wheel = environment.build_kit(workspace.cache / "kits")
@@ -248,7 +281,7 @@ def _recipe(workspace: Workspace, client: APIClient, *, lock: environment.Plan |
     )
     if settings.dockerfile is None:
         return made
-    return recipe.based_on(made, _own_base(workspace, client, settings.dockerfile, made))
+    return recipe.based_on(made, _own_base(workspace, settings.dockerfile, made))
 
 
 def _build_args(workspace: Workspace, given: Mapping[str, str]) -> dict[str, str]:
@@ -279,19 +312,15 @@ def _ca_bundle(workspace: Workspace, path: str | None) -> bytes | None:
         ) from error
 
 
-def _own_base(workspace: Workspace, client: APIClient, path: str, made: Recipe) -> str:
-    """Return the image of a Dockerfile of the project's own, which ours is put on."""
+def _own_base(workspace: Workspace, path: str, made: Recipe) -> str:
+    """Return the name of the image of the project's own Dockerfile, which ours is put on."""
     files = _context(workspace, path)
     name = Path(path).name
     covered = msgspec.json.encode(
         [[(k, hashlib.sha256(v).hexdigest()) for k, v in sorted(files.items())], name,
          sorted(made.build_args.items())]
     )  # fmt: skip
-    reference = _reference(workspace, f"b-{hashlib.sha256(covered).hexdigest()[:16]}")
-    building.build_folder(
-        client, files.items(), name, reference, dict(made.build_args), workspace.say
-    )
-    return reference
+    return _reference(workspace, f"b-{hashlib.sha256(covered).hexdigest()[:16]}")
 
 
 def _context(workspace: Workspace, path: str) -> dict[str, bytes]:

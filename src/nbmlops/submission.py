@@ -365,16 +365,7 @@ def _begin(
     """Fill the job's inbox, keep the record, and launch the job."""
     folders = collection.paths(workspace, record)
     folders.inbox.mkdir(parents=True, exist_ok=True)  # a killed submission may have begun it
-    job = JobSpec(
-        name=collection.handle(record).name,
-        command=(sites.tool_of(spec.environment), "-m", "nbmlops.runner"),
-        inbox=folders.inbox.as_uri(),
-        outbox=folders.outbox.as_uri(),
-        image=spec.environment.image,
-        secrets=spec.secrets,
-        resources=resources,
-        labels={"run": record.run_id, "commit": spec.commit, "pipeline": spec.pipeline},
-    )
+    job = described(workspace, collection.handle(record).name, spec, resources)
     layout.write_file(folders.inbox / layout.SPEC_FILE, records.dump(spec))
     layout.write_file(folders.inbox / layout.JOB_FILE, records.dump(job))
     if all(step.cached_from for step in spec.steps):
@@ -385,6 +376,21 @@ def _begin(
     runs.keep(workspace, record, revision, f"submit:{record.run_id}:{record.attempts}")
     workspace.launcher(record.launcher).launch(job)
     return runs.observe(workspace, Kept(record, revision + 1, 0))
+
+
+def described(workspace: Workspace, name: str, spec: RunSpec, resources: Resources) -> JobSpec:
+    """Return the job of a run, as a launcher is told it."""
+    folders = workspace.home.job(name)
+    return JobSpec(
+        name=name,
+        command=(sites.tool_of(spec.environment), "-m", "nbmlops.runner"),
+        inbox=folders.inbox.as_uri(),
+        outbox=folders.outbox.as_uri(),
+        image=spec.environment.image,
+        secrets=spec.secrets,
+        resources=resources,
+        labels={"run": spec.run_id, "commit": spec.commit, "pipeline": spec.pipeline},
+    )
 
 
 def _export(workspace: Workspace, commit: str, target: Path, made: str | None) -> None:

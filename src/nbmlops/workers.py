@@ -47,10 +47,19 @@ def job(
     )
     layout.write_file(paths.inbox / layout.SPEC_FILE, records.dump(spec))
     paths.outbox.mkdir(parents=True, exist_ok=True)
-    made = sites.again(workspace, launcher, version.commit, models.environment(workspace, version))
     if launcher in IN_CONTAINERS:
         token = sites.worker_token(workspace, deployment_id)
         layout.write_file(paths.inbox / layout.TOKEN_FILE, token.encode(), mode=0o600)
+    before = models.environment(workspace, version)
+    made = sites.again(workspace, launcher, version.commit, before)
+    return described(workspace, version, deployment_id, made)
+
+
+def described(
+    workspace: Workspace, version: ModelVersion, deployment_id: str, made: Environment
+) -> JobSpec:
+    """Return the job that serves a version in an environment, as a launcher is told it."""
+    paths = workspace.home.job(deployment_id)
     foreign = version.format == formats.COMMAND
     return JobSpec(
         name=deployment_id,

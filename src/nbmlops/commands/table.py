@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nbmlops.commands.calling import actuals, predict, replay
+from nbmlops.commands.elsewhere import build, plan
 from nbmlops.commands.project import check, ci, doctor, init, project
 from nbmlops.commands.running import cancel, compare, logs, rerun, run, runs, sweep, train
 from nbmlops.commands.serving import (
@@ -120,6 +121,8 @@ TABLE: tuple[Command, ...] = (
     Command(logs, "Run", streams=True, short={"follow": "-f"}, here_only=("follow",)),
     Command(compare, "Run"),
     Command(cancel, "Run", reads=False),
+    Command(build, "Run", reads=False),
+    Command(plan, "Run", short={"param": "-p", "output": "-o"}),
     Command(rerun, "Run", reads=False, exit_code=_run_exit),
     Command(models, "Model"),
     Command(model, "Model"),

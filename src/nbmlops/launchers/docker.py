@@ -130,16 +130,8 @@ def _host_config(job: JobSpec, owner: str) -> dict[str, Any]:
     return {
         **limits,
         "Mounts": [
-            {
-                "Type": "bind",
-                "Source": str(places.folder_of(source)),
-                "Target": target,
-                "ReadOnly": read_only,
-            }
-            for source, target, read_only in (
-                (job.inbox, INBOX, True),
-                (job.outbox, OUTBOX, False),
-            )
+            {**_bind(job.inbox, INBOX), "ReadOnly": True},
+            _bind(job.outbox, OUTBOX),
         ],
         "ReadonlyRootfs": True,
         "Tmpfs": {"/tmp": "rw,nosuid,nodev,mode=1777"},  # noqa: S108
@@ -153,6 +145,10 @@ def _host_config(job: JobSpec, owner: str) -> dict[str, Any]:
         "RestartPolicy": {"Name": "unless-stopped" if serves else "no"},
         "LogConfig": {"Type": "json-file", "Config": {"max-size": _LOG_BYTES, "max-file": "1"}},
     }
+
+
+def _bind(uri: str, target: str) -> dict[str, Any]:
+    return {"Type": "bind", "Source": str(places.folder_of(uri)), "Target": target}
 
 
 def network(owner: str) -> str:
@@ -229,11 +225,10 @@ class DockerLauncher:
         return False
 
     def _start(self, job: JobSpec, attempt: Path) -> None:
-        asked = manifest(
-            job, owner=self._owner, attempt=attempt.name, user=f"{self._user[0]}:{self._user[1]}"
-        )
+        asked = self._as_sent(job, attempt.name)
+        name = asked.pop("name")
         self._hand_over(job)
-        client, name = self._client, container(self._owner, job.name)
+        client = self._client
         try:
             if job.port is not None:
                 self._ensure_network()
@@ -314,7 +309,17 @@ class DockerLauncher:
         newest = {h: _newest(self._folder / layout.checked_job(h.name)) for h in handles}
         open_ones = [h for h, attempt in newest.items() if attempt and _ended(attempt) is None]
         listed = self._listed() if open_ones else {}
+        self._collect_others(listed, {handle.name for handle in handles})
         return {h: self._status(h, attempt, listed) for h, attempt in newest.items()}
+
+    def _collect_others(self, listed: Mapping[str, dict[str, Any]], asked: set[str]) -> None:
+        """Keep the end of jobs that nobody asks for any more, such as of services let go."""
+        for name, seen in listed.items():
+            if name in asked or seen["State"] not in ("exited", "dead"):
+                continue
+            attempt = _newest(self._folder / layout.checked_job(name))
+            if attempt is not None and _ended(attempt) is None:
+                self._now_ended(JobHandle(launcher=self.name, name=name), attempt, seen)
 
     def _listed(self) -> dict[str, dict[str, Any]]:
         client = self._client
@@ -527,6 +532,9 @@ class DockerLauncher:
         with _only_one(folder):
             (newest / "cancelled").touch()
             self._stop(handle.name)
+            found = self._inspected(handle.name)
+            if found is not None and found["State"]["Status"] == "exited":
+                self._collect(handle.name, newest, found)
 
     def _stop(self, name: str) -> None:
         """Have a container stopped: the engine goes on with it though nobody waits."""
@@ -542,9 +550,11 @@ class DockerLauncher:
 
     def jobs(self) -> Sequence[JobHandle]:
         """Return the jobs whose containers are up."""
+        listed = self._listed()
+        self._collect_others(listed, set())
         return [
             JobHandle(launcher=self.name, name=name)
-            for name, seen in sorted(self._listed().items())
+            for name, seen in sorted(listed.items())
             if seen["State"] in ("running", "restarting", "paused")
         ]
 
@@ -562,10 +572,13 @@ class DockerLauncher:
     def planned(self, job: JobSpec) -> Sequence[Mapping[str, Any]]:
         """Return the container that the engine would be asked to create."""
         newest = _newest(self._folder / layout.checked_job(job.name))
-        attempt = newest.name if newest is not None else "a1"
+        number = 1 if newest is None else int(newest.name[1:]) + (_ended(newest) is not None)
+        return [self._as_sent(job, f"a{number}")]
+
+    def _as_sent(self, job: JobSpec, attempt: str) -> dict[str, Any]:
         user = f"{self._user[0]}:{self._user[1]}"
         asked = manifest(job, owner=self._owner, attempt=attempt, user=user)
-        return [{"name": container(self._owner, job.name), **asked}]
+        return {"name": container(self._owner, job.name), **asked}
 
     def live(self, handle: JobHandle) -> Sequence[Mapping[str, Any]]:
         """Return the container of a job that is up, in the fields that we ask for."""
@@ -573,10 +586,11 @@ class DockerLauncher:
         found = self._inspected(handle.name)
         if newest is None or found is None:
             return []
-        asked = self.planned(_asked(newest).spec)[0]
-        return [
-            _same_fields({**found["Config"], **found, "name": found["Name"].lstrip("/")}, asked)
-        ]
+        asked = self._as_sent(_asked(newest).spec, newest.name)
+        told = {**found, **found["Config"], "name": found["Name"].lstrip("/")}
+        ours = {entry.partition("=")[0] for entry in asked["Env"]}  # the rest is the image's
+        told["Env"] = sorted(one for one in told["Env"] if one.partition("=")[0] in ours)
+        return [_same_fields(told, asked)]
 
 
 def _same_fields(found: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from nbmlops.records.history import (
     TracedEnvironment,
     TracedSnapshot,
 )
+from nbmlops.records.images import Built, Plan, PlanChange
 from nbmlops.records.jobs import (
     Attempt,
     Cause,
@@ -101,6 +102,7 @@ __all__ = [
     "Attempt",
     "BatchRecord",
     "Budget",
+    "Built",
     "CachedStep",
     "CallAnswer",
     "CallRecord",
@@ -152,6 +154,8 @@ __all__ = [
     "OutputSchema",
     "Parameter",
     "Placement",
+    "Plan",
+    "PlanChange",
     "Prediction",
     "Probe",
     "Questions",
