@@ -58,6 +58,8 @@ EXAMPLES = {
     "logs": "nbmlops logs RUN --follow",
     "compare": "nbmlops compare RUN OTHER",
     "cancel": "nbmlops cancel RUN",
+    "build": "nbmlops build\nnbmlops build --push",
+    "plan": "nbmlops plan train train --on docker\nnbmlops plan deploy cancer --on docker -o yaml",
     "rerun": "nbmlops rerun RUN",
     "models": "nbmlops models --model cancer",
     "model": "nbmlops model cancer\nnbmlops model cancer:1 --at 2026-05-01",

@@ -241,6 +241,8 @@ export interface Environment {
   readonly platform: string;
   readonly source: string | null;
   readonly packages: Readonly<Record<string, string>>;
+  readonly image: string | null;
+  readonly image_digest: string | null;
 }
 
 /** What became of a notebook from the first run to another one, or to ``now``. */
@@ -348,6 +350,7 @@ export interface DeploymentRecord {
   readonly cause: Cause | null;
   readonly monitor: string | null;
   readonly rolled_back_from: number | null;
+  readonly image: string | null;
   readonly place: string | null;
   readonly elsewhere: boolean;
 }

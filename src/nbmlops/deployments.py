@@ -56,12 +56,16 @@ _LIVE = (DeploymentStatus.STARTING.value, DeploymentStatus.RUNNING.value)
 
 
 def deploy(
-    workspace: Workspace, reference: str, *, endpoint: str | None = None, launcher: str = "local"
+    workspace: Workspace,
+    reference: str,
+    *,
+    endpoint: str | None = None,
+    launcher: str | None = None,
 ) -> DeploymentRecord:
     """Serve a model version behind an endpoint, and return when it is ready.
 
     The endpoint has the model's name unless another is given. The version that already has all
-    traffic changes nothing.
+    traffic changes nothing. Without a launcher it serves where the endpoint is up, else here.
 
     Raises
     ------
@@ -74,13 +78,15 @@ def deploy(
     """
     version = models.find(workspace, reference)
     name = layout.checked_name(endpoint or version.model, "endpoint")
+    launcher = launcher or endpoints.launcher_of(workspace, name)
     workspace.launcher(launcher).check()
     endpoints.refuse_elsewhere(workspace, name)
     calls.warn_of_unknown(workspace, version)
     with workspace.exclusively(endpoints.lock(name)):
         version = models.again(workspace, version)  # it may have got another number meanwhile
         _settle(workspace, name)
-        if (live := serves(workspace, version, name)) is not None:
+        live = serves(workspace, version, name)
+        if live is not None and live.launcher == launcher:
             return _refreshed(workspace, live)
         return _deploy(workspace, version, name, launcher)
 

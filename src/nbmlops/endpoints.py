@@ -70,6 +70,12 @@ def running(workspace: Workspace, name: str) -> EndpointRecord:
     raise UnknownEndpoint(f"no endpoint `{name}` is up", hint, endpoint=name)
 
 
+def launcher_of(workspace: Workspace, name: str) -> str:
+    """Return where an endpoint is up; one that is not is to be made on this machine."""
+    found = find(workspace, name)
+    return found.launcher if found is not None and found.running else "local"
+
+
 def lock(name: str) -> str:
     """Return the name of the lock that whoever changes an endpoint holds."""
     return f"endpoint-{name}"

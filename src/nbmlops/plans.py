@@ -70,7 +70,9 @@ def train(
     )
 
 
-def deploy(workspace: Workspace, reference: str, *, endpoint: str | None, launcher: str) -> Plan:
+def deploy(
+    workspace: Workspace, reference: str, *, endpoint: str | None, launcher: str | None
+) -> Plan:
     """Return what a deployment of a version would send, held against what serves now.
 
     Raises
@@ -82,7 +84,9 @@ def deploy(workspace: Workspace, reference: str, *, endpoint: str | None, launch
     """
     version = models.find(workspace, reference)
     name = layout.checked_name(endpoint or version.model, "endpoint")
-    if deployments.serves(workspace, version, name):
+    launcher = launcher or endpoints.launcher_of(workspace, name)
+    live = deployments.serves(workspace, version, name)
+    if live is not None and live.launcher == launcher:
         return Plan(
             command="deploy",
             launcher=launcher,
@@ -99,12 +103,12 @@ def deploy(workspace: Workspace, reference: str, *, endpoint: str | None, launch
     there = workspace.launcher(launcher)
     changes: list[PlanChange] = []
     documents: list[dict[str, Any]] = []
-    live = False
+    standing = False
     for job in (worker, front):
         sent = _documents(there.planned(job))
         documents += sent
         stands = _documents(there.live(_handle(launcher, job)))
-        live = live or bool(stands)
+        standing = standing or bool(stands)
         changes += _changes(stands, sent)
     changes += _stopped(workspace, name)
     return Plan(
@@ -113,7 +117,7 @@ def deploy(workspace: Workspace, reference: str, *, endpoint: str | None, launch
         subject=f"{version.name} at {name}",
         documents=tuple(documents),
         changes=tuple(changes),
-        live=live,
+        live=standing,
     )
 
 

@@ -33,7 +33,7 @@ def plan(
     *,
     param: tuple[str, ...] = (),
     endpoint: str | None = None,
-    on: Launchers = "local",
+    on: Launchers | None = None,
     output: Literal["text", "yaml"] = "text",
 ) -> Plan:
     """Show what `train` or `deploy` would send to a launcher, and what would change; send nothing.
@@ -49,7 +49,7 @@ def plan(
     endpoint
         The endpoint's name, if not the model's.
     on
-        Where it would run.
+        Where it would run. Without it: on this machine, or where the endpoint is up.
     output
         `yaml` for the documents alone, such as for a repository of manifests.
     """
@@ -62,7 +62,7 @@ def plan(
         if name is None and context.notebook is not None:
             name = str(context.notebook)
         found = pipelines.find(workspace, name, start=context.start)
-        made = plans.train(workspace, found, pipelines.assignments(param), launcher=on)
+        made = plans.train(workspace, found, pipelines.assignments(param), launcher=on or "local")
     else:
         if name is None:
             raise WrongUse("which model?", "Name it: `nbmlops plan deploy NAME:VERSION`.")

@@ -81,7 +81,7 @@ def alias(context: Context, model: str, alias: str, *, remove: bool = False) -> 
 
 
 def deploy(
-    context: Context, model: str, *, endpoint: str | None = None, on: Launchers = "local"
+    context: Context, model: str, *, endpoint: str | None = None, on: Launchers | None = None
 ) -> DeploymentRecord:
     """Serve a model version as an HTTP service whose URL stays.
 
@@ -92,7 +92,8 @@ def deploy(
     endpoint
         The endpoint's name, if not the model's: several versions can be served side by side.
     on
-        Where it serves: in processes of this machine, or in containers of its Docker engine.
+        Where it serves: in processes of this machine (`local`), or in containers of its Docker
+        engine. Without it: where the endpoint is up, else on this machine.
     """
     from nbmlops import deployments as verbs
 
