@@ -338,3 +338,30 @@ def s3(tmp_path_factory) -> Iterator[S3]:
     server = S3(tmp_path_factory.mktemp("s3"))
     yield server
     server.close()
+
+
+# --- a registry of images -----------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def docker_registry(folder: Path) -> Iterator[int]:
+    """Run Debian's registry of images with its data in a folder; yield its port."""
+    program = shutil.which("docker-registry")
+    if program is None:
+        pytest.skip("no docker-registry: make test-system installs one")
+    folder.mkdir(parents=True)
+    port = free_port()
+    (folder / "config.yml").write_text(
+        f"version: 0.1\nlog: {{level: warn}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
+        f"storage: {{filesystem: {{rootdirectory: '{folder / 'data'}'}}}}\n"
+    )
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [program, "serve", str(folder / "config.yml")], stdout=log, stderr=log
+        )
+    try:
+        until(lambda: listens(port), "a registry of images")
+        yield port
+    finally:
+        process.terminate()
+        process.wait(30)

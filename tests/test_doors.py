@@ -67,6 +67,7 @@ READS = {
     "deployments": ([], {}),
     "trace": (["run/{first}"], {"reference": "run/{first}"}),
     "doctor": ([], {}),
+    "plan": (["train", "-p", "depth=4"], {"what": "train", "param": ["depth=4"]}),
 }
 CHANGES = {
     # Each time the same once more; for `ci`, the file is there, just so.
@@ -131,6 +132,9 @@ MISTAKES = [
     (["compare", "none", "no"], {"run_ids": ["none", "no"]}, "GET", "unknown-run", 404, 2),
     (["compare", "none"], {"run_ids": "none"}, "GET", "unknown-run", 404, 2),
     (["check", "no.ipynb"], {"files": ["no.ipynb"]}, "POST", "wrong-use", 400, 2),
+    (["build"], {}, "POST", "environment-failed", 400, 2),
+    (["plan", "deploy", "none"], {"what": "deploy", "name": "none"}, "GET", "unknown-model", 404, 2),
+    (["plan", "deploy"], {"what": "deploy"}, "GET", "wrong-use", 400, 2),
     (["init", "."], {"folder": "."}, "POST", "project-exists", 409, 2),
     (["train", "nope"], {"pipeline": "nope"}, "POST", "unknown-pipeline", 404, 2),
     (["train", "-p", "deph=1"], {"param": ["deph=1"]}, "POST", "unknown-parameter", 400, 2),

@@ -111,10 +111,10 @@ def build(workspace: Workspace, commit: str, *, push: bool = False) -> Built:
         When the registry does not take it.
     """
     settings = workspace.settings.images
-    client = engine.connect(workspace.environ)
     if settings.image is not None:
-        return _ready(workspace, client, settings.image)
+        return _ready(workspace, engine.connect(workspace.environ), settings.image)
     wanted = _recipe(workspace, lock=_lock(workspace, commit))
+    client = engine.connect(workspace.environ)
     reference = _reference(workspace, wanted.environment_id)
     made = _ensure(workspace, client, wanted, reference)
     return _built(
