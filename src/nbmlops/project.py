@@ -136,6 +136,40 @@ class ImageSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     build_args: dict[str, str] = {}
 
 
+class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The ``[kubernetes]`` table: the cluster, and how inboxes and outboxes travel.
+
+    ``exchange`` is ``secret``, ``pvc:NAME`` or an fsspec URL; the keys of the Secret
+    ``exchange_secret`` become variables of the program that ships to an object store.
+    ``max_replicas`` above 1 scales workers by their load; ``idle_s`` without calls stops them.
+    ``pod_patch`` is merged into the specification of every pod, and the whole is checked again.
+    """
+
+    context: str | None = None
+    namespace: str | None = None
+    service_account: str | None = None
+    image_pull_secrets: tuple[str, ...] = ()
+    exchange: str = "secret"
+    exchange_secret: str | None = None
+    ingress_host: str | None = None
+    ingress_class: str | None = None
+    gpu_resource: str = "nvidia.com/gpu"
+    node_selector: dict[str, str] = {}
+    max_replicas: int = 1
+    idle_s: int | None = None
+    pod_patch: dict[str, Any] = {}
+
+    @property
+    def claim(self) -> str | None:
+        """The PersistentVolumeClaim through which outboxes travel; with another way ``None``."""
+        return self.exchange.removeprefix("pvc:") if self.exchange.startswith("pvc:") else None
+
+    @property
+    def url(self) -> str | None:
+        """The object store through which inboxes and outboxes travel, or ``None``."""
+        return self.exchange if "://" in self.exchange else None
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of ``nbmlops.toml``."""
 
@@ -149,6 +183,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     monitoring: MonitoringSettings = MonitoringSettings()
     calls: CallSettings = CallSettings()
     images: ImageSettings = ImageSettings()
+    kubernetes: ClusterSettings = ClusterSettings()
 
     def data_settings(self) -> dict[str, DataSettings]:
         """Return the entries of ``[data]``, each as a table."""
@@ -160,6 +195,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 _LOADER = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 _REFERENCE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?(?::[1-9][0-9]{0,8})?")
+_OBJECT = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _TABLES: dict[str, type[msgspec.Struct]] = {
     "": Settings,
@@ -167,6 +203,7 @@ _TABLES: dict[str, type[msgspec.Struct]] = {
     "monitoring": MonitoringSettings,
     "calls": CallSettings,
     "images": ImageSettings,
+    "kubernetes": ClusterSettings,
     "store": StoreSettings,
     "artifacts": ArtifactSettings,
     "data": DataSettings,
@@ -231,7 +268,8 @@ def _tables(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]
     yield "", "", document
     for name, found in _table(document.get("models")).items():
         yield "models", f"[models.{name}] ", _table(found)
-    for key in ("project", "monitoring", "calls", "store", "artifacts", "images"):
+    single = ("project", "monitoring", "calls", "images", "kubernetes", "store", "artifacts")
+    for key in single:
         yield key, f"[{key}] ", _table(document.get(key))
     for name, found in _table(document.get("data")).items():
         yield "data", f"[data.{name}] ", _table(found)
@@ -271,6 +309,7 @@ def _check_names(settings: Settings, path: Path) -> None:
         _check_steps(name, pipeline, path)
     _check_calls(settings.calls, path)
     _check_images(settings.images, path)
+    _check_cluster(settings.kubernetes, path)
     for name, model in settings.models.items():
         layout.checked_name(name, "model")
         if bool(model.loader) == bool(model.command):
@@ -345,6 +384,27 @@ def _check_images(settings: ImageSettings, path: Path) -> None:
                 'Write it as base = "python:3.12-slim", registry = "registry.example.com/team".',
                 key=key,
             )
+
+
+def _check_cluster(settings: ClusterSettings, path: Path) -> None:
+    names = (settings.namespace, settings.service_account, settings.claim)
+    for name in (*names, settings.exchange_secret, *settings.image_pull_secrets):
+        if name is not None and not _OBJECT.fullmatch(name):
+            raise InvalidSettings(
+                f"{path}: [kubernetes] names `{name[:80]}`, which can be no object of a cluster",
+                "Write the name as `kubectl get` shows it.",
+            )
+    if settings.exchange != "secret" and settings.claim is None and settings.url is None:
+        raise InvalidSettings(
+            f"{path}: [kubernetes] has the exchange `{settings.exchange[:80]}`",
+            'Write exchange = "secret", "pvc:NAME", or a URL such as "s3://bucket/folder".',
+            key="exchange",
+        )
+    if settings.max_replicas < 1 or (settings.idle_s is not None and settings.idle_s < 1):
+        raise InvalidSettings(
+            f"{path}: [kubernetes] has a count below 1",
+            "Write max_replicas and idle_s as whole numbers from 1.",
+        )
 
 
 def _check_steps(name: str, pipeline: PipelineSettings, path: Path) -> None:
