@@ -1,0 +1,308 @@
+"""How inboxes come and outboxes go: by a Secret and the log, by an object store, by a claim."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+from nbmlops import digests, parcels
+from nbmlops.errors import NbmlopsError, WrongUse
+from nbmlops.parcels import Outcome, ParcelTooLarge, Plan
+from nbmlops.records import replace
+
+_EVERY_S = 5.0
+_PATIENCE_S = 60.0
+
+
+class StoreRefused(NbmlopsError):
+    """The object store did not take or give what was asked."""
+
+    code = "object-store-refused"
+    exit_code = 5
+
+
+# A store's library raises what it likes; whatever it is, it is told in the pod's last message.
+FAILURES = (Exception,)
+
+
+class Way(Protocol):
+    """How one job's inbox and outbox travel."""
+
+    def bring(self, inbox: Path) -> None:
+        """Lay the inbox."""
+        ...
+
+    def outbox(self, proposed: Path) -> Path:
+        """Return the folder that the program writes into, made."""
+        ...
+
+    def shipping(self, outbox: Path) -> AbstractContextManager[None]:
+        """Ship again and again, for as long as the block lasts, where the program stays up."""
+        ...
+
+    def ship(self, outbox: Path, outcome: Outcome) -> Outcome:
+        """Ship the outbox at the end; return the outcome with its digest."""
+        ...
+
+
+def of(plan: Plan, attempt: str, marker: str) -> Way:
+    """Return the way that a plan names."""
+    if plan.way == "secret":
+        return LogWay(plan, marker)
+    if plan.way == "url":
+        return StoreWay(plan, attempt)
+    if plan.way == "claim":
+        return ClaimWay(plan, attempt)
+    raise WrongUse(f"there is no way `{plan.way}`", "The image is of another version of nbmlops.")
+
+
+def told(error: BaseException) -> str:
+    """Return an error in one line."""
+    text = error.message if isinstance(error, NbmlopsError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())[:1000]
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the code of what kept an outbox from being sent."""
+    return "outbox-too-large" if isinstance(error, ParcelTooLarge) else "outbox-lost"
+
+
+class LogWay:
+    """The inbox from a mounted Secret, the outbox as frames at the end of the log."""
+
+    def __init__(self, plan: Plan, marker: str) -> None:
+        self._plan = plan
+        self._marker = marker
+
+    def bring(self, inbox: Path) -> None:
+        """Lay the mounted archive."""
+        _from_secret(self._plan, inbox)
+
+    def outbox(self, proposed: Path) -> Path:
+        """Return the proposed folder."""
+        proposed.mkdir(parents=True, exist_ok=True)
+        return proposed
+
+    def shipping(self, outbox: Path) -> AbstractContextManager[None]:
+        """Ship nothing meanwhile: what such a job with a port writes goes with its pod."""
+        del outbox
+        return contextlib.nullcontext()
+
+    def ship(self, outbox: Path, outcome: Outcome) -> Outcome:
+        """Write the frames.
+
+        Raises
+        ------
+        ParcelTooLarge
+            When the log is no place for so much.
+        """
+        if self._plan.port is not None:
+            return outcome
+        archive = parcels.pack(outbox)
+        if len(archive) > parcels.OUTBOX_LIMIT_BYTES:
+            raise ParcelTooLarge(
+                f"the outbox has {len(archive):,} bytes when packed, and the log of a pod carries"
+                f" {parcels.OUTBOX_LIMIT_BYTES:,}",
+                "Name an object store or a claim.",
+            )
+        sys.stdout.flush()
+        for frame in parcels.frames(archive, self._marker):
+            _write_all(1, frame)
+        return replace(outcome, digest=digests.of_bytes(archive), size_bytes=len(archive))
+
+
+class StoreWay:
+    """Inbox and outbox as objects under a URL; a job with a port ships file by file."""
+
+    def __init__(self, plan: Plan, attempt: str) -> None:
+        self._plan = plan
+        self._place = str(plan.place)
+        self._attempt = attempt
+        self._sent: dict[str, tuple[int, int]] = {}
+
+    def bring(self, inbox: Path) -> None:
+        """Get the archive and lay it."""
+        beside = inbox.with_name("inbox.download")
+        inbox.parent.mkdir(parents=True, exist_ok=True)
+        _patiently(lambda: _get(f"{self._place}/{parcels.INBOX_FILE}", beside))
+        with beside.open("rb") as archive:
+            parcels.lay(archive, inbox)
+        beside.unlink()
+
+    def outbox(self, proposed: Path) -> Path:
+        """Return the proposed folder."""
+        proposed.mkdir(parents=True, exist_ok=True)
+        return proposed
+
+    @contextlib.contextmanager
+    def shipping(self, outbox: Path) -> Generator[None, None, None]:
+        """Ship changed files every few seconds; seldom, where that takes long."""
+        if self._plan.port is None:
+            yield
+            return
+        over = threading.Event()
+
+        def ship() -> None:
+            pause_s = _EVERY_S
+            while not over.wait(pause_s):
+                begun = time.monotonic()
+                with contextlib.suppress(*FAILURES):  # tried again with the next round
+                    self._ship_files(outbox)
+                pause_s = max(_EVERY_S, 10 * (time.monotonic() - begun))
+
+        thread = threading.Thread(target=ship, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join(_PATIENCE_S)
+
+    def ship(self, outbox: Path, outcome: Outcome) -> Outcome:
+        """Put the archive, and its digest last.
+
+        Raises
+        ------
+        StoreRefused
+            When the store does not take it within a minute.
+        """
+        if self._plan.port is not None:
+            _patiently(lambda: self._ship_files(outbox))
+            return outcome
+        beside = outbox.with_name(parcels.OUTBOX_FILE)
+        digest = _pack_to(outbox, beside)
+        where = f"{self._place}/{self._attempt}"
+        _patiently(lambda: _put(beside, f"{where}/{parcels.OUTBOX_FILE}"))
+        mark = outbox.with_name(parcels.DIGEST_FILE)
+        mark.write_text(digest)
+        _patiently(lambda: _put(mark, f"{where}/{parcels.DIGEST_FILE}"))
+        return replace(outcome, digest=digest, size_bytes=beside.stat().st_size)
+
+    def _ship_files(self, outbox: Path) -> None:
+        for name, path in digests.files_below(outbox):
+            about = path.stat()
+            seen = (about.st_size, about.st_mtime_ns)
+            if self._sent.get(name) != seen:
+                _put(path, f"{self._place}/{self._attempt}/files/{name}")
+                self._sent[name] = seen
+
+
+class ClaimWay:
+    """The outbox on a claim; the inbox from there, or by a Secret where it fits.
+
+    A job with a port writes onto the claim itself, so that nothing it has written goes with it.
+    """
+
+    def __init__(self, plan: Plan, attempt: str) -> None:
+        self._plan = plan
+        self._place = Path(str(plan.place))
+        self._attempt = attempt
+
+    def bring(self, inbox: Path) -> None:
+        """Lay the archive of the Secret, or of the claim."""
+        if self._plan.inbox is not None:
+            _from_secret(self._plan, inbox)
+            return
+        with (self._place / parcels.INBOX_FILE).open("rb") as archive:
+            parcels.lay(archive, inbox)
+
+    def outbox(self, proposed: Path) -> Path:
+        """Return the proposed folder, or one on the claim."""
+        on_claim = self._place / self._attempt / "files"
+        chosen = proposed if self._plan.port is None else on_claim
+        chosen.mkdir(parents=True, exist_ok=True)
+        return chosen
+
+    def shipping(self, outbox: Path) -> AbstractContextManager[None]:
+        """Ship nothing meanwhile: it is there already."""
+        del outbox
+        return contextlib.nullcontext()
+
+    def ship(self, outbox: Path, outcome: Outcome) -> Outcome:
+        """Copy the archive onto the claim, and its digest last."""
+        if self._plan.port is not None:
+            return outcome
+        beside = outbox.with_name(parcels.OUTBOX_FILE)
+        digest = _pack_to(outbox, beside)
+        folder = self._place / self._attempt
+        folder.mkdir(parents=True, exist_ok=True)
+        _copy(beside, folder / parcels.OUTBOX_FILE)
+        mark = outbox.with_name(parcels.DIGEST_FILE)
+        mark.write_text(digest)
+        _copy(mark, folder / parcels.DIGEST_FILE)
+        return replace(outcome, digest=digest, size_bytes=beside.stat().st_size)
+
+
+def _from_secret(plan: Plan, inbox: Path) -> None:
+    with Path(str(plan.inbox)).open("rb") as archive:
+        parcels.lay(archive, inbox)
+
+
+def _pack_to(folder: Path, target: Path) -> str:
+    """Pack a folder into a file, piece by piece, and return the digest of that file."""
+    with tarfile.open(target, "w:gz", compresslevel=6) as archive:
+        for name, path in sorted(digests.files_below(folder)):
+            about = tarfile.TarInfo(name)
+            about.size = path.stat().st_size
+            with path.open("rb") as content:
+                archive.addfile(about, content)
+    return digests.of_file(target)
+
+
+def _copy(source: Path, target: Path) -> None:
+    beside = target.with_name(f".{target.name}")
+    with source.open("rb") as content, beside.open("wb") as file:
+        shutil.copyfileobj(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(target)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def _patiently(act: Callable[[], None]) -> None:
+    """Do something that may fail for a while."""
+    deadline = time.monotonic() + _PATIENCE_S
+    pause_s = 0.5
+    while True:
+        try:
+            act()
+        except FAILURES as error:
+            if time.monotonic() + pause_s > deadline:
+                raise StoreRefused(told(error), "See that the store is there.") from error
+            time.sleep(pause_s)
+            pause_s = min(8.0, 2 * pause_s)
+        else:
+            return
+
+
+def _fsspec() -> Any:
+    try:
+        import fsspec
+    except ImportError:
+        raise WrongUse(
+            "the image has no fsspec", "Build it with the packages of your store: `nbmlops build`."
+        ) from None
+    return fsspec
+
+
+def _get(url: str, path: Path) -> None:
+    with _fsspec().open(url, "rb") as source, path.open("wb") as target:
+        shutil.copyfileobj(source, target, 2**20)
+
+
+def _put(path: Path, url: str) -> None:
+    with path.open("rb") as source, _fsspec().open(url, "wb") as target:
+        shutil.copyfileobj(source, target, 2**20)
