@@ -1,0 +1,1 @@
+"""Tests of each launcher find the contract of all."""
