@@ -1,10 +1,12 @@
 """Images: what they are made of, and that the engine and a registry have them."""
 
 import contextlib
+import hashlib
 import http.server
 import json
 import subprocess
 import threading
+import urllib.request
 import uuid
 from pathlib import Path
 
@@ -12,8 +14,9 @@ import pytest
 
 import engines
 from nbmlops import engine as engines_client
-from nbmlops import environment, images, plans, project, sites
+from nbmlops import environment, images, plans, project, records, sites
 from nbmlops import workspace as workspaces
+from nbmlops._version import __version__
 from nbmlops.commands import elsewhere
 from nbmlops.errors import (
     EnvironmentFailed,
@@ -300,6 +303,7 @@ def test_a_dockerfile_of_the_project_s_own_copies_what_lies_in_its_folder_alone(
 
 # --- by a real engine ----------------------------------------------------------------------------
 
+
 class Asked:
     """Counts what an engine was asked to build, push and pull."""
 
@@ -441,27 +445,31 @@ def test_a_lock_that_cannot_be_installed_is_told_in_the_installer_s_words(make, 
 
 @pytest.mark.docker
 @pytest.mark.slow
-def test_an_index_that_does_not_answer_is_told_as_that(make):
-    opened = make("build_args = { UV_INDEX_URL = 'http://127.0.0.1:9/simple' }")
+def test_a_place_of_packages_that_does_not_answer_is_told_as_that(make):
+    opened = make(lock="six @ http://127.0.0.1:9/six-1.17.0-py2.py3-none-any.whl\n")
     with pytest.raises(EnvironmentUnreachable, match="cannot be made"):
         sites.build(opened, head(opened))
 
 
 @pytest.mark.docker
 @pytest.mark.slow
-def test_a_project_s_own_dockerfile_is_the_base(make, asked):
+def test_a_project_s_own_dockerfile_is_the_base(make, asked, told):
     opened = make("dockerfile = 'image/Dockerfile'")
     folder = opened.root / "image"
     folder.mkdir()
-    (folder / "Dockerfile").write_text(f"FROM {engines.BASE}\nCOPY mark /mark\n")
-    (folder / "mark").write_text("ours")
+    # It adds nothing, so that the engine knows every layer that stands on it.
+    (folder / "Dockerfile").write_text(f"FROM {engines.BASE}\n")
     built = sites.build(opened, head(opened))
     assert asked.since() == ["build", "build"]
-    kept = docker("run", "--rm", "--entrypoint", images.PROJECT_PYTHON, built.image,
-                  "-c", "print(open('/mark').read())")  # fmt: skip
-    assert kept == "ours\n"
+    assert built.base.rpartition(":")[2].startswith("b-")
+    assert f"building Dockerfile as {built.base} (once)" in told
+    assert layers(built.image)[:1] == layers(engines.BASE)
     assert sites.build(opened, head(opened)).built is False
     assert asked.since() == []
+    (folder / "Dockerfile").write_text(f"FROM {engines.BASE}\nCOPY mark /mark\nRUN false\n")
+    (folder / "mark").write_text("ours")
+    with pytest.raises(EnvironmentFailed, match="step `RUN false` failed"):
+        sites.build(opened, head(opened))
 
 
 @pytest.mark.docker
@@ -502,25 +510,49 @@ def test_a_ready_image_is_taken_as_it_is_or_refused_with_the_remedy(make, asked,
 # --- registries ----------------------------------------------------------------------------------
 
 
+def stand_in(opened):
+    """Give the engine an image of a few bytes that says it is the project's: pushing is as real."""
+    wanted = sites.planned(opened, "docker", head(opened))
+    about = building.Held(
+        python=images.PROJECT_PYTHON,
+        python_version="3.12.1",
+        platform="Linux",
+        packages={"six": "1.17.0"},
+        nbmlops=__version__,
+    )
+    archive = building._archive([(images.ABOUT_FILE.lstrip("/"), records.dump(about))])
+    subprocess.run(
+        ["docker", "import", "-", wanted.image], input=archive, check=True, capture_output=True
+    )
+    return wanted.image
+
+
 @pytest.fixture
 def registry(tmp_path):
     with docker_registry(tmp_path / "registry") as port:
         yield f"127.0.0.1:{port}"
 
 
+def kept_pushes(opened, reference):
+    """Return what is kept of the pushes of an image."""
+    name = hashlib.sha256(reference.encode()).hexdigest()
+    return list((opened.cache / "images").glob(f"{name}.pushed"))
+
+
 @pytest.mark.docker
 @pytest.mark.slow
 def test_an_image_is_pushed_once_and_the_registry_has_confirmed_it(make, asked, told, registry):
-    import urllib.request
-
     opened = make(f"registry = '{registry}/team'")
+    reference = stand_in(opened)
     pushed = sites.build(opened, head(opened), push=True)
-    assert pushed.pushed is True
+    assert (pushed.built, pushed.pushed) == (False, True)
     name, _, digest = pushed.image.partition("@")
+    assert name == reference.rpartition(":")[0]
     assert name.startswith(f"{registry}/team/nbmlops/tiny-")
     assert digest == pushed.image_digest
-    assert asked.since()[-1] == "push"
-    assert any(line.endswith(": pushed") for line in told)
+    assert asked.since() == ["push"]
+    assert told[0] == f"pushing {reference}"
+    assert told[1].endswith(": pushed")
     path = name.partition("/")[2]
     request = urllib.request.Request(
         f"http://{registry}/v2/{path}/manifests/{pushed.environment_id}",
@@ -531,8 +563,9 @@ def test_an_image_is_pushed_once_and_the_registry_has_confirmed_it(make, asked, 
     again = sites.build(opened, head(opened), push=True)
     assert (again.pushed, again.image) == (False, pushed.image)
     assert asked.since() == []
+    docker("rmi", "-f", reference, pushed.image)
     docker("pull", "--quiet", pushed.image)
-    docker("rmi", "--no-prune", pushed.image)
+    docker("rmi", "-f", pushed.image)
 
 
 @pytest.mark.docker
@@ -541,36 +574,43 @@ def test_a_registry_that_has_another_digest_does_not_count_as_pushed(
     make, asked, registry, monkeypatch
 ):
     opened = make(f"registry = '{registry}'")
+    reference = stand_in(opened)
     with monkeypatch.context() as patch:
         patch.setattr(building, "confirmed", lambda *_: f"sha256:{'0' * 64}")
         with pytest.raises(building.PushFailed, match="the registry has sha256:0000") as caught:
             sites.build(opened, head(opened), push=True)
     assert "nbmlops build --push" in caught.value.hint
-    assert not list((opened.cache / "images").glob("*.pushed"))
-    asked.since()
+    assert kept_pushes(opened, reference) == []
+    assert asked.since() == ["push"]
     assert sites.build(opened, head(opened), push=True).pushed is True
     assert asked.since() == ["push"]
+    assert len(kept_pushes(opened, reference)) == 1
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+def test_an_image_made_anew_under_the_same_name_is_pushed_again(make, asked, registry):
+    opened = make(f"registry = '{registry}'")
+    reference = stand_in(opened)
+    one = sites.build(opened, head(opened), push=True)
+    docker("rmi", "-f", reference)
+    stand_in(opened)
+    two = sites.build(opened, head(opened), push=True)
+    assert asked.since() == ["push", "push"]
+    assert one.image != two.image
+    assert two.pushed is True
 
 
 @contextlib.contextmanager
-def answering(status, **headers):
-    """Run a registry that answers every request with one status."""
+def refusing():
+    """Run a registry that lets nobody in."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
         def answer(self):
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            body = b'{"errors":[{"code":"DENIED","message":"refused by the test"}]}'
-            self.send_response(status)
+            self.send_response(401)
             self.send_header("Docker-Distribution-Api-Version", "registry/2.0")
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            for name, value in headers.items():
-                self.send_header(name.replace("_", "-"), value)
+            self.send_header("WWW-Authenticate", 'Basic realm="the test\'s"')
             self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
 
         do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = answer  # noqa: N815
 
@@ -588,24 +628,37 @@ def answering(status, **headers):
 
 @pytest.mark.docker
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("status", "headers"),
-    [(500, {}), (401, {"WWW_Authenticate": 'Basic realm="r"'})],
-    ids=["500", "401"],
-)
-def test_a_registry_that_refuses_is_told_and_nothing_counts_as_pushed(make, status, headers):
-    with answering(status, **headers) as broken:
+def test_a_registry_that_lets_nobody_in_is_told(make):
+    with refusing() as broken:
         opened = make(f"registry = '{broken}'")
+        reference = stand_in(opened)
         with pytest.raises(building.PushFailed, match="was not pushed") as caught:
             sites.build(opened, head(opened), push=True)
     assert "docker login" in caught.value.hint
-    assert not list((opened.cache / "images").glob("*.pushed"))
+    assert kept_pushes(opened, reference) == []
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+def test_a_registry_that_fails_at_the_last_step_of_a_push_is_told(make, registry, tmp_path):
+    opened = make(f"registry = '{registry}'")
+    reference = stand_in(opened)
+    path = engines_client.split(reference)[0].partition("/")[2]
+    spoiled = tmp_path / "registry/data/docker/registry/v2/repositories" / path / "_manifests"
+    spoiled.parent.mkdir(parents=True)
+    spoiled.write_text("a file where a folder has to be: the registry answers 500")
+    with pytest.raises(building.PushFailed, match="was not pushed"):
+        sites.build(opened, head(opened), push=True)
+    assert kept_pushes(opened, reference) == []
+    spoiled.unlink()
+    assert sites.build(opened, head(opened), push=True).pushed is True
 
 
 @pytest.mark.docker
 @pytest.mark.slow
 def test_a_push_without_a_registry_says_where_to_name_one(make):
     opened = make()
+    stand_in(opened)
     with pytest.raises(WrongUse, match="no registry") as caught:
         sites.build(opened, head(opened), push=True)
     assert "registry =" in caught.value.hint

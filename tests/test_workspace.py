@@ -102,5 +102,5 @@ def test_jobs_of_this_machine_are_reached_by_the_clone_that_started_them(workspa
     ours = decisions.place(workspace)
     assert workspace.reaches("local", ours)
     assert not workspace.reaches("local", "a" * 32)
-    monkeypatch.setattr(workspaces, "OF_THIS_MACHINE", ())
+    monkeypatch.setattr(workspaces, "OF_THIS_CLONE", ())
     assert workspace.reaches("local", "a" * 32)

@@ -8,7 +8,6 @@ by ``doctor``.
 from __future__ import annotations
 
 import contextlib
-import secrets
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
@@ -16,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from nbmlops import digests, layout, ledger
+from nbmlops import digests, ledger
 from nbmlops.errors import Conflict
 from nbmlops.records import (
     AliasDecision,
@@ -71,13 +70,7 @@ def decide(
 
 def place(workspace: Workspace) -> str:
     """Return the id of this clone, drawn when it is first asked for."""
-    path = workspace.home.place
-    with contextlib.suppress(FileNotFoundError):
-        return path.read_text(encoding="ascii").strip()
-    with workspace.exclusively("place"):
-        if not path.exists():
-            layout.write_file(path, secrets.token_hex(16).encode())
-        return path.read_text(encoding="ascii").strip()
+    return workspace.place()
 
 
 def of_place(entries: Iterable[LedgerEntry], wanted: str | None) -> list[LedgerEntry]:

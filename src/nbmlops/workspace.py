@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import secrets
 from collections.abc import Callable, Generator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -22,9 +23,10 @@ from nbmlops.repository import Repository
 if TYPE_CHECKING:
     from nbmlops.store import Store
 
-LAUNCHERS = ("local", "docker")
-IN_CONTAINERS = ("docker",)
-OF_THIS_MACHINE = ("local", "docker")  # whose jobs nobody else sees
+LAUNCHERS = ("local", "docker", "kubernetes")
+IN_CONTAINERS = ("docker", "kubernetes")  # what they run is in an image
+# Whose jobs are followed by the clone that started them: what it knows of them lies in its home.
+OF_THIS_CLONE = ("local", "docker", "kubernetes")
 # Held, shared, by whoever is about to name artifacts in the store; alone by who removes some.
 NAMING = "naming"
 
@@ -113,7 +115,7 @@ class Workspace:
         started it alone: for others it would look lost. Records without a place are older than
         places, and ours.
         """
-        if place is None or launcher not in OF_THIS_MACHINE:
+        if place is None or launcher not in OF_THIS_CLONE:
             return True
         if self._place is None:
             with contextlib.suppress(FileNotFoundError):
@@ -139,18 +141,38 @@ class Workspace:
             from nbmlops.launchers.docker import DockerLauncher
 
             return DockerLauncher(self.home.container_jobs, self.owner, self.environ)
+        if name == "kubernetes":
+            from nbmlops.launchers.kubernetes.launcher import KubernetesLauncher
+
+            return KubernetesLauncher(
+                self.settings.kubernetes, self.owner, self.home.cluster_jobs, self.environ
+            )
         from nbmlops.launchers.local import LocalLauncher
 
         return LocalLauncher(self.home.local_jobs)
 
     @property
     def owner(self) -> str:
-        """By what the jobs of this home are known where others have jobs as well."""
-        return hashlib.sha256(str(self.home.root).encode()).hexdigest()[:10]
+        """By what the jobs of this clone are known where others have jobs as well."""
+        return hashlib.sha256(self.place().encode()).hexdigest()[:10]
+
+    def place(self) -> str:
+        """Return the id of this clone, drawn when it is first asked for."""
+        path = self.home.place
+        with contextlib.suppress(FileNotFoundError):
+            return path.read_text(encoding="ascii").strip()
+        with self.exclusively("place"):
+            if not path.exists():
+                layout.write_file(path, secrets.token_hex(16).encode())
+            return path.read_text(encoding="ascii").strip()
 
     def launchers(self) -> list[Launcher]:
         """Return the launchers that this project has used."""
-        used = {"local": True, "docker": self.home.container_jobs.is_dir()}
+        used = {
+            "local": True,
+            "docker": self.home.container_jobs.is_dir(),
+            "kubernetes": self.home.cluster_jobs.is_dir(),
+        }
         return [self.launcher(name) for name in LAUNCHERS if used[name]]
 
     @contextlib.contextmanager

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 # Where jobs can run, as people type it.
-Launchers = Literal["local", "docker"]
+Launchers = Literal["local", "docker", "kubernetes"]
 
 
 def _silent(_: Any) -> None:

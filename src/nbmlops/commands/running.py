@@ -46,7 +46,8 @@ def train(
     param
         A parameter, as `name=value`; may be repeated.
     on
-        Where it runs: as a process of this machine, or in a container of its Docker engine.
+        Where it runs: as a process of this machine, in a container of its Docker engine, or in a
+        Kubernetes cluster.
     detach
         Return as soon as the run is durable; it goes on by itself.
     force
@@ -258,7 +259,8 @@ def sweep(
     seed
         Makes the search repeatable; drawn and recorded unless given.
     on
-        Where the trials run: as processes of this machine, or in containers of its Docker engine.
+        Where the trials run: as processes of this machine, in containers of its Docker engine, or
+        in a Kubernetes cluster.
     detach
         Return as soon as the sweep is durable; it goes on by itself.
     force
