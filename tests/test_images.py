@@ -277,7 +277,7 @@ def test_a_build_argument_that_names_a_variable_takes_its_value_or_is_refused(tm
 
 def test_certificates_that_cannot_be_read_are_told(tmp_path):
     opened = opened_with(tmp_path / "tiny", "ca_bundle = 'none.pem'", environ=away(tmp_path))
-    with pytest.raises(WrongUse, match="none.pem") as told:
+    with pytest.raises(WrongUse, match=r"none\.pem") as told:
         sites.planned(opened, "docker", head(opened))
     assert "ca_bundle" in told.value.hint
 
@@ -423,7 +423,7 @@ def test_a_changed_lock_makes_the_last_layer_alone_and_a_front_needs_none_of_it(
 @pytest.mark.slow
 def test_a_base_image_that_cannot_be_had_is_told_and_nothing_is_built(make, asked):
     opened = make("base = '127.0.0.1:9/nobody/none:1'")
-    with pytest.raises(engines_client.NoSuchImage, match="127.0.0.1:9/nobody/none:1") as caught:
+    with pytest.raises(engines_client.NoSuchImage, match="nobody/none:1") as caught:
         sites.build(opened, head(opened))
     assert "docker load" in caught.value.hint
     assert "`base` under [images]" in caught.value.hint
