@@ -229,7 +229,8 @@ def _deploy(
     launcher: str,
     rolled_back_from: int | None = None,
 ) -> DeploymentRecord:
-    endpoint = endpoints.made(workspace, name, launcher)
+    endpoint = endpoints.located(workspace, endpoints.made(workspace, name, launcher))
+    token = endpoints.access_token(workspace, endpoint)
     deployment_id = layout.new_id(version.model, workspace.now().timestamp())
     record = DeploymentRecord(
         endpoint=endpoint.endpoint,
@@ -244,6 +245,7 @@ def _deploy(
         author=workspace.repo.author(),
         handle=JobHandle(launcher=launcher, name=deployment_id),
         rolled_back_from=rolled_back_from,
+        token_file=str(token) if token else None,
         place=endpoint.place,
     )
     workspace.say(f"starting {version.name} as {deployment_id}")

@@ -7,15 +7,18 @@ its inbox.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import secrets
 import socket
 import time
+from collections.abc import Generator
+from pathlib import Path
 
 import msgspec
 
-from nbmlops import decisions, images, layout, records, sites
+from nbmlops import calllog, decisions, images, layout, records, sites
 from nbmlops.errors import (
     CallFailed,
     DeploymentFailed,
@@ -40,6 +43,9 @@ from nbmlops.workspace import StartedElsewhere, Workspace
 
 KIND = "endpoint"
 READY_S = 90.0
+READY_FAR_S = 300.0  # a node may have to pull the image first
+# Where a front has an address that is not this machine's, and asks its callers for a token.
+FAR = ("kubernetes",)
 _END_S = 20.0
 
 
@@ -153,6 +159,8 @@ def found_again(workspace: Workspace, name: str, launcher: str) -> EndpointRecor
         for item in decisions.placed(decisions.here(workspace))
         if item.decision.endpoint == name
     ]
+    if launcher in FAR:
+        return _unplaced(workspace, name, launcher)
     known = (status.address if up else None, *(item.decision.url for item in reversed(placed)))
     url = next((url for url in known if url), None) or f"http://127.0.0.1:{_free_port()}"
     table = given(workspace, job)
@@ -166,6 +174,24 @@ def found_again(workspace: Workspace, name: str, launcher: str) -> EndpointRecor
         deployment_id=None,
         running=False,
         created_at=placed[0].entry.at if placed else workspace.now(),
+        handle=job,
+        place=decisions.place(workspace),
+    )
+
+
+def _unplaced(workspace: Workspace, name: str, launcher: str) -> EndpointRecord:
+    """Return an endpoint that is to get its URL from a cluster."""
+    job = JobHandle(launcher=launcher, name=f"endpoint-{name}")
+    table = given(workspace, job)
+    return EndpointRecord(
+        endpoint=name,
+        launcher=launcher,
+        port=images.PORT,
+        url="",
+        revision=table.revision if table else int(workspace.now().timestamp()),
+        deployment_id=None,
+        running=False,
+        created_at=workspace.now(),
         handle=job,
         place=decisions.place(workspace),
     )
@@ -221,7 +247,8 @@ def until_ready(workspace: Workspace, job: JobHandle, what: str, remedy: str = "
     """
     launcher = workspace.launcher(job.launcher)
     hint = f"See what it wrote: `nbmlops logs {job.name}`.{remedy}"
-    deadline = time.monotonic() + READY_S
+    patience_s = READY_FAR_S if job.launcher in FAR else READY_S
+    deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         status = launcher.poll([job])[job]
         if status.ready:
@@ -229,8 +256,8 @@ def until_ready(workspace: Workspace, job: JobHandle, what: str, remedy: str = "
         if status.status.is_final:
             cause = status.cause.message if status.cause else "it ended"
             raise DeploymentFailed(f"{what} did not start: {cause}", hint, job=job.name)
-        time.sleep(0.05)
-    raise DeploymentFailed(f"{what} was not ready within {READY_S:.0f} s", hint, job=job.name)
+        time.sleep(0.5 if job.launcher in FAR else 0.05)
+    raise DeploymentFailed(f"{what} was not ready within {patience_s:.0f} s", hint, job=job.name)
 
 
 def until_ended(workspace: Workspace, jobs: list[JobHandle]) -> None:
@@ -255,19 +282,19 @@ def serve(workspace: Workspace, endpoint: EndpointRecord, routes: tuple[Route, .
     launcher = workspace.launcher(endpoint.launcher)
     paths = workspace.home.job(job.name)
     table = RouteTable(endpoint=endpoint.endpoint, revision=endpoint.revision, routes=routes)
-    layout.write_file(paths.inbox / layout.ROUTES_FILE, records.dump(table))
+    layout.write_file(paths.inbox / layout.ROUTES_FILE, records.dump(table), mode=0o600)
+    what = f"the endpoint {endpoint.endpoint} on {endpoint.url}"
+    if endpoint.launcher in FAR:
+        _start(workspace, endpoint)  # the same once more; one that starts again has these routes
+        _hand_over_patiently(workspace, endpoint, table, what)
+        until_ready(workspace, job, what)
+        return
     if launcher.poll([job])[job].status is Status.RUNNING:
         if _hand_over(workspace, endpoint, table):
             return
         stop(workspace, endpoint)  # it is up and does not answer
         until_ended(workspace, [job])
-    layout.write_file(
-        workspace.home.control_token(endpoint.endpoint),
-        secrets.token_urlsafe(32).encode(),
-        mode=0o600,
-    )
-    launcher.launch(front(workspace, endpoint))
-    what = f"the endpoint {endpoint.endpoint} on {endpoint.url}"
+    _start(workspace, endpoint, anew=True)
     until_ready(workspace, job, what, f" Another program may have port {endpoint.port}.")
     if not _hand_over(workspace, endpoint, table):
         stop(workspace, endpoint)
@@ -277,23 +304,78 @@ def serve(workspace: Workspace, endpoint: EndpointRecord, routes: tuple[Route, .
         )
 
 
+def _start(workspace: Workspace, endpoint: EndpointRecord, *, anew: bool = False) -> JobHandle:
+    """Launch the endpoint's front; ``anew`` with another token for its control."""
+    token = workspace.home.control_token(endpoint.endpoint)
+    if anew or not token.exists():
+        layout.write_file(token, secrets.token_urlsafe(32).encode(), mode=0o600)
+    return workspace.launcher(endpoint.launcher).launch(front(workspace, endpoint))
+
+
+def located(workspace: Workspace, endpoint: EndpointRecord) -> EndpointRecord:
+    """Return an endpoint with its URL, which a cluster gives when the front is launched."""
+    if endpoint.launcher not in FAR:
+        return endpoint
+    job, launcher = handle(endpoint), workspace.launcher(endpoint.launcher)
+    inbox = workspace.home.job(job.name).inbox
+    if not (inbox / layout.ROUTES_FILE).exists() or not endpoint.running:
+        table = RouteTable(endpoint=endpoint.endpoint, revision=endpoint.revision, routes=())
+        layout.write_file(inbox / layout.ROUTES_FILE, records.dump(table), mode=0o600)
+    _start(workspace, endpoint)
+    address = launcher.poll([job])[job].address
+    if address is None:
+        raise DeploymentFailed(
+            f"the endpoint {endpoint.endpoint} got no address in the cluster",
+            f"See what became of it: `nbmlops logs {job.name}`.",
+            job=job.name,
+        )
+    host = workspace.settings.kubernetes.host_of(job.name)
+    url = f"http://{host}" if host else address.replace("tcp:", "http://", 1)
+    if url == endpoint.url:
+        return endpoint
+    kept = workspace.store.get(KIND, endpoint.endpoint, EndpointRecord)
+    revision = kept.revision if kept else 0
+    placed = replace(kept.record if kept else endpoint, url=url)
+    key = f"{KIND}:{endpoint.endpoint}:located:{revision}"
+    workspace.store.swap(KIND, endpoint.endpoint, placed, expected=revision, key=key)
+    return placed
+
+
+def access_token(workspace: Workspace, endpoint: EndpointRecord) -> Path | None:
+    """Return the file with the token that callers bear, beyond this machine's loopback."""
+    if endpoint.launcher not in FAR:
+        return None
+    path = workspace.home.access_token(endpoint.endpoint)
+    if not path.exists():
+        layout.write_file(path, secrets.token_urlsafe(32).encode(), mode=0o600)
+    return path
+
+
 def front(workspace: Workspace, endpoint: EndpointRecord) -> JobSpec:
     """Return the job that is an endpoint's front, its inbox filled but for the routes."""
     job = described(workspace, endpoint, *sites.tool(workspace, endpoint.launcher))
-    image = job.image
-    token = workspace.home.control_token(endpoint.endpoint)
+    published = job.image is not None and endpoint.launcher not in FAR
+    access = access_token(workspace, endpoint)
     spec = FrontSpec(
         endpoint=endpoint.endpoint,
-        calls=images.OUTBOX if image else str(workspace.home.calls),
-        control_digest=hashlib.sha256(token.read_bytes()).hexdigest(),
-        hosts=(f"127.0.0.1:{endpoint.port}", f"localhost:{endpoint.port}") if image else (),
-        published_on_loopback=image is not None,
+        calls="" if job.image else str(workspace.home.calls),
+        control_digest=_digest(workspace.home.control_token(endpoint.endpoint)),
+        access_digest=_digest(access) if access else None,
+        hosts=(f"127.0.0.1:{endpoint.port}", f"localhost:{endpoint.port}") if published else (),
+        published_on_loopback=published,
     )
     paths = workspace.home.job(job.name)
+    key = workspace.home.calls / calllog.KEY_FILE
+    if access is not None and key.exists():  # the log is written far from home
+        layout.write_file(paths.inbox / calllog.KEY_FILE, key.read_bytes(), mode=0o600)
     layout.write_file(paths.inbox / layout.SPEC_FILE, records.dump(spec))
     for outbox in (paths.outbox, workspace.home.calls):
         outbox.mkdir(parents=True, exist_ok=True)
     return job
+
+
+def _digest(token: Path) -> str:
+    return hashlib.sha256(token.read_bytes()).hexdigest()
 
 
 def described(
@@ -342,7 +424,7 @@ def _hand_over(workspace: Workspace, endpoint: EndpointRecord, table: RouteTable
     }
     try:
         status, body = _request(
-            endpoint.url, "PUT", "/control/routes", records.dump(table), headers
+            workspace, endpoint, "PUT", "/control/routes", records.dump(table), headers
         )
     except EndpointUnreachable:
         return False
@@ -370,9 +452,11 @@ def call(workspace: Workspace, endpoint: str, payload: bytes) -> bytes:
         When it answers with an error, whose message it carries on.
     """
     found = running(workspace, endpoint)
-    status, body = _request(
-        found.url, "POST", "/predict", payload, {"Content-Type": "application/json"}
-    )
+    headers = {"Content-Type": "application/json"}
+    token = access_token(workspace, found)
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token.read_text().strip()}"
+    status, body = _request(workspace, found, "POST", "/predict", payload, headers)
     if status == 200 and b'"call_id"' in body:
         return body
     if status == 200:
@@ -400,17 +484,57 @@ class InvalidCall(CallFailed):
     exit_code = 2
 
 
+def _hand_over_patiently(
+    workspace: Workspace, endpoint: EndpointRecord, table: RouteTable, what: str
+) -> None:
+    """Give a front its new table as soon as it answers: its pod may have to start first."""
+    job = handle(endpoint)
+    deadline = time.monotonic() + READY_FAR_S
+    while not _hand_over(workspace, endpoint, table):
+        status = workspace.launcher(job.launcher).poll([job])[job]
+        hint = f"See what it wrote: `nbmlops logs {job.name}`."
+        if status.status.is_final:
+            cause = status.cause.message if status.cause else "it ended"
+            raise DeploymentFailed(f"{what} did not start: {cause}", hint, job=job.name)
+        if time.monotonic() > deadline:
+            raise DeploymentFailed(f"{what} does not take its routes", hint, job=job.name)
+        time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def _reached(workspace: Workspace, endpoint: EndpointRecord) -> Generator[str, None, None]:
+    """Yield ``HOST:PORT`` by which this machine reaches an endpoint's front."""
+    far = endpoint.launcher in FAR and not workspace.settings.kubernetes.ingress_host
+    if not far:
+        yield endpoint.url.removeprefix("http://")
+        return
+    with workspace.launcher(endpoint.launcher).reach(handle(endpoint)) as address:
+        if not address:
+            raise EndpointUnreachable(
+                f"no pod of the endpoint {endpoint.endpoint} is up",
+                "See what is up: `nbmlops deployments`.",
+            )
+        yield address.removeprefix("tcp:")
+
+
 def _request(
-    url: str, method: str, path: str, body: bytes, headers: dict[str, str]
+    workspace: Workspace,
+    endpoint: EndpointRecord,
+    method: str,
+    path: str,
+    body: bytes,
+    headers: dict[str, str],
 ) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
-    try:
-        connection.request(method, path, body, headers)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise EndpointUnreachable(
-            f"{url} does not answer: {error}", "See what is up: `nbmlops deployments`."
-        ) from error
-    finally:
-        connection.close()
+    with _reached(workspace, endpoint) as place:
+        connection = http.client.HTTPConnection(place, timeout=60)
+        try:
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise EndpointUnreachable(
+                f"{endpoint.url} does not answer: {error}",
+                "See what is up: `nbmlops deployments`.",
+            ) from error
+        finally:
+            connection.close()

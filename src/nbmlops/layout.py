@@ -243,6 +243,10 @@ class Home:
         """Return the file with the token that lets the tool change an endpoint's routes."""
         return self.root / "tokens" / checked_name(endpoint, "endpoint")
 
+    def access_token(self, endpoint: str) -> Path:
+        """Return the file with the token that an endpoint's callers bear beyond loopback."""
+        return self.root / "tokens" / f"{checked_name(endpoint, 'endpoint')}.access"
+
     def job(self, name: str) -> JobPaths:
         """Return the folders of the job of that name."""
         return JobPaths(self.root / "jobs" / checked_job(name))

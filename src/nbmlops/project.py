@@ -164,6 +164,12 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         """The PersistentVolumeClaim through which outboxes travel; with another way ``None``."""
         return self.exchange.removeprefix("pvc:") if self.exchange.startswith("pvc:") else None
 
+    def host_of(self, name: str) -> str | None:
+        """Return the host by which an Ingress knows a service, where the settings ask for one."""
+        if self.ingress_host is None or not self.ingress_host.startswith("*."):
+            return self.ingress_host
+        return f"{name}{self.ingress_host[1:]}"
+
     @property
     def url(self) -> str | None:
         """The object store through which inboxes and outboxes travel, or ``None``."""

@@ -22,7 +22,7 @@ from pathlib import Path
 import msgspec
 import uvloop
 
-from nbmlops import records, tensors
+from nbmlops import calllog, layout, records, tensors
 from nbmlops.errors import NbmlopsError, WrongUse
 from nbmlops.front.app import App, say
 from nbmlops.front.server import Server
@@ -112,11 +112,23 @@ async def serve(
     await app.stop()
 
 
+def _with_calls(spec: FrontSpec, inbox: Path, environ: Mapping[str, str]) -> FrontSpec:
+    """Return the spec with the folder of the call log: the outbox, where it names none."""
+    if spec.calls:
+        return spec
+    calls = Path(environ[layout.OUTBOX_VARIABLE])
+    key = inbox / calllog.KEY_FILE
+    if key.exists():
+        layout.write_file(calls / calllog.KEY_FILE, key.read_bytes(), mode=0o600)
+    return records.replace(spec, calls=str(calls))
+
+
 def main(environ: Mapping[str, str]) -> int:
     """Serve the endpoint of the inbox; return the exit code."""
     try:
         inbox = Path(environ["NBMLOPS_INBOX"])
         spec = records.load((inbox / "spec.json").read_bytes(), FrontSpec)
+        spec = _with_calls(spec, inbox, environ)
         table = records.load((inbox / "routes.json").read_bytes(), RouteTable)
         address = tensors.parse_address(environ["NBMLOPS_LISTEN"])
         if address.path is not None or (

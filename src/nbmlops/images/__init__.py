@@ -11,5 +11,7 @@ ABOUT_FILE = "/opt/nbmlops/environment.json"
 # Where a job finds its folders there.
 INBOX = "/nbmlops/inbox"
 OUTBOX = "/nbmlops/outbox"
+# The port of every job with one, in its container.
+PORT = 8080
 # Who a container runs as where nobody says otherwise.
 USER = 10001
