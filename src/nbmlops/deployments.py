@@ -61,11 +61,13 @@ def deploy(
     *,
     endpoint: str | None = None,
     launcher: str | None = None,
+    ephemeral_calls: bool = False,
 ) -> DeploymentRecord:
     """Serve a model version behind an endpoint, and return when it is ready.
 
     The endpoint has the model's name unless another is given. The version that already has all
     traffic changes nothing. Without a launcher it serves where the endpoint is up, else here.
+    ``ephemeral_calls`` allows that the calls are lost with the pod that answers them.
 
     Raises
     ------
@@ -73,6 +75,8 @@ def deploy(
         When the endpoint's name is not one.
     UnknownModel
         When there is no such version.
+    CallsEphemeral
+        When nothing would keep the calls, and that was not allowed.
     DeploymentFailed
         When the worker does not get ready; what served before still serves.
     """
@@ -81,6 +85,7 @@ def deploy(
     launcher = launcher or endpoints.launcher_of(workspace, name)
     workspace.launcher(launcher).check()
     endpoints.refuse_elsewhere(workspace, name)
+    endpoints.refuse_ephemeral(workspace, name, launcher, allowed=ephemeral_calls)
     calls.warn_of_unknown(workspace, version)
     with workspace.exclusively(endpoints.lock(name)):
         version = models.again(workspace, version)  # it may have got another number meanwhile
@@ -246,6 +251,7 @@ def _deploy(
         handle=JobHandle(launcher=launcher, name=deployment_id),
         rolled_back_from=rolled_back_from,
         token_file=str(token) if token else None,
+        ephemeral_calls=endpoints.calls_are_ephemeral(workspace, launcher),
         place=endpoint.place,
     )
     workspace.say(f"starting {version.name} as {deployment_id}")

@@ -23,6 +23,7 @@ from nbmlops.errors import (
     CallFailed,
     DeploymentFailed,
     EndpointUnreachable,
+    NbmlopsError,
     UnknownEndpoint,
     WrongUse,
     nearest,
@@ -109,6 +110,38 @@ def refuse_elsewhere(workspace: Workspace, name: str) -> None:
             endpoint=name,
             place=found.place,
         )
+
+
+class CallsEphemeral(NbmlopsError):
+    """Nothing would keep the calls of an endpoint."""
+
+    code = "calls-ephemeral"
+
+
+def calls_are_ephemeral(workspace: Workspace, launcher: str) -> bool:
+    """Return whether calls are lost with the pod that answers them."""
+    return launcher in FAR and workspace.settings.kubernetes.exchange == "secret"
+
+
+def refuse_ephemeral(workspace: Workspace, name: str, launcher: str, *, allowed: bool) -> None:
+    """Refuse to serve where nothing keeps the calls, unless that was allowed, now or before.
+
+    Raises
+    ------
+    CallsEphemeral
+        When it was not.
+    """
+    if allowed or not calls_are_ephemeral(workspace, launcher):
+        return
+    found = find(workspace, name)
+    if found is not None and found.running and found.launcher == launcher:
+        return
+    raise CallsEphemeral(
+        "in the cluster nothing keeps the calls: they would be lost with the pod that answers them",
+        'Name an object store or a claim, exchange = "s3://..." or "pvc:NAME" under [kubernetes] in'
+        " nbmlops.toml; or do without: `--ephemeral-calls`.",
+        endpoint=name,
+    )
 
 
 def made(workspace: Workspace, name: str, launcher: str) -> EndpointRecord:

@@ -58,8 +58,22 @@ def check(workspace: Workspace) -> Health:
         invariants[name] = "broken" if found else "ok"
         findings.extend(found)
     return Health(
-        invariants=invariants, findings=tuple(findings), advice=tuple(_elsewhere(workspace))
+        invariants=invariants,
+        findings=tuple(findings),
+        advice=(*_elsewhere(workspace), *_ephemeral(workspace)),
     )
+
+
+def _ephemeral(workspace: Workspace) -> Iterator[Finding]:
+    """Tell of endpoints whose calls nothing keeps, as was allowed when they were deployed."""
+    for record in deployments.listed(workspace):
+        if record.ephemeral_calls:
+            yield Finding(
+                code="calls-ephemeral",
+                message=f"the calls of {record.endpoint} ({record.deployment_id}) are kept nowhere:"
+                " they go with the pod that answers them",
+                fix="Name an exchange under [kubernetes] in nbmlops.toml, and deploy again.",
+            )
 
 
 def repair(workspace: Workspace) -> tuple[Finding, ...]:

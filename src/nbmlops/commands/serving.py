@@ -81,7 +81,12 @@ def alias(context: Context, model: str, alias: str, *, remove: bool = False) -> 
 
 
 def deploy(
-    context: Context, model: str, *, endpoint: str | None = None, on: Launchers | None = None
+    context: Context,
+    model: str,
+    *,
+    endpoint: str | None = None,
+    on: Launchers | None = None,
+    ephemeral_calls: bool = False,
 ) -> DeploymentRecord:
     """Serve a model version as an HTTP service whose URL stays.
 
@@ -92,12 +97,17 @@ def deploy(
     endpoint
         The endpoint's name, if not the model's: several versions can be served side by side.
     on
-        Where it serves: in processes of this machine (`local`), or in containers of its Docker
-        engine. Without it: where the endpoint is up, else on this machine.
+        Where it serves: in processes of this machine (`local`), in containers of its Docker
+        engine, or in a Kubernetes cluster. Without it: where the endpoint is up, else on this
+        machine.
+    ephemeral_calls
+        Serve in a cluster although nothing there keeps the calls; they are lost with their pod.
     """
     from nbmlops import deployments as verbs
 
-    return verbs.deploy(context.workspace(), model, endpoint=endpoint, launcher=on)
+    return verbs.deploy(
+        context.workspace(), model, endpoint=endpoint, launcher=on, ephemeral_calls=ephemeral_calls
+    )
 
 
 def rollback(context: Context, endpoint: str, *, to: int | str | None = None) -> DeploymentRecord:

@@ -364,7 +364,8 @@ class DockerLauncher:
         """Return how an attempt ended that no file tells of yet; ``None`` while it goes on."""
         job = _asked(attempt).spec
         if seen is not None and seen["State"] == "running" and not self._is_over_time(attempt, job):
-            return self._crashing(job, attempt) if _is_fresh(seen, attempt) else None
+            serves = job.port is not None  # only services are started again by the engine
+            return self._crashing(job, attempt) if serves and _is_fresh(seen, attempt) else None
         with _only_one(attempt.parent):
             if (ended := _ended(attempt)) is not None:  # somebody else has looked meanwhile
                 return ended
@@ -583,7 +584,7 @@ class DockerLauncher:
     def live(self, handle: JobHandle) -> Sequence[Mapping[str, Any]]:
         """Return the container of a job that is up, in the fields that we ask for."""
         newest = _newest(self._folder / layout.checked_job(handle.name))
-        found = self._inspected(handle.name)
+        found = None if newest is None else self._inspected(handle.name)
         if newest is None or found is None:
             return []
         asked = self._as_sent(_asked(newest).spec, newest.name)

@@ -118,7 +118,8 @@ class DeploymentRecord(Record, frozen=True, kw_only=True):
 
     ``rolled_back_from`` is the version that was left when this one was gone back to. ``place`` is
     the id of the clone that started it; one that another clone started is shown as that clone has
-    written it last, and as ``elsewhere``. ``image`` is the digest of the image that it serves in.
+    written it last, and as ``elsewhere``. ``image`` is the digest of the image that it serves
+    in; ``ephemeral_calls`` that its calls are lost with the pod that answers them.
     """
 
     endpoint: str
@@ -140,6 +141,7 @@ class DeploymentRecord(Record, frozen=True, kw_only=True):
     monitor: str | None = None
     rolled_back_from: int | None = None
     image: str | None = None
+    ephemeral_calls: bool = False
     place: str | None = None
     elsewhere: bool = False
 
