@@ -28,6 +28,7 @@ from nbmlops import (
 )
 from nbmlops.errors import (
     DeploymentFailed,
+    EndpointUnreachable,
     NothingToGoBackTo,
     UnknownEndpoint,
     UnknownReference,
@@ -90,6 +91,7 @@ def deploy(
     with workspace.exclusively(endpoints.lock(name)):
         version = models.again(workspace, version)  # it may have got another number meanwhile
         _settle(workspace, name)
+        _awake(workspace, version, name)
         live = serves(workspace, version, name)
         if live is not None and live.launcher == launcher:
             return _refreshed(workspace, live)
@@ -103,6 +105,87 @@ def serves(workspace: Workspace, version: ModelVersion, endpoint: str) -> Deploy
         return None
     live = look(workspace, current)
     return live if live.status is DeploymentStatus.RUNNING and live.ready else None
+
+
+def _awake(workspace: Workspace, version: ModelVersion, endpoint: str) -> None:
+    """Wake a version that has an endpoint's traffic and sleeps; the caller holds the lock."""
+    current = pointed(workspace, endpoint)
+    if current is not None and current.asleep_since and _name(current) == version.name:
+        _wake(workspace, current)
+
+
+def call(workspace: Workspace, endpoint: str, payload: bytes) -> bytes:
+    """Send a prediction to an endpoint, woken first where it sleeps; return its answer's body.
+
+    Raises
+    ------
+    UnknownEndpoint, EndpointUnreachable, CallFailed
+        As :func:`nbmlops.endpoints.call`.
+    DeploymentFailed
+        When it does not wake.
+    """
+    current = pointed(workspace, endpoints.running(workspace, endpoint).endpoint)
+    if current is not None and current.asleep_since is not None:
+        with workspace.exclusively(endpoints.lock(endpoint)):
+            current = pointed(workspace, endpoint)
+            if current is not None and current.asleep_since is not None:
+                _wake(workspace, current)
+    return endpoints.call(workspace, endpoint, payload)
+
+
+def _wake(workspace: Workspace, record: DeploymentRecord) -> DeploymentRecord:
+    """Start the worker of a deployment that sleeps, and wait until its front has it back."""
+    workspace.say(f"waking {record.deployment_id}")
+    handle = _handle(record)
+    workspace.launcher(handle.launcher).scale(handle, 1)
+    endpoints.until_ready(workspace, handle, record.deployment_id)
+    endpoint = endpoints.find(workspace, record.endpoint)
+    if endpoint is not None:  # so it is in the front's inbox too, and the front sees it ready
+        told = endpoints.point(workspace, record.endpoint, record.deployment_id)
+        endpoints.serve(workspace, told, (_route(workspace, record),))
+    awake = replace(record, asleep_since=None, desired=1, ready=1)
+    _keep(workspace, awake)
+    return awake
+
+
+def rest(workspace: Workspace) -> None:
+    """Stop the workers of deployments that nobody calls, and start those that somebody does.
+
+    That is for clusters whose settings say ``idle_s``. The front stays: it answers 503 with
+    Retry-After, and tells that it was called.
+    """
+    idle_s = workspace.settings.kubernetes.idle_s
+    if idle_s is None:
+        return
+    for endpoint in endpoints.every(workspace):
+        far = endpoint.running and endpoint.launcher in endpoints.FAR
+        if not far or not endpoints.is_here(workspace, endpoint):
+            continue
+        with workspace.exclusively(endpoints.lock(endpoint.endpoint), wait=False) as ours:
+            current = pointed(workspace, endpoint.endpoint) if ours else None
+            if current is not None and current.status is DeploymentStatus.RUNNING:
+                with contextlib.suppress(EndpointUnreachable, DeploymentFailed):
+                    _rest(workspace, endpoint, current, idle_s)
+
+
+def _rest(
+    workspace: Workspace, endpoint: EndpointRecord, current: DeploymentRecord, idle_s: int
+) -> None:
+    called_at = endpoints.called_at(workspace, endpoint)
+    if current.asleep_since is not None:
+        if called_at is not None and called_at > current.asleep_since:
+            _wake(workspace, current)
+        return
+    handle, now = _handle(current), workspace.now()
+    status = workspace.launcher(handle.launcher).poll([handle])[handle]
+    begun = status.attempts[-1].started_at if status.attempts else current.created_at
+    since = max(begun, called_at or begun)
+    if (now - since).total_seconds() < idle_s:
+        return
+    workspace.say(f"{current.endpoint} was not called for {idle_s} s: it sleeps until it is")
+    # First the record: a worker that is gone without it would be taken for one that failed.
+    _keep(workspace, replace(current, asleep_since=now, desired=0, ready=0))
+    workspace.launcher(handle.launcher).scale(handle, 0)
 
 
 def rollback(workspace: Workspace, endpoint: str, to: str | None = None) -> DeploymentRecord:
@@ -555,6 +638,8 @@ def look(workspace: Workspace, record: DeploymentRecord) -> DeploymentRecord:
         return replace(record, elsewhere=True)
     if record.status not in (DeploymentStatus.STARTING, DeploymentStatus.RUNNING):
         return record
+    if record.asleep_since is not None:
+        return replace(record, ready=0, desired=0)
     worker = _handle(record)
     front = JobHandle(launcher=record.launcher, name=f"endpoint-{record.endpoint}")
     seen = workspace.launcher(record.launcher).poll([worker, front])

@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
+import re
 import secrets
 import socket
 import time
 from collections.abc import Generator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -497,6 +499,20 @@ def call(workspace: Workspace, endpoint: str, payload: bytes) -> bytes:
             f"another program answers on {found.url}", "See what is up: `nbmlops deployments`."
         )
     raise _call_error(found, status, body)
+
+
+def called_at(workspace: Workspace, endpoint: EndpointRecord) -> datetime | None:
+    """Return when an endpoint was called last, answered or not; ``None`` when nobody knows.
+
+    Raises
+    ------
+    EndpointUnreachable
+        When it does not answer.
+    """
+    _, body = _request(workspace, endpoint, "GET", "/metrics", b"", {})
+    found = re.search(rb"(?m)^nbmlops_last_call_timestamp_seconds ([0-9.e+]+)$", body)
+    seconds = float(found[1]) if found else 0.0
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None
 
 
 def _call_error(endpoint: EndpointRecord, status: int, body: bytes) -> CallFailed:

@@ -344,7 +344,7 @@ def _owned(workspace: Workspace) -> Iterator[Finding]:
     for record in deployments.listed(workspace):
         if record.elsewhere:
             continue
-        if record.status is DeploymentStatus.FAILED or not record.ready:
+        if record.status is DeploymentStatus.FAILED or record.ready < min(record.desired, 1):
             yield Finding(
                 code="deployment-down",
                 message=f"{record.deployment_id} should serve {record.endpoint} and does not",

@@ -13,7 +13,7 @@ _LEASE_S = 30.0
 
 
 def tick(workspace: Workspace, *, recovers: bool = True) -> bool:
-    """Collect runs, go on with sweeps, settle and recover deployments, ship sealed calls.
+    """Collect runs, go on with sweeps, settle, recover and rest deployments, ship sealed calls.
 
     Return whether it was our turn. Without ``recovers`` no version is started in another's place.
 
@@ -30,6 +30,7 @@ def tick(workspace: Workspace, *, recovers: bool = True) -> bool:
         deployments.settle(workspace)
         if recovers:
             deployments.recover(workspace)
+        deployments.rest(workspace)
         stints.settle(workspace)
         shipping.ship(workspace)
     finally:

@@ -142,6 +142,7 @@ def deployments(context: Context, *, every: bool = False) -> Listing:
 
     workspace = context.workspace()
     verbs.recover(workspace)
+    verbs.rest(workspace)
     items: list[DeploymentRecord] = []
     for record in verbs.listed(workspace, every=every):
         report = monitors.latest(workspace, record.deployment_id)
@@ -172,10 +173,10 @@ def call(context: Context, endpoint: str, data: str) -> CallAnswer:
     data
         One record as JSON, a list of them, or `-` to read it from standard input.
     """
-    from nbmlops import endpoints
+    from nbmlops import deployments as verbs
 
     payload = _payload(context, data)
-    return records.load(endpoints.call(context.workspace(), endpoint, payload), CallAnswer)
+    return records.load(verbs.call(context.workspace(), endpoint, payload), CallAnswer)
 
 
 def _payload(context: Context, data: str) -> bytes:

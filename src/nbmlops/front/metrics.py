@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,9 @@ from nbmlops._version import __version__
 from nbmlops.records import Route, RouteTable
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+LAST_CALL = "nbmlops_last_call_timestamp_seconds"
+_CALLS = ("/predict", "/infer")
 
 MEDIA_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
@@ -23,10 +27,13 @@ class Metrics:
     rows: Counter[tuple[str, str, int]] = field(default_factory=Counter[tuple[str, str, int]])
     buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
     seconds: float = 0.0
+    called_at_s: float = 0.0  # of the system's clock; 0 before the first call
 
     def request(self, path: str, status: int) -> None:
         """Count an answered request; ``path`` is one of ours, or ``other``."""
         self.requests[path, status] += 1
+        if path.endswith(_CALLS):
+            self.called_at_s = time.time()
 
     def latency(self, seconds: float) -> None:
         """Count the time from a prediction's last byte to its answer."""
@@ -53,6 +60,12 @@ def text(
                 ({"path": path, "status": str(status)}, count)
                 for (path, status), count in sorted(metrics.requests.items())
             ],
+        ),
+        (
+            LAST_CALL,
+            "gauge",
+            "When a prediction was asked for last, answered or not; 0 before the first.",
+            [({}, metrics.called_at_s)],
         ),
         (
             "nbmlops_rows_total",

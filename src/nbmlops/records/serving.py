@@ -119,7 +119,8 @@ class DeploymentRecord(Record, frozen=True, kw_only=True):
     ``rolled_back_from`` is the version that was left when this one was gone back to. ``place`` is
     the id of the clone that started it; one that another clone started is shown as that clone has
     written it last, and as ``elsewhere``. ``image`` is the digest of the image that it serves
-    in; ``ephemeral_calls`` that its calls are lost with the pod that answers them.
+    in; ``ephemeral_calls`` that its calls are lost with the pod that answers them. One that
+    nobody called for long is asleep, without a worker, ``asleep_since`` then; a call wakes it.
     """
 
     endpoint: str
@@ -142,6 +143,7 @@ class DeploymentRecord(Record, frozen=True, kw_only=True):
     rolled_back_from: int | None = None
     image: str | None = None
     ephemeral_calls: bool = False
+    asleep_since: datetime | None = None
     place: str | None = None
     elsewhere: bool = False
 
