@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SOURCES := pyproject.toml labextension/package.json labextension/package-lock.json \
   $(wildcard labextension/src/*.ts labextension/src/*/*.ts labextension/src/*.tsx labextension/src/*/*.tsx labextension/style/* labextension/schema/*)
 
-.PHONY: demo test test-fast test-system bench golden clean
+.PHONY: demo test test-fast test-system test-cluster bench golden clean
 
 demo: $(DEMO_VENV)/installed
 	$(DEMO_VENV)/bin/python scripts/demo.py
@@ -22,6 +22,10 @@ test-fast: $(VENV)/installed
 # Debian packages that the tests can use; nothing else ever installs system packages.
 test-system:
 	sh scripts/test_system.sh
+
+# On a real cluster, which five variables name: see docs/kubernetes.md. Fails when one is missing.
+test-cluster: $(VENV)/installed
+	NBMLOPS_TEST_CLUSTER=1 $(VENV)/bin/python -m pytest tests -m cluster -q -rs
 
 $(VENV)/installed: $(SOURCES)
 	$(PYTHON) -m venv $(VENV)

@@ -199,7 +199,7 @@ class StoreWay:
 class ClaimWay:
     """The outbox on a claim; the inbox from there, or by a Secret where it fits.
 
-    A job with a port writes onto the claim itself, so that nothing it has written goes with it.
+    Of a job with a port the outbox is a folder of the claim itself.
     """
 
     def __init__(self, plan: Plan, attempt: str) -> None:
@@ -216,11 +216,9 @@ class ClaimWay:
             parcels.lay(archive, inbox)
 
     def outbox(self, proposed: Path) -> Path:
-        """Return the proposed folder, or one on the claim."""
-        on_claim = self._place / self._attempt / "files"
-        chosen = proposed if self._plan.port is None else on_claim
-        chosen.mkdir(parents=True, exist_ok=True)
-        return chosen
+        """Return the proposed folder."""
+        proposed.mkdir(parents=True, exist_ok=True)
+        return proposed
 
     def shipping(self, outbox: Path) -> AbstractContextManager[None]:
         """Ship nothing meanwhile: it is there already."""

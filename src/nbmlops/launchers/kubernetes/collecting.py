@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from nbmlops import parcels
 from nbmlops.errors import LauncherUnavailable, NbmlopsError
 from nbmlops.launchers import places
-from nbmlops.launchers.kubernetes import manifests, troubles
+from nbmlops.launchers.kubernetes import depots, manifests, troubles
 from nbmlops.launchers.kubernetes.cluster import Cluster, ClusterRefused
 from nbmlops.launchers.kubernetes.keeping import Asked, Kept
 from nbmlops.launchers.kubernetes.standing import Seen
 from nbmlops.launchers.kubernetes.troubles import End
-from nbmlops.parcels import ParcelRefused
 from nbmlops.records import Attempt, Cause, JobStatus, Status
 
 Document = dict[str, Any]
@@ -53,9 +50,9 @@ def _without_pod(asked: Asked, seen: Seen, place: str | None) -> JobStatus:
     """Return the end of a job whose pod is gone; an object store may have its outbox."""
     if place is not None and "://" in place and asked.spec.port is None:
         try:
-            get_outbox(place, manifests.ATTEMPT, None, places.folder_of(asked.spec.outbox))
-        except (NbmlopsError, OSError, ValueError):
-            return seen.status
+            depots.get_outbox(place, manifests.ATTEMPT, None, places.folder_of(asked.spec.outbox))
+        except NbmlopsError:
+            return seen.status  # it has not come so far
     return seen.status
 
 
@@ -110,7 +107,7 @@ def _lay_outbox(
         if place is None:
             parcels.lay_small(gathered.archive(digest), outbox)
         elif "://" in place:
-            get_outbox(place, attempt, digest, outbox)
+            depots.get_outbox(place, attempt, digest, outbox)
     except NbmlopsError as error:
         return Cause(code=error.code, message=error.message, hint=error.hint or None)
     return None
@@ -125,73 +122,3 @@ def _status(asked: Asked, name: str, end: End, status: Status, why: Cause | None
         exit_code=end.exit_code,
     )
     return JobStatus(status=status, desired=0, attempts=(attempt,), cause=why)
-
-
-# --- an object store ------------------------------------------------------------------------------
-
-
-def send_inbox(folder: Path, place: str | None) -> None:
-    """Put an inbox into the object store.
-
-    Raises
-    ------
-    LauncherUnavailable
-        When the store does not take it.
-    """
-    archive = parcels.pack(folder)
-    try:
-        with _fsspec().open(f"{place}/{parcels.INBOX_FILE}", "wb") as target:
-            target.write(archive)
-    except Exception as error:  # a store's library raises what it likes
-        raise _refused(place, error) from error
-
-
-def get_outbox(place: str, attempt: str, digest: str | None, folder: Path) -> None:
-    """Get an outbox from the object store, and lay it.
-
-    Raises
-    ------
-    ParcelRefused
-        When it is not what was sent.
-    LauncherUnavailable
-        When the store does not give it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = folder.with_name(f".{folder.name}.{attempt}.download")
-    found = hashlib.sha256()
-    try:
-        try:
-            where = f"{place}/{attempt}"
-            if digest is None:
-                with _fsspec().open(f"{where}/{parcels.DIGEST_FILE}", "rb") as source:
-                    digest = source.read(64).decode(errors="replace")
-            with (
-                _fsspec().open(f"{where}/{parcels.OUTBOX_FILE}", "rb") as source,
-                beside.open("wb") as target,
-            ):
-                while chunk := source.read(2**20):
-                    found.update(chunk)
-                    target.write(chunk)
-        except Exception as error:  # a store's library raises what it likes
-            raise _refused(place, error) from error
-        if found.hexdigest() != digest:
-            raise ParcelRefused(
-                f"the outbox in {place} is not what the job has sent", "Run it again."
-            )
-        with beside.open("rb") as archive:
-            parcels.lay(archive, folder)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _refused(place: str | None, error: Exception) -> LauncherUnavailable:
-    return LauncherUnavailable(
-        f"the object store at {place} did not do it: {type(error).__name__}: {str(error)[:300]}",
-        "See that [kubernetes] exchange is right, and that you are signed in to the store.",
-    )
-
-
-def _fsspec() -> Any:
-    import fsspec
-
-    return fsspec

@@ -21,6 +21,7 @@ from nbmlops import layout, parcels
 from nbmlops.launchers import places
 from nbmlops.launchers.kubernetes import (
     collecting,
+    depots,
     forwarding,
     manifests,
     names,
@@ -104,8 +105,9 @@ class KubernetesLauncher:
     def _packed(self, asked: Asked) -> tuple[bytes | None, Asked]:
         """Return the inbox for the Secret, or send it by its other way."""
         folder = places.folder_of(asked.spec.inbox)
-        if self._settings.url is not None:
-            collecting.send_inbox(folder, self._place(asked.spec.name))
+        place = self._place(asked.spec.name)
+        if self._settings.url is not None and place is not None:
+            depots.send_inbox(folder, place)
             return None, replace(asked, inbox_by_secret=False)
         return parcels.pack_inbox(folder), asked
 
@@ -257,6 +259,8 @@ class KubernetesLauncher:
                 )
                 if ended is None:  # the log cannot be read yet
                     return replace(seen.status, status=Status.RUNNING)
+                if asked.spec.port is not None:
+                    self.gather(handle)
                 kept.keep(asked.attempt, ended)
         ending = kept.ending()
         if ending is None or ending.kind == "cancel":
@@ -288,6 +292,19 @@ class KubernetesLauncher:
             kept.keep(asked.attempt, seen.status)
         self._remove(asked, Ending(kind="cancel", asked_s=time.time()))
         return seen.status
+
+    def gather(self, handle: JobHandle) -> None:
+        """Bring what a job with a port has written so far to its outbox.
+
+        It comes by an object store or a claim, a few seconds after it was written; by a Secret and
+        the log nothing comes.
+        """
+        asked = self._kept(handle.name).asked()
+        place = self._place(handle.name)
+        if asked is None or asked.spec.port is None or place is None:
+            return
+        if self._settings.url is not None:
+            depots.get_files(place, manifests.ATTEMPT, places.folder_of(asked.spec.outbox))
 
     def logs(
         self,
@@ -393,6 +410,9 @@ class KubernetesLauncher:
         name = names.object_name(self._owner, asked.spec.name)
         if asked.spec.port is None:
             self.cluster.delete("Job", name)
+            ended = self._kept(asked.spec.name).status(asked.attempt)
+            if ended is not None and ended.status is not Status.LOST and self._settings.url:
+                depots.remove(str(self._place(asked.spec.name)))
         elif ending.kind == "cancel":
             self.cluster.delete("Deployment", name)
         else:
@@ -412,6 +432,12 @@ class KubernetesLauncher:
         ]
         found = sorted(item["metadata"]["labels"][names.JOB] for item in up)
         return [JobHandle(launcher=self.name, name=name) for name in found]
+
+    def ending(self, handle: JobHandle) -> str:
+        """Return what a person types to end a job that no record wants."""
+        name = names.object_name(self._owner, handle.name)
+        where = f" -n {self._settings.namespace}" if self._settings.namespace else ""
+        return f"kubectl delete job,deployment {name}{where} --ignore-not-found"
 
     @contextlib.contextmanager
     def reach(self, handle: JobHandle) -> Generator[str, None, None]:

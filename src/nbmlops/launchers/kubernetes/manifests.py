@@ -8,11 +8,12 @@ Quantities are written as the API server writes them, so that what stands equals
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Any
 
 import msgspec
 
-from nbmlops import parcels
+from nbmlops import images, parcels
 from nbmlops.errors import WrongUse
 from nbmlops.launchers.kubernetes import names, restricted
 from nbmlops.project import ClusterSettings
@@ -21,8 +22,6 @@ from nbmlops.records import JobSpec
 Document = dict[str, Any]
 
 PORT = 8080
-USER = 10001
-TOOL_PYTHON = "/opt/nbmlops/tool/bin/python"
 CONTAINER = "job"
 MARKER_KEY = "marker"
 ATTEMPT = "a1"
@@ -36,7 +35,7 @@ GRACE_S = 60
 _NODE_GONE_S = 30
 # Pods of a batch that stand at once; the others follow.
 AT_ONCE = 100
-_WORK = "/nbmlops"
+_WORK = str(PurePosixPath(images.INBOX).parent)
 _MOUNTED = "/exchange"
 _CLAIM = f"{_WORK}/claim"
 _DRAIN_S = 2.0
@@ -302,13 +301,16 @@ def _pod(job: JobSpec, settings: ClusterSettings, owner: str, *, by_secret: bool
     pod: Document = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
+        # The first process of a namespace ignores a signal that it does not expect yet: a pod that
+        # is told to end while it starts would go on until it is killed.
+        "shareProcessNamespace": True,
         "restartPolicy": "Never" if job.port is None else "Always",
         "terminationGracePeriodSeconds": GRACE_S,
         "securityContext": {
             "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
+            "runAsUser": images.USER,
+            "runAsGroup": images.USER,
+            "fsGroup": images.USER,
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
@@ -339,7 +341,7 @@ def _container(job: JobSpec, settings: ClusterSettings, owner: str, *, by_secret
             f"the job {job.name} has no image, and a cluster runs nothing else",
             "Build one: `nbmlops build --push`.",
         )
-    command = [TOOL_PYTHON, "-I", "-m", "nbmlops.exchange", "--", *job.command]
+    command = [images.TOOL_PYTHON, "-I", "-m", "nbmlops.exchange", "--", *job.command]
     container: Document = {
         "name": CONTAINER,
         "image": job.image,
@@ -463,6 +465,9 @@ def _mounts(
         # A job sees its own folder of the claim, and no other's.
         folder = place_of(job.name, settings, owner)
         mounts.append({"name": "claim", "mountPath": _CLAIM, "subPath": folder})
+        if job.port is not None:  # which writes there itself, so that nothing goes with its pod
+            files = f"{folder}/{ATTEMPT}/files"
+            mounts.append({"name": "claim", "mountPath": images.OUTBOX, "subPath": files})
     return mounts
 
 

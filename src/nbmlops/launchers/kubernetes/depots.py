@@ -1,0 +1,146 @@
+"""What lies between this machine and pods in an object store: inboxes and outboxes as objects.
+
+Under the exchange's URL each job has a folder: ``inbox.tar.gz``, and of each attempt
+``outbox.tar.gz`` with its digest, or, of a job that stays up, ``files/`` as it writes them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Generator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from nbmlops import parcels
+from nbmlops.errors import LauncherUnavailable, MissingExtra, NbmlopsError
+from nbmlops.parcels import ParcelRefused
+
+_COPY_BYTES = 2**20
+
+
+def send_inbox(folder: Path, place: str) -> None:
+    """Put an inbox into the store.
+
+    Raises
+    ------
+    LauncherUnavailable
+        When the store does not take it.
+    """
+    archive = parcels.pack(folder)
+    with _told(place), _fsspec().open(f"{place}/{parcels.INBOX_FILE}", "wb") as target:
+        target.write(archive)
+
+
+def get_outbox(place: str, attempt: str, digest: str | None, folder: Path) -> None:
+    """Get an outbox from the store, and lay it; without a ``digest`` the store's own must fit.
+
+    Raises
+    ------
+    ParcelRefused
+        When it is not what was sent.
+    LauncherUnavailable
+        When the store does not give it.
+    """
+    where = f"{place}/{attempt}"
+    folder.mkdir(parents=True, exist_ok=True)
+    beside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.download")
+    try:
+        with _told(place):
+            wanted = digest or _text(f"{where}/{parcels.DIGEST_FILE}")
+            found = _download(f"{where}/{parcels.OUTBOX_FILE}", beside)
+        if found != wanted:
+            raise ParcelRefused(
+                f"the outbox in {place} is not what the job has sent", "Run it again."
+            )
+        with beside.open("rb") as archive:
+            parcels.lay(archive, folder)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def get_files(place: str, attempt: str, folder: Path) -> None:
+    """Get what a job that stays up has written so far; files that have come whole stay.
+
+    Raises
+    ------
+    ParcelRefused
+        When a name leads out of the folder.
+    LauncherUnavailable
+        When the store does not give them.
+    """
+    where = f"{place}/{attempt}/files"
+    with _told(place):
+        store, root = _fsspec().core.url_to_fs(where)
+        store.invalidate_cache()
+        found = store.find(root, detail=True) if store.exists(root) else {}
+    left = parcels.LAID_LIMIT_BYTES
+    for path, about in sorted(found.items()):
+        name = PurePosixPath(path).relative_to(PurePosixPath(root))
+        left -= int(about["size"])
+        if ".." in name.parts or not name.parts or left < 0:
+            raise ParcelRefused(f"{name} in {where} is not a file that may be taken", "Remove it.")
+        target = folder / name
+        if target.is_file() and target.stat().st_size == about["size"]:
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        try:
+            with _told(place), store.open(path, "rb") as source, beside.open("wb") as file:
+                shutil.copyfileobj(source, file, _COPY_BYTES)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(target)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def remove(place: str) -> None:
+    """Remove what a job has left in the store, whose outbox has been laid; as far as it can be."""
+    with contextlib.suppress(NbmlopsError), _told(place):
+        store, root = _fsspec().core.url_to_fs(place)
+        store.invalidate_cache()
+        store.rm(root, recursive=True)
+
+
+def _download(url: str, path: Path) -> str:
+    """Get an object, and return the digest of what came."""
+    found = hashlib.sha256()
+    with _fsspec().open(url, "rb") as source, path.open("wb") as target:
+        while chunk := source.read(_COPY_BYTES):
+            found.update(chunk)
+            target.write(chunk)
+    return found.hexdigest()
+
+
+def _text(url: str) -> str:
+    with _fsspec().open(url, "rb") as source:
+        return source.read(64).decode(errors="replace")
+
+
+@contextlib.contextmanager
+def _told(place: str) -> Generator[None, None, None]:
+    """Say what a store's library raises, which is what it likes, in our words."""
+    try:
+        yield
+    except NbmlopsError:
+        raise
+    except Exception as error:
+        raise LauncherUnavailable(
+            f"the store at {place} did not do it: {type(error).__name__}: {str(error)[:300]}",
+            "See that [kubernetes] exchange is right, and that you are signed in to the store.",
+        ) from error
+
+
+def _fsspec() -> Any:
+    try:
+        import fsspec
+    except ImportError:
+        raise MissingExtra(
+            "an exchange by an object store needs fsspec",
+            "Install it: `pip install 'nbmlops[s3]'`.",
+        ) from None
+    return fsspec
