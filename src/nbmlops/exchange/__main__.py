@@ -1,4 +1,7 @@
-"""``python -m nbmlops.exchange -- COMMAND...``: run a job's program between inbox and outbox."""
+"""``python -m nbmlops.exchange -- COMMAND...``: run a job's program between inbox and outbox.
+
+``python -m nbmlops.exchange courier FOLDER PORT`` hands out what jobs have left on a claim.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,16 @@ import msgspec
 
 from nbmlops import layout, parcels
 from nbmlops.exchange import programs, ways
+from nbmlops.exchange.courier import Courier
 from nbmlops.parcels import Outcome, Plan
 from nbmlops.records import replace
 
 
 def main(arguments: Sequence[str], environ: MutableMapping[str, str]) -> int:
     """Do what the plan says; return the exit code of the program, 128 and the signal's number."""
+    if arguments[:1] == ["courier"]:
+        Courier(Path(arguments[1]), int(arguments[2])).serve_for_a_while()
+        return 0
     if "--" not in arguments:
         sys.stderr.write("usage: python -m nbmlops.exchange -- COMMAND...\n")
         return 2

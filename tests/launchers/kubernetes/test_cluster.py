@@ -439,3 +439,39 @@ def test_an_inbox_that_is_too_large_is_refused_before_anything_is_made(launcher,
     with pytest.raises(parcels.ParcelTooLarge):
         launcher.launch(job)
     assert list(launcher.jobs()) == []
+
+
+@pytest.fixture
+def _by_store(settings):
+    if settings.exchange == "secret":
+        pytest.skip("a Secret and the log do not carry it")
+
+
+@pytest.mark.usefixtures("_by_store")
+def test_what_is_too_large_for_a_secret_goes_and_comes_back(launcher, place):
+    program = (
+        "import os, shutil;"
+        "shutil.copytree(os.environ['NBMLOPS_INBOX'], os.environ['NBMLOPS_OUTBOX'] + '/a1')"
+    )
+    job = place.job("large", program)
+    model = os.urandom(3 * 2**20)
+    (place.inbox("large") / "model").write_bytes(model)
+    handle = launcher.launch(job)
+    until(launcher, handle, 90, Status.SUCCEEDED)
+    assert (place.outbox("large") / "a1" / "model").read_bytes() == model
+
+
+@pytest.mark.usefixtures("_by_store")
+def test_what_a_service_writes_comes_while_it_runs(launcher, place):
+    program = (
+        "import os, pathlib, time; calls = pathlib.Path(os.environ['NBMLOPS_OUTBOX'], 'calls');"
+        "calls.mkdir(exist_ok=True); (calls / 'log').write_text('one\\n'); time.sleep(600)"
+    )
+    handle = launcher.launch(place.job("writes", program, port=8080))
+    deadline = time.monotonic() + 60
+    file = place.outbox("writes") / "calls" / "log"
+    while not file.exists():
+        assert time.monotonic() < deadline
+        launcher.gather(handle)
+        time.sleep(1)
+    assert file.read_text() == "one\n"

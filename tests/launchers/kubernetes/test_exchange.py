@@ -1,5 +1,6 @@
 """The program of a pod, run for real as a process with a folder for a mounted Secret."""
 
+import http.client
 import io
 import json
 import os
@@ -7,12 +8,14 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 
 import msgspec
 import pytest
 
 from nbmlops import digests, parcels
+from nbmlops.exchange.courier import Courier
 from nbmlops.parcels import Outcome, ParcelRefused, ParcelTooLarge, Plan
 
 MARKER = parcels.new_marker()
@@ -194,6 +197,53 @@ def test_a_claim_carries_both(tmp_path):
     process = start(tmp_path, program, way="claim", place=str(place))
     _, _, _, outcome = ended(process, tmp_path)
     assert digests.of_file(place / "a1" / "outbox.tar.gz") == outcome.digest
+
+
+@pytest.fixture
+def courier(tmp_path):
+    root = tmp_path / "claim"
+    (root / "job" / "a1").mkdir(parents=True)
+    made = Courier(root, 0, idle_s=30)
+    thread = threading.Thread(target=made.serve_forever, daemon=True)
+    thread.start()
+    yield made
+    made.shutdown()
+    made.server_close()
+    thread.join()
+
+
+def asked_of(courier, method, path, body=None):
+    connection = http.client.HTTPConnection("127.0.0.1", courier.server_address[1], timeout=10)
+    connection.request(method, path, body=body)
+    response = connection.getresponse()
+    return response.status, response.read()
+
+
+def test_a_courier_hands_out_files_and_what_a_job_puts_in_the_way_leads_nowhere(courier, tmp_path):
+    job = courier.root / "job"
+    (tmp_path / "private").write_text("secret")
+    (job / "a1" / "f").write_text("x")
+    (job / "a1" / "link").symlink_to(tmp_path / "private")
+    (job / "out").symlink_to(tmp_path)
+    os.mkfifo(job / "a1" / "fifo")
+    assert asked_of(courier, "GET", "/job/a1/f") == (200, b"x")
+    assert json.loads(asked_of(courier, "GET", "/job/a1")[1]) == {"f": 1}
+    for path in (
+        *("/job/a1/link", "/job/out/private", "/job/out", "/job/a1/fifo", "/../private", "/"),
+        *("/job/../../private", "/job/%2e%2e/%2e%2e/private", "/job/a1/f%00", "/none"),
+    ):
+        assert asked_of(courier, "GET", path) == (404, b""), path
+    assert asked_of(courier, "PUT", "/job/out/private", b"no")[0] == 404
+    assert asked_of(courier, "PUT", "/new/inbox.tar.gz", b"abc")[0] == 200
+    assert (courier.root / "new" / "inbox.tar.gz").read_bytes() == b"abc"
+    assert asked_of(courier, "DELETE", "/job/out")[0] == 200
+    assert (tmp_path / "private").read_text() == "secret"
+    assert asked_of(courier, "DELETE", "/new")[0] == 200
+    assert not (courier.root / "new").exists()
+
+
+def test_a_courier_ends_when_nobody_asks(tmp_path):
+    Courier(tmp_path, 0, idle_s=0.2).serve_for_a_while()
 
 
 def test_an_index_of_a_batch_has_a_name_of_its_own(tmp_path):

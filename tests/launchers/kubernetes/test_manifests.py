@@ -101,6 +101,15 @@ def test_a_thousand_manifests_are_restricted_and_named_safely():
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+def test_a_courier_is_valid_and_restricted(version):
+    settings = ClusterSettings(exchange="pvc:claim", pod_patch=PATCH)
+    made = manifests.courier(settings, "churn", "image", "c1")
+    kubernetes_validate.validate(made, version, strict=True)
+    assert list(restricted.broken(pod_of([made]))) == []
+    assert pod_of([made])["containers"][0]["volumeMounts"][0]["subPath"] == "churn"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 def test_each_object_is_valid_for_old_and_new_clusters(version):
     kinds = set()
     for job, settings, owner in generated(25):

@@ -1,35 +1,43 @@
-"""What a job has left when it ended: its log and its outbox, fetched once and kept."""
+"""What a job has left when it ended: its log and its outbox, fetched once and kept.
+
+How an outbox comes where the log does not carry it, from an object store or a claim, is the
+launcher's to say: ``fetch(asked, attempt, digest)`` lays it. A store that does not answer makes no
+end of a job; whoever looks is told, and looks again.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 from nbmlops import parcels
 from nbmlops.errors import LauncherUnavailable, NbmlopsError
 from nbmlops.launchers import places
-from nbmlops.launchers.kubernetes import depots, manifests, troubles
+from nbmlops.launchers.kubernetes import manifests, troubles
 from nbmlops.launchers.kubernetes.cluster import Cluster, ClusterRefused
 from nbmlops.launchers.kubernetes.keeping import Asked, Kept
 from nbmlops.launchers.kubernetes.standing import Seen
 from nbmlops.launchers.kubernetes.troubles import End
+from nbmlops.parcels import ParcelRefused
 from nbmlops.records import Attempt, Cause, JobStatus, Status
 
 Document = dict[str, Any]
+Fetch = Callable[[Asked, str, str | None], None]
 
 # A log that cannot be read for so long is lost with its node.
 _LOG_PATIENCE_S = 45.0
 
 
 def collected(
-    cluster: Cluster, kept: Kept, asked: Asked, seen: Seen, place: str | None, *, cancelled: bool
+    cluster: Cluster, kept: Kept, asked: Asked, seen: Seen, fetch: Fetch | None, *, cancelled: bool
 ) -> JobStatus | None:
     """Return how a job ended, with its log and outbox kept; ``None`` when they cannot come yet."""
     if seen.ended_pod is None:
-        return _without_pod(asked, seen, place)
-    return _fetched(cluster, kept, asked, seen.ended_pod, asked.attempt, place, cancelled=cancelled)
+        return _without_pod(asked, seen, fetch)
+    return _fetched(cluster, kept, asked, seen.ended_pod, asked.attempt, fetch, cancelled=cancelled)
 
 
 def part(
@@ -38,21 +46,19 @@ def part(
     asked: Asked,
     pod: Document,
     index: int,
-    place: str | None,
+    fetch: Fetch | None,
     *,
     cancelled: bool,
 ) -> JobStatus | None:
     """Return how a part of a batch ended; see :func:`collected`."""
-    return _fetched(cluster, kept, asked, pod, f"i{index}", place, cancelled=cancelled)
+    return _fetched(cluster, kept, asked, pod, f"i{index}", fetch, cancelled=cancelled)
 
 
-def _without_pod(asked: Asked, seen: Seen, place: str | None) -> JobStatus:
-    """Return the end of a job whose pod is gone; an object store may have its outbox."""
-    if place is not None and "://" in place and asked.spec.port is None:
-        try:
-            depots.get_outbox(place, manifests.ATTEMPT, None, places.folder_of(asked.spec.outbox))
-        except NbmlopsError:
-            return seen.status  # it has not come so far
+def _without_pod(asked: Asked, seen: Seen, fetch: Fetch | None) -> JobStatus:
+    """Return the end of a job whose pod is gone; a store or a claim may have its outbox."""
+    if fetch is not None and asked.spec.port is None:
+        with contextlib.suppress(NbmlopsError):  # it may never have come so far
+            fetch(asked, manifests.ATTEMPT, None)
     return seen.status
 
 
@@ -62,7 +68,7 @@ def _fetched(
     asked: Asked,
     pod: Document,
     name: str,
-    place: str | None,
+    fetch: Fetch | None,
     *,
     cancelled: bool,
 ) -> JobStatus | None:
@@ -80,7 +86,7 @@ def _fetched(
     status, why = end.status, end.cause
     if why is not None and why.code in ("job-failed", "job-killed") and end.exit_code is not None:
         why = places.failed(end.exit_code, places.last_words(kept.tail(name)))
-    refused = _lay_outbox(asked, name, end, gathered, place)
+    refused = _lay_outbox(asked, name, end, gathered, fetch)
     if refused is not None and status in (Status.SUCCEEDED, Status.FAILED):
         status = Status.LOST if status is Status.SUCCEEDED else status
         why = why or refused
@@ -95,20 +101,19 @@ def _told(lines: Iterator[str], gathered: parcels.Gathered) -> Iterator[str]:
 
 
 def _lay_outbox(
-    asked: Asked, name: str, end: End, gathered: parcels.Gathered, place: str | None
+    asked: Asked, name: str, end: End, gathered: parcels.Gathered, fetch: Fetch | None
 ) -> Cause | None:
     """Lay what came back, where something was sent; return what is wrong with it."""
     digest = end.outcome.digest if end.outcome else None
     if digest is None or asked.spec.port is not None:
         return None
-    outbox = places.folder_of(asked.spec.outbox)
-    attempt = manifests.ATTEMPT if asked.spec.parallel is None else name
     try:
-        if place is None:
-            parcels.lay_small(gathered.archive(digest), outbox)
-        elif "://" in place:
-            depots.get_outbox(place, attempt, digest, outbox)
-    except NbmlopsError as error:
+        if fetch is None:
+            archive = gathered.archive(digest)
+            parcels.lay_small(archive, places.folder_of(asked.spec.outbox))
+        else:
+            fetch(asked, manifests.ATTEMPT if asked.spec.parallel is None else name, digest)
+    except ParcelRefused as error:
         return Cause(code=error.code, message=error.message, hint=error.hint or None)
     return None
 

@@ -29,6 +29,7 @@ from nbmlops.launchers.kubernetes import (
     troubles,
 )
 from nbmlops.launchers.kubernetes.cluster import Cluster, ClusterRefused
+from nbmlops.launchers.kubernetes.couriers import Couriers
 from nbmlops.launchers.kubernetes.keeping import Asked, Ending, Kept
 from nbmlops.launchers.kubernetes.standing import Scene, Seen
 from nbmlops.project import ClusterSettings
@@ -59,6 +60,7 @@ class KubernetesLauncher:
         self._folder = folder
         self._environ = os.environ if environ is None else environ
         self.cluster = Cluster(settings, self._environ)
+        self._couriers = Couriers(self.cluster, settings, owner)
 
     def check(self) -> None:
         """Raise when the cluster does not answer, or does not let us."""
@@ -109,7 +111,13 @@ class KubernetesLauncher:
         if self._settings.url is not None and place is not None:
             depots.send_inbox(folder, place)
             return None, replace(asked, inbox_by_secret=False)
-        return parcels.pack_inbox(folder), asked
+        if self._settings.claim is None:
+            return parcels.pack_inbox(folder), asked
+        archive = parcels.pack(folder)
+        if len(archive) <= parcels.INBOX_LIMIT_BYTES:
+            return archive, asked
+        self._couriers.send_inbox(asked.spec.name, str(asked.spec.image), archive)
+        return None, replace(asked, inbox_by_secret=False)
 
     def _applied(self, document: Document) -> Document:
         try:
@@ -254,7 +262,7 @@ class KubernetesLauncher:
                     kept,
                     asked,
                     seen,
-                    self._place(handle.name),
+                    self._fetch,
                     cancelled=kept.ending() is not None,
                 )
                 if ended is None:  # the log cannot be read yet
@@ -272,13 +280,12 @@ class KubernetesLauncher:
         kept = self._kept(handle.name)
         ending = kept.ending()
         parts = kept.parts()
-        place = self._place(handle.name)
         for index, pod in standing.parts_of(scene, handle.name).items():
             if index in parts or not troubles.has_ended(pod):
                 continue
             with kept.only_one():
                 part = collecting.part(
-                    self.cluster, kept, asked, pod, index, place, cancelled=ending is not None
+                    self.cluster, kept, asked, pod, index, self._fetch, cancelled=ending is not None
                 )
                 if part is not None:
                     kept.keep(f"i{index}", part)
@@ -303,8 +310,25 @@ class KubernetesLauncher:
         place = self._place(handle.name)
         if asked is None or asked.spec.port is None or place is None:
             return
+        outbox = places.folder_of(asked.spec.outbox)
         if self._settings.url is not None:
-            depots.get_files(place, manifests.ATTEMPT, places.folder_of(asked.spec.outbox))
+            depots.get_files(place, manifests.ATTEMPT, outbox)
+        else:
+            image = str(asked.spec.image)
+            self._couriers.get_files(handle.name, image, manifests.ATTEMPT, outbox)
+
+    @property
+    def _fetch(self) -> collecting.Fetch | None:
+        """How outboxes come, where the log does not carry them."""
+        by_log = self._settings.url is None and self._settings.claim is None
+        return None if by_log else self._fetched
+
+    def _fetched(self, asked: Asked, attempt: str, digest: str | None) -> None:
+        job, outbox = asked.spec.name, places.folder_of(asked.spec.outbox)
+        if self._settings.url is not None:
+            depots.get_outbox(str(self._place(job)), attempt, digest, outbox)
+        else:
+            self._couriers.get_outbox(job, str(asked.spec.image), attempt, digest, outbox)
 
     def logs(
         self,
@@ -410,14 +434,23 @@ class KubernetesLauncher:
         name = names.object_name(self._owner, asked.spec.name)
         if asked.spec.port is None:
             self.cluster.delete("Job", name)
-            ended = self._kept(asked.spec.name).status(asked.attempt)
-            if ended is not None and ended.status is not Status.LOST and self._settings.url:
-                depots.remove(str(self._place(asked.spec.name)))
+            self._forget(asked)
         elif ending.kind == "cancel":
             self.cluster.delete("Deployment", name)
         else:
             with contextlib.suppress(ClusterRefused):  # it is gone
                 self.cluster.merge("Deployment", name, {"spec": {"replicas": 0}})
+
+    def _forget(self, asked: Asked) -> None:
+        """Remove the parcels of a run whose end is kept; of one that is lost they may be wanted."""
+        job = asked.spec.name
+        ended = self._kept(job).status(asked.attempt)
+        if ended is None or ended.status is Status.LOST:
+            return
+        if self._settings.url is not None:
+            depots.remove(str(self._place(job)))
+        elif self._settings.claim is not None:
+            self._couriers.remove(job)
 
     # --- what stands ------------------------------------------------------------------------------
 
@@ -428,7 +461,7 @@ class KubernetesLauncher:
             item
             for kind in ("Job", "Deployment")
             for item in self.cluster.listed(kind, selector)
-            if standing.is_up(item)
+            if standing.is_up(item) and item["metadata"]["labels"][names.JOB] != manifests.COURIER
         ]
         found = sorted(item["metadata"]["labels"][names.JOB] for item in up)
         return [JobHandle(launcher=self.name, name=name) for name in found]

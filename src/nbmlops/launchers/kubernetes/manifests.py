@@ -17,7 +17,7 @@ from nbmlops import images, parcels
 from nbmlops.errors import WrongUse
 from nbmlops.launchers.kubernetes import names, restricted
 from nbmlops.project import ClusterSettings
-from nbmlops.records import JobSpec
+from nbmlops.records import JobSpec, Resources
 
 Document = dict[str, Any]
 
@@ -39,6 +39,10 @@ _WORK = str(PurePosixPath(images.INBOX).parent)
 _MOUNTED = "/exchange"
 _CLAIM = f"{_WORK}/claim"
 _DRAIN_S = 2.0
+# No job can be called so.
+COURIER = "nbmlops.courier"
+_COURIER_TTL_S = 30
+_COURIER_LIFE_S = 3600
 
 
 def manifests(
@@ -333,6 +337,59 @@ def _pod(job: JobSpec, settings: ClusterSettings, owner: str, *, by_secret: bool
     if settings.node_selector:
         pod["nodeSelector"] = dict(settings.node_selector)
     return merged(pod, settings.pod_patch)
+
+
+def courier(settings: ClusterSettings, owner: str, image: str, number: str) -> Document:
+    """Return the Job that hands out what lies on the owner's folder of the claim.
+
+    Raises
+    ------
+    PodRefused
+        When the patch of the settings asks for what a pod may not have.
+    """
+    made = {"labels": names.labels(owner, COURIER, "courier")}
+    asked = JobSpec(
+        name=COURIER,
+        command=(),
+        inbox="",
+        outbox="",
+        image=image,
+        resources=Resources(cpu_cores=0.25, memory_mib=128),
+    )
+    pod = _pod(asked, settings, owner, by_secret=False)
+    for container in pod["containers"]:
+        if container["name"] == CONTAINER:
+            container.update(_courier_container(owner))
+            container.pop("env", None)
+    restricted.check(pod)
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": names.object_name(owner, f"{COURIER}.{number}"), **made},
+        "spec": {
+            "backoffLimit": 0,
+            "activeDeadlineSeconds": _COURIER_LIFE_S,
+            "ttlSecondsAfterFinished": _COURIER_TTL_S,
+            "template": {"metadata": made, "spec": pod},
+        },
+    }
+
+
+def _courier_container(owner: str) -> Document:
+    run = [images.TOOL_PYTHON, "-I"]
+    # It answers on its loopback alone, where no probe of the node reaches it.
+    look = f"import socket; socket.create_connection(('127.0.0.1', {PORT}), 2)"
+    return {
+        "command": [*run, "-m", "nbmlops.exchange", "courier", _CLAIM, str(PORT)],
+        "volumeMounts": [
+            {"name": "claim", "mountPath": _CLAIM, "subPath": names.owner_label(owner)}
+        ],
+        "readinessProbe": {
+            "exec": {"command": [*run, "-c", look]},
+            "periodSeconds": 1,
+            "timeoutSeconds": 10,
+        },
+    }
 
 
 def _container(job: JobSpec, settings: ClusterSettings, owner: str, *, by_secret: bool) -> Document:
