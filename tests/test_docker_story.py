@@ -95,6 +95,11 @@ def served(project, run):
     return said(project, "deploy", "cancer", "--on", "docker")
 
 
+def containers_of(deployment):
+    label = f"{docker_launcher.JOB_LABEL}={deployment['deployment_id']}"
+    return docker("ps", "-q", "--filter", f"label={label}").split()
+
+
 def shown(opened):
     """Return all that the engine and the system show of the project's containers."""
     names = docker("ps", "-aq", "--filter", f"label={of(opened)}").split()
@@ -133,7 +138,8 @@ def test_a_call_is_traced_to_the_cell_and_to_the_image(project, run, served):
     assert trace["deployment"]["launcher"] == "docker"
     assert trace["run"]["run_id"] == run["run_id"]
     assert "forest.fit(X_train, y_train)" in trace["snapshot"]["source"]
-    assert trace["environment"]["image_digest"].startswith("sha256:")
+    image = docker("inspect", "--format", "{{.Image}}", *containers_of(served)).strip()
+    assert trace["deployment"]["image"] == image
     assert "scikit-learn" in trace["environment"]["packages"]
 
 
@@ -196,10 +202,12 @@ def test_a_new_version_takes_over_under_fifty_connections_without_a_failed_call(
 def test_logs_are_those_of_the_container(project, served, run):
     (item,) = said(project, "deployments")["items"]
     assert (item["launcher"], item["ready"]) == ("docker", 1)
-    kept = said(project, "logs", run["run_id"])
-    assert kept["source"] == run["run_id"]
-    told = said(project, "logs", "endpoint-cancer")
-    assert told["lines"]
+    assert said(project, "logs", run["run_id"])["items"] == []  # its cells print nothing
+    (name,) = containers_of(served)
+    told = subprocess.run(["docker", "logs", name], capture_output=True, text=True, check=True)
+    lines = (told.stdout + told.stderr).splitlines()
+    assert lines
+    assert said(project, "logs", served["deployment_id"])["items"] == lines
 
 
 def started(project, *words):
@@ -221,7 +229,7 @@ def test_a_run_that_goes_on_is_cancelled_and_its_secret_was_shown_to_nobody(proj
     running = said(project, "train", "slow.ipynb", "--on", "docker", "--detach")
     deadline = time.monotonic() + DEADLINE_S
     words = f"secret of {len(SECRET)}"
-    while words not in "".join(said(project, "logs", running["run_id"])["lines"]):
+    while words not in "".join(said(project, "logs", running["run_id"])["items"]):
         assert time.monotonic() < deadline
     told = shown(opened)
     assert running["run_id"] in told

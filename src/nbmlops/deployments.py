@@ -472,6 +472,8 @@ def undeploy(workspace: Workspace, endpoint: str) -> DeploymentRecord:
         endpoints.point(workspace, endpoint, None)
         _settle(workspace, endpoint)
         endpoints.until_ended(workspace, [endpoints.handle(found), _handle(current)])
+        if found.launcher in endpoints.FAR:  # the last calls, which its front sent as it ended
+            calls.gather(workspace, found)
         return get(workspace, current.deployment_id)
 
 

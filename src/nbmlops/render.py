@@ -231,6 +231,8 @@ def _elsewhere(record: RunRecord | DeploymentRecord) -> str:
 
 
 def _deployment_status(item: DeploymentRecord) -> str:
+    if item.asleep_since is not None and item.status.value == "running":
+        return "○ asleep" + _elsewhere(item)
     if item.status.value == "running" and not item.ready:
         return "● not ready" + _elsewhere(item)
     return _marked(item.status.value) + _elsewhere(item)

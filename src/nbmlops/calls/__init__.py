@@ -19,6 +19,7 @@ Where versions of a model disagree about a column's type, or a value is a hash i
 numbers, the column is text, or the value is missing.
 """
 
+from nbmlops.calls.gathering import gather
 from nbmlops.calls.reading import (
     BATCH_CALLS,
     Calls,
@@ -45,6 +46,7 @@ __all__ = [
     "endpoint_of",
     "find",
     "find_many",
+    "gather",
     "newest",
     "predicted",
     "ship",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from nbmlops import calllog, decisions, ledger, models, shipping
 from nbmlops.calllog.ids import checked_deployment
 from nbmlops.calllog.reading import overlaps, within
-from nbmlops.calls import tables
+from nbmlops.calls import gathering, tables
 from nbmlops.errors import (
     ArtifactMissing,
     UnknownCall,
@@ -164,6 +165,7 @@ def deployments_of(workspace: Workspace, name: str) -> tuple[str, ...]:
     """
     told, name = name, name.removeprefix(_PREFIX)
     checked_deployment(name)
+    gathering.gather_all(workspace)
     # A call log may be left where the store was lost, and a deployment without a call has none.
     kept = workspace.store.page(_DEPLOYMENT, DeploymentRecord, limit=_ALL)
     by_endpoint: dict[str, list[str]] = {}
@@ -234,6 +236,9 @@ def find(workspace: Workspace, call_id: str) -> CallRecord:
     ArtifactCorrupt
         When the record is not the one that was written.
     """
+    with contextlib.suppress(UnknownCall):
+        return calllog.find(workspace.home.calls, call_id)
+    gathering.gather_all(workspace)
     try:
         return calllog.find(workspace.home.calls, call_id)
     except UnknownCall:
@@ -257,6 +262,7 @@ def find_many(
         When a record is not the one that was written.
     """
     wanted = sorted(set(call_ids))
+    gathering.gather_all(workspace)
     shipping.restore(workspace, deployment_id, lambda segment: bool(within(segment, wanted)))
     yield from calllog.find_many(workspace.home.calls, deployment_id, wanted)
 

@@ -62,6 +62,13 @@ class Launcher(Protocol):
         """Return all jobs that are up, so that one without an owner is found."""
         ...
 
+    def gather(self, handle: JobHandle) -> None:
+        """Bring what a job with a port has written so far to its outbox.
+
+        Where it writes there itself, as on this machine, nothing is to be done.
+        """
+        ...
+
     def ending(self, handle: JobHandle) -> str:
         """Return what a person types to end a job that no record wants."""
         ...

@@ -559,6 +559,9 @@ class DockerLauncher:
             if seen["State"] in ("running", "restarting", "paused")
         ]
 
+    def gather(self, handle: JobHandle) -> None:
+        """Do nothing: jobs write to their outboxes themselves."""
+
     def ending(self, handle: JobHandle) -> str:
         """Return the command that ends the job's container."""
         return f"docker rm -f {container(self._owner, handle.name)}"

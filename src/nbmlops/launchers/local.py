@@ -197,6 +197,9 @@ class LocalLauncher:
             if (newest := _newest(folder)) is not None and _state(newest) is _ALIVE
         ]
 
+    def gather(self, handle: JobHandle) -> None:
+        """Do nothing: jobs write to their outboxes themselves."""
+
     def ending(self, handle: JobHandle) -> str:
         """Return the command that ends the job's process."""
         return f"pkill -f 'local/{layout.checked_job(handle.name)}/'"

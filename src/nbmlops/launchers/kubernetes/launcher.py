@@ -156,12 +156,6 @@ class KubernetesLauncher:
     def _documents(self, job: JobSpec, *, by_secret: bool = True) -> tuple[Document, ...]:
         return manifests.manifests(job, self._settings, self._owner, inbox_by_secret=by_secret)
 
-    def ending(self, handle: JobHandle) -> str:
-        """Return the command that ends the job's objects."""
-        kinds = "jobs,deployments,services"
-        place = f" -n {self._settings.namespace}" if self._settings.namespace else ""
-        return f"kubectl delete {kinds}{place} -l {names.selector(self._owner, handle.name)}"
-
     # --- looking ----------------------------------------------------------------------------------
 
     def poll(self, handles: Sequence[JobHandle]) -> Mapping[JobHandle, JobStatus]:
