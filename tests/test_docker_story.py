@@ -203,11 +203,11 @@ def test_logs_are_those_of_the_container(project, served, run):
     (item,) = said(project, "deployments")["items"]
     assert (item["launcher"], item["ready"]) == ("docker", 1)
     assert said(project, "logs", run["run_id"])["items"] == []  # its cells print nothing
-    (name,) = containers_of(served)
+    (name,) = containers_of(item)
     told = subprocess.run(["docker", "logs", name], capture_output=True, text=True, check=True)
     lines = (told.stdout + told.stderr).splitlines()
     assert lines
-    assert said(project, "logs", served["deployment_id"])["items"] == lines
+    assert said(project, "logs", item["deployment_id"])["items"] == lines
 
 
 def started(project, *words):
