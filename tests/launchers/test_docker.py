@@ -295,6 +295,23 @@ def test_one_listing_tells_of_many_jobs(launcher, place, monkeypatch):
         launcher.cancel(handle)
 
 
+def test_a_run_that_has_gone_on_for_seconds_is_still_looked_at_by_a_listing_alone(
+    launcher, place, monkeypatch
+):
+    handle = launcher.launch(place.job("goes-on", "import time; time.sleep(600)"))
+    contract.until(launcher, handle, Status.RUNNING)
+    monkeypatch.setattr(docker_launcher, "_is_fresh", lambda *_: True)
+    monkeypatch.setattr(launcher, "_inspected", lambda name: pytest.fail(f"looked at {name}"))
+    assert launcher.poll([handle])[handle].status is Status.RUNNING
+    monkeypatch.undo()
+    launcher.cancel(handle)
+
+
+def test_what_was_never_started_is_known_not_to_be_live_without_an_engine(tmp_path):
+    away = DockerLauncher(tmp_path, "o", {"DOCKER_HOST": f"unix://{tmp_path}/none.sock"})
+    assert away.live(JobHandle(launcher="docker", name="never")) == []
+
+
 def test_limits_are_part_of_what_is_sent():
     from nbmlops.records import JobSpec
 
