@@ -1,6 +1,8 @@
 """A run in a container against `docker run --rm` of the same image; what it takes to send nothing.
 
-Without an engine it says so. The base image is the tests' own where no public one can be pulled.
+The run may use all cores, as a run without a container does: one core shared by runner and kernel
+is a limit, and no cost. Without an engine it says so. The base image is the tests' own where no
+public one can be pulled.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ def project(folder: Path) -> None:
     bundle = f"ca_bundle = '{CA_BUNDLE}'\n" if CA_BUNDLE.exists() else ""
     (folder / "nbmlops.toml").write_text(
         "[project]\nname = 'bench'\n[pipelines.train]\nsteps = [{ notebook = 'train.ipynb' }]\n"
+        f"[pipelines.train.resources]\ncpu_cores = {float(os.cpu_count() or 1)}\n"
         f"[images]\nbase = '{base()}'\n{bundle}"
     )
     (folder / "train.ipynb").write_text(notebook())
@@ -107,7 +110,7 @@ def nothing_is_sent(opened: Workspace) -> None:
     )
     list(runs.watch(opened, run.run_id))
     measure.alone("environment unchanged: builds, pushes, pulls", len(counted), 0, unit="  ")
-    measure.alone("environment unchanged: to know it", took_s * 1000, 250)
+    measure.alone("environment unchanged: to know it", took_s * 1000, 100)
 
 
 def main() -> None:

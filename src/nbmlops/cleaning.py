@@ -220,7 +220,7 @@ class _Cleaning:
                 folder
                 for folder in (
                     self._workspace.home.job(name).root,
-                    self._workspace.home.local_jobs / name,
+                    *(known / name for known in self._workspace.home.launcher_folders),
                 )
                 if folder.is_dir()
             ]

@@ -52,7 +52,8 @@ def spec(workspace: Workspace, record: RunRecord) -> RunSpec:
     OSError
         When its inbox is gone.
     """
-    return records.load((paths(workspace, record).inbox / layout.SPEC_FILE).read_bytes(), RunSpec)
+    file = layout.spec_of(paths(workspace, record).inbox, handle(record).part)
+    return records.load(file.read_bytes(), RunSpec)
 
 
 # --- while it goes on -----------------------------------------------------------------------------
@@ -172,7 +173,7 @@ def collect(workspace: Workspace, seen: RunRecord, result: RunResult | None) -> 
     Everything done here can be done again with the same outcome; the record counts once its swap
     has succeeded.
     """
-    attempt = result.attempt if result else "a1"
+    attempt = result.attempt if result else handle(seen).part or "a1"
     outbox = paths(workspace, seen).outbox / attempt
     asked = spec(workspace, seen)
     files = result.files if result else _left_behind(outbox)

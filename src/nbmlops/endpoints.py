@@ -429,7 +429,8 @@ def described(
         image=image,
         port=endpoint.port,
         exposed=True,
-        ready_path="/health/ready",
+        # Where its readiness decides whether anybody reaches it, it answers while workers sleep.
+        ready_path="/health/live" if endpoint.launcher in FAR else "/health/ready",
         labels={"endpoint": endpoint.endpoint},
     )
 

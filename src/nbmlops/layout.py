@@ -41,6 +41,7 @@ DATA_VARIABLE = "NBMLOPS_DATA"
 # Files of a job's inbox and outbox.
 SPEC_FILE = "spec.json"
 JOB_FILE = "job.json"
+PARTS_FOLDER = "parts"  # the specs of a batch, by their indexes
 SOURCE_FILE = "source.tar"
 ROUTES_FILE = "routes.json"
 TOKEN_FILE = "token"  # noqa: S105 the file's name
@@ -247,6 +248,15 @@ class Home:
         """Return the file with the token that an endpoint's callers bear beyond loopback."""
         return self.root / "tokens" / f"{checked_name(endpoint, 'endpoint')}.access"
 
+    def batches_of(self, sweep_id: str) -> list[Path]:
+        """Return the folders of the jobs that ran a sweep's trials together."""
+        return list((self.root / "jobs").glob(f"{checked_job(sweep_id)}-b*"))
+
+    @property
+    def launcher_folders(self) -> tuple[Path, ...]:
+        """What each launcher knows of its jobs, a folder for each."""
+        return (self.local_jobs, self.container_jobs, self.cluster_jobs)
+
     def job(self, name: str) -> JobPaths:
         """Return the folders of the job of that name."""
         return JobPaths(self.root / "jobs" / checked_job(name))
@@ -257,6 +267,13 @@ def checked_job(name: str) -> str:
     if not re.fullmatch(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", name):
         raise InvalidName(f"{name[:80]!r} is not the name of a job", "Copy it from `nbmlops runs`.")
     return name
+
+
+def spec_of(inbox: Path, part: str | None) -> Path:
+    """Return the file that says what a job, or a part of a batch (``i7``), is to do."""
+    if part is None or not re.fullmatch(r"i\d{1,6}", part):
+        return inbox / SPEC_FILE
+    return inbox / PARTS_FOLDER / f"{int(part[1:])}.json"
 
 
 def is_id(text: str) -> bool:

@@ -29,6 +29,8 @@ def ended_jobs(workspace: Workspace, keep: timedelta) -> Iterator[tuple[str, str
     for kept in workspace.store.page(sweeps.KIND, SweepRecord, limit=_ALL):
         if kept.record.status.is_final and _is_old(workspace, kept.record.finished_at, keep):
             yield kept.record.sweep_id, "a sweep that has ended"
+            for folder in sorted(workspace.home.batches_of(kept.record.sweep_id)):
+                yield folder.name, "trials of a sweep that has ended"
     limit = (workspace.now() - max(keep, _DAY)).timestamp()
     for folder in sorted(workspace.home.local_jobs.glob(f"{stints.PREFIX}*")):
         if folder.stat().st_mtime < limit:
@@ -76,8 +78,11 @@ def _is_old(workspace: Workspace, at: datetime | None, keep: timedelta) -> bool:
 
 def has_ended(workspace: Workspace, name: str) -> bool:
     """Return whether nothing of a job runs any more."""
-    handle = JobHandle(launcher="local", name=name)
-    return workspace.launcher("local").poll([handle])[handle].status.is_final
+    for launcher in workspace.launchers():
+        handle = JobHandle(launcher=launcher.name, name=name)
+        if not launcher.poll([handle])[handle].status.is_final:
+            return False
+    return True
 
 
 def size(folder: Path) -> int:

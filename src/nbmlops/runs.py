@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from nbmlops import (
@@ -43,8 +43,11 @@ from nbmlops.store import Kept, RecordT
 from nbmlops.workspace import NAMING, StartedElsewhere, Workspace
 
 KIND = "run"
+# Whose logs are not at hand: a list of runs does without how far each one is.
+FAR = ("kubernetes",)
 _UNFINISHED = (Status.PENDING.value, Status.RUNNING.value)
 _LAUNCH_PATIENCE_S = 10.0
+_FAR_EVERY_S = 1.0
 _AWAY_PATIENCE_S, _AWAY_PAUSE_S = 60.0, 2.0
 _OUTSIDE = (StoreUnavailable, StoreTooNew, LauncherUnavailable, GitFailed, NoGit)
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
@@ -59,13 +62,15 @@ def observe(
     *,
     patience_s: float = _LAUNCH_PATIENCE_S,
     statuses: Mapping[JobHandle, JobStatus] | None = None,
+    progress: bool = True,
 ) -> RunRecord:
     """Return the run as it is now, and keep what has become final or begun.
 
     Progress by cell is read from the job's events and is not kept; a status is. A job that nobody
     has launched after ``patience_s`` seconds is launched: its submitter was killed.
 
-    ``statuses`` are what the launcher has said of many jobs at once.
+    ``statuses`` are what the launcher has said of many jobs at once. Without ``progress`` no log is
+    read for what has been done so far.
 
     A run of another clone whose job cannot be seen from here is shown as it was written last.
     """
@@ -87,7 +92,9 @@ def observe(
         if attempt and status.status.is_final
         else None
     )
-    events = () if result else parse_events(launcher.logs(record.handle))[0]
+    ended = status.status.is_final
+    reads = result is None and (progress or ended)
+    events = parse_events(launcher.logs(record.handle))[0] if reads else ()
     seen = collection.advance(record, status, result, events)
     if seen.status == record.status:
         return seen
@@ -117,9 +124,21 @@ def observe_all(workspace: Workspace, kept: Iterable[Kept[RunRecord]]) -> list[R
     return [
         item.record
         if item.record.launcher in away and not item.record.status.is_final
-        else observe(workspace, item, statuses=found if item.record.handle in found else None)
+        else observe(
+            workspace,
+            item,
+            statuses=found if item.record.handle in found else None,
+            progress=item.record.launcher not in FAR or len(kept) == 1,
+        )
         for item in kept
     ]
+
+
+def seen(workspace: Workspace, run_ids: Sequence[str]) -> dict[str, RunRecord]:
+    """Return some runs as they are now, by their ids, with one look at each launcher."""
+    kept = [workspace.store.get(KIND, run_id, RunRecord) for run_id in run_ids]
+    found = observe_all(workspace, [item for item in kept if item is not None])
+    return {run.run_id: run for run in found}
 
 
 def _advanced(
@@ -361,7 +380,7 @@ def watch(
             last = seen
         if seen.status.is_final:
             return
-        time.sleep(every_s)
+        time.sleep(max(every_s, _FAR_EVERY_S) if seen.launcher in FAR else every_s)
 
 
 def logs(workspace: Workspace, run_id: str, *, follow: bool = False) -> Iterator[str]:
@@ -479,6 +498,19 @@ def save(workspace: Workspace, record: RunRecord, folder: Path) -> None:
         workspace.artifacts.copy_to(artifact.digest, folder / artifact.name)
 
 
+def cancel_all(workspace: Workspace, run_ids: Sequence[str]) -> None:
+    """End the trials of a sweep; those that are parts of one job end with it."""
+    batches: set[JobHandle] = set()
+    for run_id in run_ids:
+        handle = collection.handle(find(workspace, run_id).record)
+        if handle.index is None:
+            cancel(workspace, run_id)
+        else:
+            batches.add(replace(handle, index=None))
+    for handle in batches:
+        workspace.launcher(handle.launcher).cancel(handle)
+
+
 def cancel(workspace: Workspace, run_id: str, *, patience_s: float = 20.0) -> RunRecord:
     """End the run, and return it once it has ended; one that has ended stays as it is.
 
@@ -491,6 +523,12 @@ def cancel(workspace: Workspace, run_id: str, *, patience_s: float = 20.0) -> Ru
     if record.status.is_final:
         return record
     refuse_elsewhere(workspace, record)
+    if collection.handle(record).index is not None:
+        raise WrongUse(
+            f"{record.run_id} is a part of one job with the other trials of its sweep",
+            f"End the sweep: `nbmlops cancel {record.sweep}`.",
+            run_id=record.run_id,
+        )
     workspace.launcher(record.launcher).cancel(collection.handle(record))
     deadline = time.monotonic() + patience_s
     while not record.status.is_final and time.monotonic() < deadline:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ from nbmlops.workspace import NAMING, Workspace
 
 _LOOKED_THROUGH_BYTES = 4 * 2**20
 _SHORTEST_SECRET = 4  # shorter ones would be found in chance text
+_BATCH_AT_LEAST = 2
 _REQUEST = "request"  # leads from what was asked for to the run that answers it
 
 
@@ -247,6 +248,92 @@ def start(
         return _begin(
             workspace, record, spec, asked.resources, revision=0, source=asked.basis.source
         )
+
+
+def start_all(
+    workspace: Workspace,
+    asked: Sequence[Request],
+    *,
+    name: str,
+    launcher: str,
+    at_once: int,
+    force: bool = False,
+) -> dict[int, RunRecord]:
+    """Start many runs as one indexed job; those that an earlier run answers are left out.
+
+    The job's inbox comes first, whole; what was begun and killed is found in it and gone on with,
+    so that no run is started twice. Return the runs by the numbers of their trials.
+    """
+    folders = workspace.home.job(name)
+    with workspace.exclusively(NAMING, shared=True), workspace.exclusively(f"batch-{name}"[:63]):
+        job_file = folders.inbox / layout.JOB_FILE
+        if not job_file.exists():
+            waiting = [one for one in asked if force or not _is_answered(workspace, one)]
+            if len(waiting) < _BATCH_AT_LEAST:
+                return {}
+            planned = [_planned(workspace, one, launcher, force=force) for one in waiting]
+            _fill(workspace, name, planned, waiting[0], at_once=at_once)
+        job = records.load(job_file.read_bytes(), JobSpec)
+        by_trial = {one.trial: one for one in asked}
+        started: dict[int, RunRecord] = {}
+        for index in range(job.parallel or 0):
+            file = folders.root / layout.PARTS_FOLDER / f"{index}.json"
+            record = records.load(file.read_bytes(), RunRecord)
+            one = by_trial.get(record.trial)
+            if one is None or record.trial is None:
+                continue
+            started[record.trial] = record
+            if workspace.store.get(runs.KIND, record.run_id, RunRecord) is not None:
+                continue
+            key = one.content_key[:32]
+            pointer = workspace.store.get(_REQUEST, key, _Answer)
+            workspace.store.swap(
+                _REQUEST,
+                key,
+                _Answer(run_id=record.run_id),
+                expected=pointer.revision if pointer else 0,
+                key=f"request:{record.run_id}",
+            )
+            runs.keep(workspace, record, 0, f"submit:{record.run_id}:{record.attempts}")
+        workspace.launcher(launcher).launch(job)
+        return started
+
+
+def _is_answered(workspace: Workspace, asked: Request) -> bool:
+    """Return whether no job is needed: the same run is there, or all of its steps have run."""
+    pointer = workspace.store.get(_REQUEST, asked.content_key[:32], _Answer)
+    earlier = pointer and workspace.store.get(runs.KIND, pointer.record.run_id, RunRecord)
+    if earlier is not None and earlier.record.freed_at is None:
+        return True
+    return len(stepcache.find(workspace, asked.steps)) == len(asked.steps)
+
+
+def _fill(
+    workspace: Workspace,
+    name: str,
+    planned: Sequence[tuple[RunRecord, RunSpec]],
+    first: Request,
+    *,
+    at_once: int,
+) -> None:
+    """Fill the inbox of a batch: a spec and a record for each part, the files of all."""
+    folders = workspace.home.job(name)
+    folders.inbox.mkdir(parents=True, exist_ok=True)
+    folders.outbox.mkdir(parents=True, exist_ok=True)
+    parts = folders.inbox / layout.PARTS_FOLDER
+    for index, (record, spec) in enumerate(planned):
+        own = replace(record, handle=JobHandle(launcher=record.launcher, name=name, index=index))
+        layout.write_file(parts / f"{index}.json", records.dump(spec))
+        own_file = folders.root / layout.PARTS_FOLDER / f"{index}.json"
+        layout.write_file(own_file, records.dump(own))
+    spec = planned[0][1]
+    _export(workspace, spec.commit, folders.inbox / layout.SOURCE_FILE, first.basis.source)
+    for digest in {file.digest for _, one in planned for file in one.files}:
+        workspace.artifacts.copy_to(digest, folders.inbox / "files" / digest)
+    job = described(workspace, name, spec, first.resources)
+    labels = {"sweep": str(first.sweep), "commit": spec.commit, "pipeline": spec.pipeline}
+    job = replace(job, parallel=len(planned), at_once=min(at_once, len(planned)), labels=labels)
+    layout.write_file(folders.inbox / layout.JOB_FILE, records.dump(job))
 
 
 def _has_to_be_left(workspace: Workspace, run: RunRecord, asked: Request) -> bool:

@@ -53,6 +53,9 @@ from nbmlops.store import Kept
 from nbmlops.workspace import StartedElsewhere, Workspace
 
 KIND = "sweep"
+# Where many trials are one job, whose parts the launcher starts by itself.
+IN_BATCHES = ("kubernetes",)
+_FAR_EVERY_S = 2.0  # a cluster is asked less often than this machine
 Search = Literal["grid", "random", "bayes"]
 _UNFINISHED = (Status.PENDING.value, Status.RUNNING.value)
 _TRIALS_LIMIT = 100_000
@@ -259,7 +262,7 @@ def drive(workspace: Workspace, sweep_id: str, *, every_s: float = 0.1) -> Sweep
             record = advance(workspace, sweep_id)
             if record.status.is_final:
                 return record
-            time.sleep(every_s)
+            time.sleep(max(every_s, _FAR_EVERY_S) if record.launcher in IN_BATCHES else every_s)
     return find(workspace, sweep_id).record
 
 
@@ -279,6 +282,10 @@ def advance(workspace: Workspace, sweep_id: str) -> SweepRecord:
     if not seen.status.is_final and not _hopeless(seen):
         under_way = sum(not trial.status.is_final for trial in seen.trials)
         room = _room(workspace, plan, seen) - under_way
+        if record.launcher in IN_BATCHES and room > 1 and record.search != "bayes":
+            room = seen.trials_total  # the cluster keeps so many at a time as may run
+        elif record.launcher in IN_BATCHES and under_way and record.parallel > 1:
+            room = 0  # a Bayesian search goes on in rounds
         for _ in range(max(0, min(room, seen.trials_total - len(seen.trials)))):
             trial = Trial(
                 number=len(seen.trials) + 1,
@@ -339,13 +346,17 @@ def _requested(
 
 def _looked_at(workspace: Workspace, plan: _Plan, record: SweepRecord) -> SweepRecord:
     """Return the sweep with each trial as its run is now; one that has no run yet gets it."""
+    if record.launcher in IN_BATCHES:
+        record = _start_round(workspace, plan, record)
+    under_way = [trial.run_id for trial in record.trials if not trial.status.is_final]
+    known = runs.seen(workspace, [run_id for run_id in under_way if run_id is not None])
     trials: list[Trial] = []
     for trial in record.trials:
         if trial.status.is_final:
             trials.append(trial)
             continue
         try:
-            run = _run_of(workspace, plan, record, trial)
+            run = known.get(trial.run_id or "") or _run_of(workspace, plan, record, trial)
         except NbmlopsError as error:
             if error.exit_code == 5:
                 raise  # the outside is not there: the next look tries again
@@ -358,11 +369,43 @@ def _looked_at(workspace: Workspace, plan: _Plan, record: SweepRecord) -> SweepR
     return replace(record, trials=tuple(trials))
 
 
+def _start_round(workspace: Workspace, plan: _Plan, record: SweepRecord) -> SweepRecord:
+    """Start the trials that have no run yet as one indexed job, where they are several.
+
+    The job's name follows from the record, which has the runs only when all of them are started:
+    a round that was killed is found by it and gone on with.
+    """
+    waiting = [trial for trial in record.trials if trial.run_id is None]
+    waiting = [trial for trial in waiting if not trial.status.is_final]
+    if not waiting:
+        return record
+    asked = [_asked_for(workspace, plan, record, trial) for trial in waiting]
+    started = submission.start_all(
+        workspace,
+        asked,
+        name=f"{record.sweep_id}-b{waiting[0].number}",
+        launcher=record.launcher,
+        at_once=record.parallel,
+        force=record.force,
+    )
+    trials = [
+        _filled(trial, started[trial.number]) if trial.number in started else trial
+        for trial in record.trials
+    ]
+    return replace(record, trials=tuple(trials))
+
+
+def _asked_for(
+    workspace: Workspace, plan: _Plan, record: SweepRecord, trial: Trial
+) -> submission.Request:
+    asked = _requested(workspace, plan, record, {**record.fixed, **trial.parameters})
+    return replace(asked, sweep=record.sweep_id, trial=trial.number)
+
+
 def _run_of(workspace: Workspace, plan: _Plan, record: SweepRecord, trial: Trial) -> RunRecord:
     if trial.run_id is not None:
         return runs.get(workspace, trial.run_id)
-    asked = _requested(workspace, plan, record, {**record.fixed, **trial.parameters})
-    asked = replace(asked, sweep=record.sweep_id, trial=trial.number)
+    asked = _asked_for(workspace, plan, record, trial)
     return submission.start(workspace, asked, launcher=record.launcher, force=record.force)
 
 
@@ -551,9 +594,10 @@ def cancel(workspace: Workspace, sweep_id: str, *, patience_s: float = 20.0) -> 
             if time.monotonic() > deadline:
                 raise
             continue
-        for trial in kept.record.trials:
-            if trial.run_id is not None and not trial.status.is_final:
-                runs.cancel(workspace, trial.run_id)
+        runs.cancel_all(
+            workspace,
+            [t.run_id for t in kept.record.trials if t.run_id and not t.status.is_final],
+        )
         record = stopped
     return record
 

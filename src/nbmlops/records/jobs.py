@@ -61,7 +61,8 @@ class JobSpec(Record, frozen=True, kw_only=True):
     cancelled; one without runs to its end. ``exposed`` says whether people reach the port (an
     endpoint's front) or other jobs alone (a worker); ``ready_path`` answers 200 when it serves.
     ``tcp`` is for programs that cannot listen on a Unix socket. ``image`` names a container image,
-    where the launcher runs containers; ``labels`` say what the job is for.
+    where the launcher runs containers; ``labels`` say what the job is for. ``parallel`` makes a
+    batch of so many parts, each with a folder of its own in the outbox, ``at_once`` at a time.
     """
 
     name: str
@@ -78,14 +79,24 @@ class JobSpec(Record, frozen=True, kw_only=True):
     ready_path: str | None = None
     replicas: Scale = Scale()
     parallel: int | None = None
+    at_once: int | None = None
     labels: dict[str, str] = {}
 
 
 class JobHandle(Record, frozen=True, kw_only=True):
-    """Names a launched job; plain strings, so it survives the process that launched it."""
+    """Names a launched job; plain strings, so it survives the process that launched it.
+
+    With an ``index``, from 0, it names that part of an indexed batch.
+    """
 
     launcher: str
     name: str
+    index: int | None = None
+
+    @property
+    def part(self) -> str | None:
+        """The name of the attempt that carries this part of a batch."""
+        return None if self.index is None else f"i{self.index}"
 
 
 class Attempt(Record, frozen=True, kw_only=True):

@@ -33,7 +33,7 @@ def main() -> int:
     name = layout.checked_name(os.environ.pop(layout.ATTEMPT_VARIABLE), "attempt")
     outbox = Path(os.environ.pop(layout.OUTBOX_VARIABLE)) / name
     outbox.mkdir(parents=True, exist_ok=True)
-    spec = records.load((inbox / layout.SPEC_FILE).read_bytes(), RunSpec)
+    spec = records.load(layout.spec_of(inbox, name).read_bytes(), RunSpec)
     run = Attempt(spec, outbox, name)
     run.emit("started", values={"attempt": name, "run_id": spec.run_id})
     status = Status.FAILED

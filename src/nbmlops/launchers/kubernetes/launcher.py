@@ -162,7 +162,9 @@ class KubernetesLauncher:
         """Return how the jobs fare, from one listing."""
         known: dict[JobHandle, JobStatus] = {}
         open_: dict[JobHandle, Asked] = {}
-        for handle in handles:
+        parts = [handle for handle in handles if handle.index is not None]
+        whole = {replace(handle, index=None) for handle in parts}
+        for handle in {*whole, *(one for one in handles if one.index is None)}:
             asked = self._kept(handle.name).asked()
             ended = asked and self._kept(handle.name).status(asked.attempt)
             if asked is None:
@@ -173,11 +175,29 @@ class KubernetesLauncher:
                 known[handle] = JobStatus(status=Status.PENDING)
             else:
                 open_[handle] = asked
+        scene = Scene()
         if open_:
             scene = self._scene(tuple(open_.values()))
             for handle, asked in open_.items():
                 known[handle] = self._look(handle, asked, scene)
+        for handle in parts:
+            known[handle] = self._part(handle, known[replace(handle, index=None)], scene)
         return known
+
+    def _part(self, handle: JobHandle, whole: JobStatus, scene: Scene) -> JobStatus:
+        """Return how a part of a batch fares, whose whole was looked at just now."""
+        ended = self._kept(handle.name).status(str(handle.part))
+        if ended is not None:
+            return ended
+        if whole.status.is_final:  # it ends without having begun
+            return replace(whole, attempts=(), ready=0)
+        pod = standing.parts_of(scene, handle.name).get(handle.index or 0)
+        running = pod is not None and troubles.is_running(pod)
+        return JobStatus(
+            status=Status.RUNNING if running else Status.PENDING,
+            ready=int(running),
+            cause=whole.cause if pod is not None and not running else None,
+        )
 
     def _whole(self, handle: JobHandle, ended: JobStatus) -> JobStatus:
         """Return an end with the attempts before it."""
@@ -346,7 +366,7 @@ class KubernetesLauncher:
         self, handle: JobHandle, kept: Kept, asked: Asked, attempt: str | None, *, follow: bool
     ) -> Iterator[str]:
         """Yield all lines; a log that is cut off is read again from where it was."""
-        chosen = attempt or (asked.attempt if asked.spec.parallel is None else "i0")
+        chosen = attempt or handle.part or (asked.attempt if asked.spec.parallel is None else "i0")
         told = 0
         while True:
             ended = kept.status(chosen) is not None or kept.status(asked.attempt) is not None

@@ -168,7 +168,7 @@ def _run(job: JobSpec, owner: str, template: Document) -> Document:
     if job.parallel is not None:
         spec["completionMode"] = "Indexed"
         spec["completions"] = job.parallel
-        spec["parallelism"] = min(job.parallel, AT_ONCE)
+        spec["parallelism"] = min(job.parallel, job.at_once or AT_ONCE)
     if limit_s is not None:
         spec["activeDeadlineSeconds"] = limit_s + SLACK_S
     return {
