@@ -38,6 +38,7 @@ REQUIREMENTS = "requirements.txt"
 # that does is taken.
 LOCK_FILES = (UV_LOCK, REQUIREMENTS, PROJECT_FILE)
 _ABOUT = "nbmlops-environment.json"
+_OF_AN_EXTRA = re.compile(r"""(;|\band)\s*\(?\s*extra\s*==\s*['"][^'"]+['"]\s*\)?\s*$""")
 _WHEEL_TIME = (2020, 1, 1, 0, 0, 0)  # the same sources give the same wheel
 
 
@@ -282,7 +283,7 @@ def _packages_in(places: Iterable[str]) -> dict[str, str]:
         for name in names:
             if name.endswith(".dist-info"):
                 package, _, version = name.removesuffix(".dist-info").partition("-")
-                found.setdefault(re.sub(r"[-_.]+", "-", package).lower(), version)
+                found.setdefault(_normal(package), version)
     return dict(sorted(found.items()))
 
 
@@ -297,20 +298,27 @@ def pinned(names: Iterable[str]) -> str:
     waiting = list(names)
     while waiting:
         name = waiting.pop()
+        if _normal(name) in pins:
+            continue
         try:
             distribution = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-        canonical = re.sub(r"[-_.]+", "-", distribution.name).lower()
-        if canonical in pins:
-            continue
-        pins[canonical] = distribution.version
-        for text in distribution.requires or ():
+        about = distribution.metadata  # parsed anew each time that it is asked for
+        pins[_normal(name)] = about["Version"]
+        for text in about.get_all("Requires-Dist") or distribution.requires or ():
+            if _OF_AN_EXTRA.search(text) and " or " not in text:
+                continue  # most are, and each would be parsed
             requirement = Requirement(text)
             if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
                 waiting.append(requirement.name)
     lines = [f"{name}=={version}" for name, version in sorted(pins.items())]
     return "\n".join(lines) + "\n"
+
+
+def _normal(name: str) -> str:
+    """Return a package's name as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def tool_requirements(more: Iterable[str] = ()) -> str:
@@ -344,14 +352,11 @@ def uv_version() -> str:
 
 def _kit_files() -> list[tuple[str, Path]]:
     package = Path(__file__).parent
-    return [
-        (f"nbmlops/{path.relative_to(package).as_posix()}", path)
-        for path in sorted(package.rglob("*"))
-        if path.is_file()
-        and path.suffix != ".pyc"
-        and "labextension" not in path.relative_to(package).parts
-        and "__pycache__" not in path.parts
-    ]
+    found: list[Path] = []
+    for folder, inner, names in os.walk(package):
+        inner[:] = [name for name in inner if name not in ("__pycache__", "labextension")]
+        found += [Path(folder, name) for name in names if not name.endswith(".pyc")]
+    return [(f"nbmlops/{path.relative_to(package).as_posix()}", path) for path in sorted(found)]
 
 
 def kit_digest() -> str:

@@ -175,7 +175,7 @@ class KubernetesLauncher:
                 known[handle] = JobStatus(status=Status.PENDING)
             else:
                 open_[handle] = asked
-        scene = Scene()
+        scene = Scene(pods={})
         if open_:
             scene = self._scene(tuple(open_.values()))
             for handle, asked in open_.items():
