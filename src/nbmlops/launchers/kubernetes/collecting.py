@@ -16,9 +16,9 @@ from typing import Any
 from nbmlops import parcels
 from nbmlops.errors import LauncherUnavailable, NbmlopsError
 from nbmlops.launchers import places
-from nbmlops.launchers.kubernetes import manifests, troubles
+from nbmlops.launchers.kubernetes import manifests, standing, troubles
 from nbmlops.launchers.kubernetes.cluster import Cluster, ClusterRefused
-from nbmlops.launchers.kubernetes.keeping import Asked, Kept
+from nbmlops.launchers.kubernetes.keeping import Asked, Ending, Kept
 from nbmlops.launchers.kubernetes.standing import Seen
 from nbmlops.launchers.kubernetes.troubles import End
 from nbmlops.parcels import ParcelRefused
@@ -32,12 +32,17 @@ _LOG_PATIENCE_S = 45.0
 
 
 def collected(
-    cluster: Cluster, kept: Kept, asked: Asked, seen: Seen, fetch: Fetch | None, *, cancelled: bool
+    cluster: Cluster,
+    kept: Kept,
+    asked: Asked,
+    seen: Seen,
+    fetch: Fetch | None,
+    ending: Ending | None,
 ) -> JobStatus | None:
     """Return how a job ended, with its log and outbox kept; ``None`` when they cannot come yet."""
     if seen.ended_pod is None:
         return _without_pod(asked, seen, fetch)
-    return _fetched(cluster, kept, asked, seen.ended_pod, asked.attempt, fetch, cancelled=cancelled)
+    return _fetched(cluster, kept, asked, seen.ended_pod, asked.attempt, fetch, ending)
 
 
 def part(
@@ -47,11 +52,10 @@ def part(
     pod: Document,
     index: int,
     fetch: Fetch | None,
-    *,
-    cancelled: bool,
+    ending: Ending | None,
 ) -> JobStatus | None:
     """Return how a part of a batch ended; see :func:`collected`."""
-    return _fetched(cluster, kept, asked, pod, f"i{index}", fetch, cancelled=cancelled)
+    return _fetched(cluster, kept, asked, pod, f"i{index}", fetch, ending)
 
 
 def _without_pod(asked: Asked, seen: Seen, fetch: Fetch | None) -> JobStatus:
@@ -69,10 +73,9 @@ def _fetched(
     pod: Document,
     name: str,
     fetch: Fetch | None,
-    *,
-    cancelled: bool,
+    ending: Ending | None,
 ) -> JobStatus | None:
-    end = troubles.end_of(pod, cancelled=cancelled)
+    end = troubles.end_of(pod, cancelled=ending is not None)
     gathered = parcels.Gathered(asked.marker)
     if end.exit_code is not None:
         lines = cluster.log(pod["metadata"]["name"], manifests.CONTAINER)
@@ -83,7 +86,7 @@ def _fetched(
                 return None
             lost = troubles.cause("log-unreadable", f"the job's log is lost: {error.message}")
             return _status(asked, name, end, Status.LOST, lost)
-    status, why = end.status, end.cause
+    status, why = (end.status, end.cause) if ending is None else standing.stopped(ending)
     if why is not None and why.code in ("job-failed", "job-killed") and end.exit_code is not None:
         why = places.failed(end.exit_code, places.last_words(kept.tail(name)))
     refused = _lay_outbox(asked, name, end, gathered, fetch)

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from nbmlops import layout
-from nbmlops.records import Attempt, JobSpec, JobStatus
+from nbmlops.records import Attempt, Cause, JobSpec, JobStatus
 from nbmlops.records.record import Record, RecordT
 
 
@@ -37,10 +37,14 @@ class Asked(Record, frozen=True, kw_only=True):
 
 
 class Ending(Record, frozen=True, kw_only=True):
-    """That a job is to end: for good, or until it is scaled up again."""
+    """That a job is to end: for good (``cancel``), or until it is scaled up again (``scale``).
+
+    With a ``cause`` nobody asked for it: it did not go on, and has failed by that.
+    """
 
     kind: str
     asked_s: float
+    cause: Cause | None = None
 
 
 class Standing(Record, frozen=True, kw_only=True):

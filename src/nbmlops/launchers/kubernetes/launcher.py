@@ -257,13 +257,14 @@ class KubernetesLauncher:
         )
         if trouble is None or not (trouble.lasting or stood_s > standing.PATIENCE_S):
             return status
-        failed = replace(status, status=Status.FAILED, cause=trouble.cause, desired=0)
-        if asked.spec.port is not None:
-            return failed  # it is whoever deployed it who gives it up
+        if asked.spec.port is not None:  # it is whoever deployed it who gives it up
+            return replace(status, status=Status.FAILED, cause=trouble.cause, desired=0)
+        ending = Ending(kind="cancel", asked_s=time.time(), cause=trouble.cause)
         with kept.only_one():
-            kept.keep(asked.attempt, failed)
-        self._remove(asked, Ending(kind="cancel", asked_s=time.time()))
-        return failed
+            if kept.status(asked.attempt) is None and kept.ending() is None:
+                kept.end(ending)
+        self._remove(asked, ending)
+        return status
 
     def _collected(self, handle: JobHandle, asked: Asked, seen: Seen) -> JobStatus:
         """Fetch what an ended job has left, keep how it ended, and remove it."""
@@ -277,7 +278,7 @@ class KubernetesLauncher:
                     asked,
                     seen,
                     self._fetch,
-                    cancelled=kept.ending() is not None,
+                    kept.ending(),
                 )
                 if ended is None:  # the log cannot be read yet
                     return replace(seen.status, status=Status.RUNNING)
@@ -298,9 +299,7 @@ class KubernetesLauncher:
             if index in parts or not troubles.has_ended(pod):
                 continue
             with kept.only_one():
-                part = collecting.part(
-                    self.cluster, kept, asked, pod, index, self._fetch, cancelled=ending is not None
-                )
+                part = collecting.part(self.cluster, kept, asked, pod, index, self._fetch, ending)
                 if part is not None:
                     kept.keep(f"i{index}", part)
                     parts[index] = part

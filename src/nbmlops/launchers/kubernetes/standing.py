@@ -142,12 +142,18 @@ def _service_without_pod(
 
 def _gone(asked: Asked, ending: Ending | None) -> Seen:
     if ending is not None:
-        cancelled = places.CAUSES["cancelled"]
-        return Seen(JobStatus(status=Status.CANCELLED, desired=0, cause=cancelled), over=True)
-    said = f"somebody has deleted the job {asked.spec.name} in the cluster"
-    return Seen(
-        JobStatus(status=Status.LOST, desired=0, cause=troubles.cause("job-lost", said)), over=True
-    )
+        status, why = stopped(ending)
+    else:
+        said = f"somebody has deleted the job {asked.spec.name} in the cluster"
+        status, why = Status.LOST, troubles.cause("job-lost", said)
+    return Seen(JobStatus(status=status, desired=0, cause=why), over=True)
+
+
+def stopped(ending: Ending) -> tuple[Status, Cause]:
+    """Return how a job ended that was told to."""
+    if ending.cause is not None:
+        return Status.FAILED, ending.cause
+    return Status.CANCELLED, places.CAUSES["cancelled"]
 
 
 def _pending(trouble: Trouble | None) -> JobStatus:
@@ -219,7 +225,7 @@ def _batch_end(
 ) -> JobStatus:
     bad = {index: part for index, part in ended.items() if part.status is not Status.SUCCEEDED}
     if ending is not None:
-        status, cause = Status.CANCELLED, places.CAUSES["cancelled"]
+        status, cause = stopped(ending)
     elif not bad and len(ended) >= count:
         status, cause = Status.SUCCEEDED, None
     elif bad:
