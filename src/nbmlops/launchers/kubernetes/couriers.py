@@ -76,8 +76,10 @@ class Couriers:
         finally:
             beside.unlink(missing_ok=True)
 
-    def get_files(self, job: str, image: str, attempt: str, folder: Path) -> None:
-        """Get what a job that stays up has written so far; files that have come whole stay.
+    def get_files(
+        self, job: str, image: str, attempt: str, folder: Path, came: dict[str, int]
+    ) -> None:
+        """Get what a job that stays up has written so far; see :func:`.depots.get_files`.
 
         Raises
         ------
@@ -96,13 +98,14 @@ class Couriers:
                 left -= size
                 if name.is_absolute() or ".." in name.parts or not name.parts or left < 0:
                     raise ParcelRefused(f"{told[:200]} is not a file that may be taken", "")
-                target = folder / name
-                if target.is_file() and target.stat().st_size == size:
+                if came.get(str(name)) == size:
                     continue
+                target = folder / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
                 try:
                     _download(connection, f"{where}/{quote(told)}", beside)
+                    came[str(name)] = beside.stat().st_size
                     beside.replace(target)
                 finally:
                     beside.unlink(missing_ok=True)

@@ -62,8 +62,11 @@ def get_outbox(place: str, attempt: str, digest: str | None, folder: Path) -> No
         beside.unlink(missing_ok=True)
 
 
-def get_files(place: str, attempt: str, folder: Path) -> None:
-    """Get what a job that stays up has written so far; files that have come whole stay.
+def get_files(place: str, attempt: str, folder: Path, came: dict[str, int]) -> None:
+    """Get what a job that stays up has written so far.
+
+    ``came`` are the files that have come before with their sizes, and is brought up to date: one
+    that was removed here since then, or changed, is not brought again.
 
     Raises
     ------
@@ -83,9 +86,9 @@ def get_files(place: str, attempt: str, folder: Path) -> None:
         left -= int(about["size"])
         if ".." in name.parts or not name.parts or left < 0:
             raise ParcelRefused(f"{name} in {where} is not a file that may be taken", "Remove it.")
-        target = folder / name
-        if target.is_file() and target.stat().st_size == about["size"]:
+        if came.get(str(name)) == about["size"]:
             continue
+        target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
         try:
@@ -93,6 +96,7 @@ def get_files(place: str, attempt: str, folder: Path) -> None:
                 shutil.copyfileobj(source, file, _COPY_BYTES)
                 file.flush()
                 os.fsync(file.fileno())
+            came[str(name)] = beside.stat().st_size
             beside.replace(target)
         finally:
             beside.unlink(missing_ok=True)

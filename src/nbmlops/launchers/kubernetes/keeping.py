@@ -2,7 +2,8 @@
 
 ``asked.json`` is what was launched, ``ending.json`` that it is to end, ``trouble.json`` since when
 it does not go on, ``a1.json`` and ``a1.log`` how an attempt ended and what it wrote, ``i7.json``
-and ``i7.log`` the same of a part of a batch. What is kept is known after the cluster has forgotten.
+and ``i7.log`` the same of a part of a batch, ``came.json`` which files of a service have come. What
+is kept is known after the cluster has forgotten.
 """
 
 from __future__ import annotations
@@ -92,6 +93,19 @@ class Kept:
             layout.write_file(path, msgspec.json.encode(Standing(code=code, since_s=now_s)))
             return 0.0
         return now_s - seen.since_s
+
+    def came(self) -> dict[str, int]:
+        """Return the files that have come of a job that stays up, with their sizes."""
+        try:
+            return msgspec.json.decode(
+                (self._folder / "came.json").read_bytes(), type=dict[str, int]
+            )
+        except (FileNotFoundError, msgspec.DecodeError):
+            return {}
+
+    def take(self, came: dict[str, int]) -> None:
+        """Keep which files have come."""
+        layout.write_file(self._folder / "came.json", msgspec.json.encode(came))
 
     def status(self, name: str) -> JobStatus | None:
         """Return how an attempt, or a part of a batch, ended; ``None`` while it goes on."""

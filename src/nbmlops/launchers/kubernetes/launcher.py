@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nbmlops import layout, parcels
+from nbmlops.errors import NbmlopsError
 from nbmlops.launchers import places
 from nbmlops.launchers.kubernetes import (
     collecting,
@@ -282,8 +283,10 @@ class KubernetesLauncher:
                 )
                 if ended is None:  # the log cannot be read yet
                     return replace(seen.status, status=Status.RUNNING)
-                if asked.spec.port is not None:
-                    self.gather(handle)
+                place = self._place(handle.name)
+                if asked.spec.port is not None and place is not None:
+                    with contextlib.suppress(NbmlopsError):  # it can be brought later as well
+                        self._gather(asked, place)
                 kept.keep(asked.attempt, ended)
         ending = kept.ending()
         if ending is None or ending.kind == "cancel":
@@ -323,12 +326,20 @@ class KubernetesLauncher:
         place = self._place(handle.name)
         if asked is None or asked.spec.port is None or place is None:
             return
-        outbox = places.folder_of(asked.spec.outbox)
-        if self._settings.url is not None:
-            depots.get_files(place, manifests.ATTEMPT, outbox)
-        else:
-            image = str(asked.spec.image)
-            self._couriers.get_files(handle.name, image, manifests.ATTEMPT, outbox)
+        with self._kept(handle.name).only_one():
+            self._gather(asked, place)
+
+    def _gather(self, asked: Asked, place: str) -> None:
+        kept = self._kept(asked.spec.name)
+        outbox, came = places.folder_of(asked.spec.outbox), kept.came()
+        try:
+            if self._settings.url is not None:
+                depots.get_files(place, manifests.ATTEMPT, outbox, came)
+            else:
+                job, image = asked.spec.name, str(asked.spec.image)
+                self._couriers.get_files(job, image, manifests.ATTEMPT, outbox, came)
+        finally:
+            kept.take(came)
 
     @property
     def _fetch(self) -> collecting.Fetch | None:
