@@ -12,6 +12,7 @@ import time
 import urllib.request
 
 import contract
+import msgspec
 import pytest
 import yaml
 
@@ -238,6 +239,26 @@ def test_a_job_that_somebody_has_deleted_is_lost(launcher, place):
     assert (seen.status, seen.cause.code) == (Status.LOST, "job-lost")
 
 
+def test_a_pod_that_the_cluster_takes_away_is_evicted_and_its_files_have_come(launcher, place):
+    program = (
+        "import os, pathlib, time; pathlib.Path(os.environ['NBMLOPS_OUTBOX'], 'f').write_text('x');"
+        "print('begun', flush=True); time.sleep(600)"
+    )
+    handle = launcher.launch(place.job("drained", program))
+    assert next(launcher.logs(handle, follow=True)) == "begun"
+    (pod,) = launcher.cluster.listed("Pod", names.selector(launcher._owner, "drained"))
+    name = pod["metadata"]["name"]
+    path = f"api/v1/namespaces/{launcher.cluster.namespace}/pods/{name}/eviction"
+    asked = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+    try:
+        launcher.cluster._ask("POST", path, {}, asked, "application/json")
+    except LauncherUnavailable as error:
+        pytest.skip(f"this kubeconfig may not evict: {error.message[:200]}")
+    seen = contract.until(launcher, handle, *contract.FINAL)
+    assert (seen.status, seen.cause.code) == (Status.LOST, "evicted")
+    assert (place.outbox("drained") / "f").exists()
+
+
 def test_an_image_that_cannot_be_pulled_is_told_within_a_minute(launcher, place):
     image = place.image.partition("@")[0] + "-not-there:0"
     handle = launcher.launch(place.job("noimage", "", image=image))
@@ -263,13 +284,8 @@ def test_a_secret_that_is_not_there_is_told(launcher, place, impatient):
         "name": "job",
         "env": [{"name": "X", "valueFrom": {"secretKeyRef": {"name": "no-such", "key": "k"}}}],
     }
-    settings = launcher._settings.__class__(
-        **{
-            **{name: getattr(launcher._settings, name) for name in ("namespace", "exchange")},
-            "exchange_secret": launcher._settings.exchange_secret,
-            "pod_patch": {"containers": [container]},
-        }
-    )
+    patch = {"containers": [container]}
+    settings = msgspec.structs.replace(launcher._settings, pod_patch=patch)
     patched = KubernetesLauncher(settings, launcher._owner, launcher._folder)
     handle = patched.launch(place.job("lacks", ""))
     seen = until(patched, handle, TROUBLE_S, *contract.FINAL)
@@ -366,11 +382,23 @@ def without_nothing(value):
     return [without_nothing(item) for item in value] if isinstance(value, list) else value
 
 
-@pytest.mark.parametrize("port", [None, 8080])
-def test_what_stands_is_what_was_planned(launcher, place, port):
+@pytest.mark.parametrize(
+    ("kinds", "changes"),
+    [
+        ({"Job"}, {"secrets": ("X",)}),
+        ({"Job"}, {"parallel": 2, "labels": {"run": "r1", "why": "to see, whether"}}),
+        ({"Deployment", "HorizontalPodAutoscaler"}, {"port": 8080, "ready_path": "/ready"}),
+        ({"Deployment", "Ingress"}, {"port": 8080, "exposed": True}),
+    ],
+    ids=["run", "batch", "worker", "front"],
+)
+def test_what_stands_is_what_was_planned(launcher, place, kinds, changes):
+    more = {"max_replicas": 3, "ingress_host": "*.example.org", "ingress_class": "nginx"}
+    launcher._settings = msgspec.structs.replace(launcher._settings, **more)
     job = place.job(
-        "stands", "import time; time.sleep(600)", port=port, environment={"A": "$(B) $C"}
+        "stands", "import time; time.sleep(600)", environment={"A": "$(B) $C"}, **changes
     )
+    assert kinds <= {document["kind"] for document in launcher.planned(job)}
     handle = launcher.launch(job)
     assert without_nothing(launcher.live(handle)) == without_nothing(list(launcher.planned(job)))
 
@@ -431,24 +459,7 @@ def test_the_least_role_is_enough(launcher, place, tmp_path, monkeypatch):
         least.cancel(handle)
 
 
-def test_an_inbox_that_is_too_large_is_refused_before_anything_is_made(launcher, place):
-    if launcher._settings.exchange != "secret":
-        pytest.skip("this exchange carries it")
-    job = place.job("large", "")
-    (place.inbox("large") / "model").write_bytes(os.urandom(2**20))
-    with pytest.raises(parcels.ParcelTooLarge):
-        launcher.launch(job)
-    assert list(launcher.jobs()) == []
-
-
-@pytest.fixture
-def _by_store(settings):
-    if settings.exchange == "secret":
-        pytest.skip("a Secret and the log do not carry it")
-
-
-@pytest.mark.usefixtures("_by_store")
-def test_what_is_too_large_for_a_secret_goes_and_comes_back(launcher, place):
+def test_what_is_too_large_for_a_secret_goes_by_another_way_or_is_refused(launcher, place):
     program = (
         "import os, shutil;"
         "shutil.copytree(os.environ['NBMLOPS_INBOX'], os.environ['NBMLOPS_OUTBOX'] + '/a1')"
@@ -456,18 +467,26 @@ def test_what_is_too_large_for_a_secret_goes_and_comes_back(launcher, place):
     job = place.job("large", program)
     model = os.urandom(3 * 2**20)
     (place.inbox("large") / "model").write_bytes(model)
+    if launcher._settings.exchange == "secret":
+        with pytest.raises(parcels.ParcelTooLarge):
+            launcher.launch(job)
+        assert list(launcher.jobs()) == []
+        return
     handle = launcher.launch(job)
     until(launcher, handle, 90, Status.SUCCEEDED)
     assert (place.outbox("large") / "a1" / "model").read_bytes() == model
 
 
-@pytest.mark.usefixtures("_by_store")
-def test_what_a_service_writes_comes_while_it_runs(launcher, place):
+def test_what_a_service_writes_comes_while_it_runs_where_there_is_a_way(launcher, place):
     program = (
         "import os, pathlib, time; calls = pathlib.Path(os.environ['NBMLOPS_OUTBOX'], 'calls');"
         "calls.mkdir(exist_ok=True); (calls / 'log').write_text('one\\n'); time.sleep(600)"
     )
     handle = launcher.launch(place.job("writes", program, port=8080))
+    if launcher._settings.exchange == "secret":
+        launcher.gather(handle)
+        assert list(place.outbox("writes").iterdir()) == []
+        return
     deadline = time.monotonic() + 60
     file = place.outbox("writes") / "calls" / "log"
     while not file.exists():

@@ -148,6 +148,24 @@ class Nth(ApiServer):
         raise urllib3.exceptions.ReadTimeoutError(None, url, "timed out after it was done")
 
 
+def test_two_hundred_unfinished_runs_are_looked_at_by_one_listing(tmp_path, clock):
+    server = ApiServer(random.Random(1), clock)
+    server.go_on = lambda: None
+    made = started(server, tmp_path)
+    place = contract.Place(tmp_path, image="image")
+    handles = [made.launch(place.job(f"run-{number}", "")) for number in range(200)]
+    assert made.cluster.calls == 400
+    for (kind, name), item in list(server.objects.items()):
+        if kind == "Job":
+            server._job_goes_on(name, item)
+            pod = server.objects["Pod", f"{name}-x"]
+            pod["status"] = {"phase": "Running"}
+            server._state(pod, {"running": {"startedAt": "2026-01-02T03:04:05Z"}})
+    seen = made.poll(handles)
+    assert {status.status for status in seen.values()} == {Status.RUNNING}
+    assert made.cluster.calls == 401
+
+
 def test_a_cluster_that_stays_away_is_told_soon_with_the_remedy(tmp_path, clock):
     server = ApiServer(random.Random(1), clock)
     refused = urllib3.exceptions.NewConnectionError(None, "refused")

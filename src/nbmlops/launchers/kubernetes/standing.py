@@ -195,6 +195,7 @@ def of_batch(
     count = asked.spec.parallel or 0
     pods = [pod for index, pod in parts_of(scene, asked.spec.name).items() if index not in ended]
     running = [pod for pod in pods if troubles.is_running(pod)]
+    ended = dict(sorted(ended.items()))
     attempts = tuple(attempt for part in ended.values() for attempt in part.attempts[-1:])
     job = scene.jobs.get(asked.spec.name)
     going = [pod for pod in pods if not troubles.has_ended(pod)]
