@@ -17,7 +17,7 @@ from nbmlops.launchers.kubernetes import cluster, collecting, launcher
 from nbmlops.launchers.kubernetes.cluster import ClusterRefused, Connection
 from nbmlops.launchers.kubernetes.launcher import KubernetesLauncher
 from nbmlops.project import ClusterSettings
-from nbmlops.records import Status
+from nbmlops.records import Status, replace
 
 SEED = int(os.environ.get("NBMLOPS_TEST_SEED", "20260601"))
 SCHEDULES = 1000
@@ -164,6 +164,17 @@ def test_two_hundred_unfinished_runs_are_looked_at_by_one_listing(tmp_path, cloc
     seen = made.poll(handles)
     assert {status.status for status in seen.values()} == {Status.RUNNING}
     assert made.cluster.calls == 401
+
+
+def test_a_batch_of_a_thousand_is_submitted_and_seen_by_five_calls(tmp_path, clock):
+    server = ApiServer(random.Random(1), clock)
+    server.go_on = lambda: None
+    made = started(server, tmp_path)
+    whole = made.launch(contract.Place(tmp_path, image="image").job("all", "", parallel=1000))
+    parts = [replace(whole, index=index) for index in range(1000)]
+    seen = made.poll([whole, *parts])
+    assert {status.status for status in seen.values()} == {Status.PENDING}
+    assert made.cluster.calls <= 5
 
 
 def test_a_cluster_that_stays_away_is_told_soon_with_the_remedy(tmp_path, clock):

@@ -226,7 +226,7 @@ class KubernetesLauncher:
             scene = dataclasses.replace(scene, jobs=self._by_name("Job", selector))
         if any(job.port is not None for job in without):
             scene = dataclasses.replace(scene, deployments=self._by_name("Deployment", selector))
-        if any(job.name in scene.jobs and not pods.get(job.name) for job in runs):
+        if any(job.name in scene.jobs for job in without if job.port is None):
             events = self.cluster.listed("Event", fields="reason=FailedCreate")
             scene = dataclasses.replace(scene, events=tuple(events))
         return scene

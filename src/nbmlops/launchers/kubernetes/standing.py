@@ -29,7 +29,7 @@ class Scene:
     ``complete`` are the jobs for which all was listed.
     """
 
-    pods: Mapping[str, Sequence[Document]]
+    pods: Mapping[str, Sequence[Document]] = field(default_factory=dict[str, list[Document]])
     complete: frozenset[str] = frozenset()
     jobs: Mapping[str, Document] = field(default_factory=dict[str, Document])
     deployments: Mapping[str, Document] = field(default_factory=dict[str, Document])
