@@ -133,7 +133,7 @@ class StoreWay:
         """Get the archive and lay it."""
         beside = inbox.with_name("inbox.download")
         inbox.parent.mkdir(parents=True, exist_ok=True)
-        _patiently(lambda: _get(f"{self._place}/{parcels.INBOX_FILE}", beside))
+        _apart(lambda: _patiently(lambda: _get(f"{self._place}/{parcels.INBOX_FILE}", beside)))
         with beside.open("rb") as archive:
             parcels.lay(archive, inbox)
         beside.unlink()
@@ -268,6 +268,26 @@ def _copy(source: Path, target: Path) -> None:
 def _write_all(descriptor: int, data: bytes) -> None:
     while data:
         data = data[os.write(descriptor, data) :]
+
+
+def _apart(act: Callable[[], None]) -> None:
+    """Do something in a process of its own, whose libraries leave the memory to the job."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            act()
+            code = 0
+        except FAILURES as error:
+            os.write(writing, told(error).encode())
+        finally:
+            os._exit(code)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as file:
+        said = file.read().decode(errors="replace")
+    if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 0:
+        raise StoreRefused(said or "the program that asks the store was killed", "")
 
 
 def _patiently(act: Callable[[], None]) -> None:
