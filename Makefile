@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SOURCES := pyproject.toml labextension/package.json labextension/package-lock.json \
   $(wildcard labextension/src/*.ts labextension/src/*/*.ts labextension/src/*.tsx labextension/src/*/*.tsx labextension/style/* labextension/schema/*)
 
-.PHONY: demo test test-fast test-system test-cluster bench golden clean
+.PHONY: demo test test-fast test-system test-cluster cluster-image bench golden clean
 
 demo: $(DEMO_VENV)/installed
 	$(DEMO_VENV)/bin/python scripts/demo.py
@@ -26,6 +26,10 @@ test-system:
 # On a real cluster, which five variables name: see docs/kubernetes.md. Fails when one is missing.
 test-cluster: $(VENV)/installed
 	NBMLOPS_TEST_CLUSTER=1 $(VENV)/bin/python -m pytest tests -m cluster -q -rs
+
+# The image that test-cluster runs: its reference by digest is the last line.
+cluster-image: $(VENV)/installed
+	$(VENV)/bin/python scripts/cluster_image.py $(REGISTRY)
 
 $(VENV)/installed: $(SOURCES)
 	$(PYTHON) -m venv $(VENV)

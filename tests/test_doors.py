@@ -133,7 +133,7 @@ MISTAKES = [
     (["compare", "none"], {"run_ids": "none"}, "GET", "unknown-run", 404, 2),
     (["check", "no.ipynb"], {"files": ["no.ipynb"]}, "POST", "wrong-use", 400, 2),
     (["build"], {}, "POST", "environment-failed", 400, 2),
-    (["plan", "deploy", "none"], {"what": "deploy", "name": "none"}, "GET", "unknown-model", 404, 2),
+    (["plan", "deploy", "a"], {"what": "deploy", "name": "a"}, "GET", "unknown-model", 404, 2),
     (["plan", "deploy"], {"what": "deploy"}, "GET", "wrong-use", 400, 2),
     (["init", "."], {"folder": "."}, "POST", "project-exists", 409, 2),
     (["train", "nope"], {"pipeline": "nope"}, "POST", "unknown-pipeline", 404, 2),

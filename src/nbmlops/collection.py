@@ -214,7 +214,10 @@ def finished(workspace: Workspace, run: RunRecord, asked: RunSpec, result: RunRe
     Of a sweep only the best trial's models become versions, when the sweep ends: what is newest is
     never just what came last.
     """
-    body = records.dump(asked.environment)
+    ran_in = asked.environment
+    if not ran_in.packages:  # of an image that nobody here could look into
+        ran_in = replace(ran_in, packages=result.packages)
+    body = records.dump(ran_in)
     about = ArtifactRecord(
         name="environment.json",
         digest=workspace.artifacts.put(body),

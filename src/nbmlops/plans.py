@@ -121,6 +121,22 @@ def deploy(
     )
 
 
+def rbac(workspace: Workspace) -> Plan:
+    """Return the least Role that a person needs for what is sent to a cluster."""
+    from nbmlops.launchers.kubernetes import rbac as roles
+
+    namespace = workspace.settings.kubernetes.namespace or "default"
+    return Plan(
+        command="rbac",
+        launcher="kubernetes",
+        subject=namespace,
+        documents=(roles.role(namespace),),
+        changes=(),
+        live=False,
+        output="yaml",
+    )
+
+
 def _handle(launcher: str, job: JobSpec) -> JobHandle:
     return JobHandle(launcher=launcher, name=job.name)
 

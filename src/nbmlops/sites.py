@@ -18,10 +18,10 @@ import msgspec
 
 from nbmlops import engine, environment, images, layout, pipelines
 from nbmlops._version import __version__
-from nbmlops.errors import EnvironmentFailed, WrongUse
+from nbmlops.errors import EnvironmentFailed, LauncherUnavailable, MissingExtra, WrongUse
 from nbmlops.images import building, recipe
 from nbmlops.images.recipe import Recipe
-from nbmlops.records import Built, Environment, JobHandle, Record
+from nbmlops.records import Built, Environment, JobHandle, Record, replace
 from nbmlops.workspace import IN_CONTAINERS, Workspace
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def build(workspace: Workspace, commit: str, *, push: bool = False) -> Built:
     """
     settings = workspace.settings.images
     if settings.image is not None:
-        return _ready(workspace, engine.connect(workspace.environ), settings.image)
+        return _made_by_others(workspace, settings.image)
     wanted = _recipe(workspace, lock=_lock(workspace, commit))
     client = engine.connect(workspace.environ)
     reference = _reference(workspace, wanted.environment_id)
@@ -189,11 +189,41 @@ def _ensure(workspace: Workspace, client: APIClient, wanted: Recipe, reference: 
     return building.ensure(client, wanted, reference, workspace.say)
 
 
+def _made_by_others(workspace: Workspace, reference: str) -> Built:
+    digest = reference.partition("@")[2]
+    try:
+        client = engine.connect(workspace.environ)
+    except (LauncherUnavailable, MissingExtra):
+        if not digest:
+            raise
+        # What ran in it is told by the interpreter that ran the cells.
+        return Built(
+            environment_id=_ready_id(digest),
+            image=reference,
+            image_digest=digest,
+            base=reference,
+            source=None,
+            python_version="",
+            platform="",
+            packages={},
+            built=False,
+            pushed=False,
+            bytes=0,
+        )
+    return _ready(workspace, client, reference)
+
+
+def _ready_id(digest: str) -> str:
+    return f"i-{hashlib.sha256(digest.encode()).hexdigest()[:16]}"
+
+
 def _ready(workspace: Workspace, client: APIClient, reference: str) -> Built:
-    """Return what an image that somebody has made holds."""
+    """Return what an image that somebody has made holds.
+
+    One that is named by its digest is what it is, though no engine here can look into it.
+    """
     building.require(client, reference, workspace.say)
-    digest = building.digest_of(client, reference)
-    name = f"i-{hashlib.sha256(digest.encode()).hexdigest()[:16]}"
+    digest = reference.partition("@")[2] or building.digest_of(client, reference)
     found = building.held(client, reference, workspace.cache)
     if found.nbmlops != __version__:
         raise EnvironmentFailed(
@@ -201,9 +231,11 @@ def _ready(workspace: Workspace, client: APIClient, reference: str) -> Built:
             f"Install this one in it: `pip install nbmlops=={__version__}`, in both sides.",
             image=reference,
         )
-    return _built(
+    name = _ready_id(digest)
+    built = _built(
         workspace, client, reference, name, base=reference, source=None, made=False, push=False
     )
+    return replace(built, image_digest=digest)
 
 
 def _built(

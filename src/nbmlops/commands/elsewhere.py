@@ -28,15 +28,18 @@ def build(context: Context, *, push: bool = False) -> Built:
 
 def plan(
     context: Context,
-    what: Literal["train", "deploy"],
+    what: Literal["train", "deploy"] | None = None,
     name: str | None = None,
     *,
     param: tuple[str, ...] = (),
     endpoint: str | None = None,
     on: Launchers | None = None,
     output: Literal["text", "yaml"] = "text",
+    rbac: bool = False,
 ) -> Plan:
     """Show what `train` or `deploy` would send to a launcher, and what would change; send nothing.
+
+    With `--rbac`, the least Role that a person needs in the cluster, for who administers it.
 
     Parameters
     ----------
@@ -52,10 +55,16 @@ def plan(
         Where it would run. Without it: on this machine, or where the endpoint is up.
     output
         `yaml` for the documents alone, such as for a repository of manifests.
+    rbac
+        Print the Role instead: `nbmlops plan --rbac | kubectl apply -f -`.
     """
     from nbmlops import pipelines, plans
 
     workspace = context.workspace()
+    if rbac:
+        return plans.rbac(workspace)
+    if what is None:
+        raise WrongUse("plan what?", "Say it: `nbmlops plan train`, or `plan deploy NAME`.")
     if what == "train":
         if endpoint is not None:
             raise WrongUse("a run has no endpoint", "Leave --endpoint out.")

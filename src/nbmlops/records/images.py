@@ -47,7 +47,7 @@ class Plan(Record, frozen=True, kw_only=True):
     follows only from a build, such as digests, is not in them. ``output`` is how people want them.
     """
 
-    command: Literal["train", "deploy"]
+    command: Literal["train", "deploy", "rbac"]
     launcher: str
     subject: str
     documents: tuple[dict[str, Any], ...]

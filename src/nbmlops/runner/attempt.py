@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from nbmlops import layout, records
+from nbmlops import images, layout, records
 from nbmlops.records import (
     Cause,
     DataRecord,
@@ -175,7 +175,7 @@ class Attempt:
             files=tuple(self.files.values()),
             data=tuple(self.data.values()),
             models=tuple(self.models.values()),
-            packages=self.spec.environment.packages,
+            packages=self.spec.environment.packages or _packages_of_the_image(),
             cause=self.cause,
             outcomes=tuple(self.outcomes.values()),
         )
@@ -187,3 +187,12 @@ class StepFailed(Exception):
     def __init__(self, cause: Cause) -> None:
         super().__init__(cause.message)
         self.cause = cause
+
+
+def _packages_of_the_image() -> dict[str, str]:
+    """Return what the project's side of this image holds; outside of one nothing."""
+    try:
+        told = msgspec.json.decode(Path(images.ABOUT_FILE).read_bytes())
+        return {str(name): str(version) for name, version in told["packages"].items()}
+    except (OSError, msgspec.DecodeError, KeyError, TypeError, AttributeError):
+        return {}
