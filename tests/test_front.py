@@ -612,8 +612,9 @@ def test_a_table_without_meaning_changes_nothing(served, name):
 class Callers:
     """Threads that call without a pause, each on a connection that it keeps."""
 
-    def __init__(self, address, record, count=4):
+    def __init__(self, address, record, count=4, headers=None):
         self.body = json.dumps(record)
+        self.headers = headers or {}
         self.address = address
         self.over = threading.Event()
         self.answers, self.failures = [], []
@@ -626,7 +627,7 @@ class Callers:
         while not self.over.is_set():
             sent = False
             try:
-                connection.request("POST", "/predict", self.body)
+                connection.request("POST", "/predict", self.body, self.headers)
                 sent = True
                 answer = connection.getresponse()
                 content = answer.read()
