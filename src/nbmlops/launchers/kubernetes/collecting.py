@@ -41,7 +41,8 @@ def collected(
 ) -> JobStatus | None:
     """Return how a job ended, with its log and outbox kept; ``None`` when they cannot come yet."""
     if seen.ended_pod is None:
-        return _without_pod(asked, seen, fetch)
+        begun = seen.status.status is Status.LOST or kept.log(asked.attempt) is not None
+        return _without_pod(asked, seen, fetch if begun else None)
     return _fetched(cluster, kept, asked, seen.ended_pod, asked.attempt, fetch, ending)
 
 

@@ -397,17 +397,20 @@ class KubernetesLauncher:
     def _live_lines(
         self, handle: JobHandle, asked: Asked, chosen: str, *, follow: bool
     ) -> Iterator[str]:
+        pod = self._begun(handle, asked, chosen)
+        if pod is None:
+            return
+        with contextlib.suppress(ClusterRefused):  # it is gone already
+            lines = self.cluster.log(pod, manifests.CONTAINER, follow=follow)
+            yield from parcels.shown(lines, asked.marker)
+
+    def _begun(self, handle: JobHandle, asked: Asked, chosen: str) -> str | None:
+        """Return the newest pod of an attempt that has a log, if there is one."""
         pods = self.cluster.listed("Pod", names.selector(self._owner, handle.name))
         if asked.spec.parallel is not None:
             pods = [pod for pod in pods if standing.part_name(pod) == chosen]
         begun = [pod for pod in pods if standing.has_begun(pod)]
-        if not begun:
-            return
-        pod = max(begun, key=standing.age)["metadata"]["name"]
-        with contextlib.suppress(ClusterRefused):  # it has not begun, or is gone already
-            yield from parcels.shown(
-                self.cluster.log(pod, manifests.CONTAINER, follow=follow), asked.marker
-            )
+        return max(begun, key=standing.age)["metadata"]["name"] if begun else None
 
     # --- ending -----------------------------------------------------------------------------------
 
@@ -444,10 +447,12 @@ class KubernetesLauncher:
 
     def _keep_log(self, handle: JobHandle, kept: Kept, asked: Asked) -> None:
         """Keep what a job wrote before it is told to end: its pod takes its log along."""
-        if asked.spec.parallel is not None:
-            return
-        lines = list(self._live_lines(handle, asked, asked.attempt, follow=False))
-        kept.write_log(asked.attempt, lines)
+        if asked.spec.parallel is None:
+            pod = self._begun(handle, asked, asked.attempt)
+            if pod is not None:
+                with contextlib.suppress(ClusterRefused):
+                    lines = self.cluster.log(pod, manifests.CONTAINER)
+                    kept.write_log(asked.attempt, parcels.shown(lines, asked.marker))
 
     def _remove_again(self, asked: Asked, ending: Ending) -> None:
         """Tell a job to end that was not told: whoever wanted to was killed in between."""
