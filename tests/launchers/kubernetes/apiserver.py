@@ -183,7 +183,10 @@ class ApiServer:
         lines = [b"one\n", b"two\n"]
         if "terminated" in pod["status"].get("containerStatuses", [{}])[0].get("state", {}):
             lines += list(parcels.frames(self.outbox, pod["marker"]))
-        return answered(200, None, body=b"".join(lines))
+        whole = b"".join(lines)
+        if self.draw.random() < self.faults:  # it is cut off on its way, without a word
+            whole = whole[: self.draw.randrange(len(whole))]
+        return answered(200, None, body=whole)
 
 
 def answered(status, document, headers=None, body=None):

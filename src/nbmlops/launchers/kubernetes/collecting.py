@@ -83,6 +83,8 @@ def _fetched(
         try:
             kept.write_log(name, _told(lines, gathered))
         except (ClusterRefused, LauncherUnavailable) as error:
+            if error.context.get("status") in (401, 403):
+                raise  # it is there, and not ours to read
             if kept.standing_s("log-unreadable", time.time()) < _LOG_PATIENCE_S:
                 return None
             lost = troubles.cause("log-unreadable", f"the job's log is lost: {error.message}")
@@ -91,6 +93,9 @@ def _fetched(
     if why is not None and why.code in ("job-failed", "job-killed") and end.exit_code is not None:
         why = places.failed(end.exit_code, places.last_words(kept.tail(name)))
     refused = _lay_outbox(asked, name, end, gathered, fetch)
+    stood_s = kept.standing_s(refused.code if refused else None, time.time())
+    if refused is not None and fetch is None and stood_s < _LOG_PATIENCE_S:
+        return None  # the log may have been cut off on its way; it can be read again
     if refused is not None and status in (Status.SUCCEEDED, Status.FAILED):
         status = Status.LOST if status is Status.SUCCEEDED else status
         why = why or refused
