@@ -159,6 +159,8 @@ def test_a_pod_that_only_starts_has_no_trouble():
             "job-lost",
         ),
         (pod(phase="Failed"), Status.LOST, "job-lost"),
+        (pod(state=terminated(143), leaving=True), Status.LOST, "job-lost"),
+        (pod(state=terminated(137, "OOMKilled"), leaving=True), Status.FAILED, "out-of-memory"),
     ],
 )
 def test_how_a_pod_ended_has_one_status_and_code(seen, status, code):

@@ -204,6 +204,10 @@ def end_of(pod: Document, *, cancelled: bool) -> End:
     stopped = end.outcome is None or end.outcome.reason == "cancelled"
     if taken is not None and stopped:
         return _as(end, Status.LOST, taken)
+    killed = end.cause is not None and end.cause.code == "job-killed"
+    if killed and stopped and pod["metadata"].get("deletionTimestamp"):
+        said = "somebody has deleted the job's pod, or its Job"
+        return _as(end, Status.LOST, cause("job-lost", said))
     if terminated is None:
         said = pod.get("status", {}).get("message") or "its pod ended without a word"
         return _as(end, Status.LOST, cause("job-lost", f"the job is gone: {said}"))
