@@ -69,6 +69,7 @@ export interface Cause {
 export interface JobHandle {
   readonly launcher: string;
   readonly name: string;
+  readonly index: number | null;
 }
 
 /** Where a job, and with it a run or a deployment, stands; the same on every launcher. */
@@ -351,6 +352,8 @@ export interface DeploymentRecord {
   readonly monitor: string | null;
   readonly rolled_back_from: number | null;
   readonly image: string | null;
+  readonly ephemeral_calls: boolean;
+  readonly asleep_since: string | null;
   readonly place: string | null;
   readonly elsewhere: boolean;
 }
