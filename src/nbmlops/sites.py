@@ -53,7 +53,8 @@ def prepare(workspace: Workspace, launcher: str, commit: str) -> Environment:
     if launcher not in IN_CONTAINERS:
         wanted = pipelines.environment_plan(workspace, commit)
         return environment.ensure(wanted, workspace.cache, workspace.say)
-    built = build(workspace, commit, push=launcher in _FROM_REGISTRY)
+    from_registry = launcher in _FROM_REGISTRY and workspace.settings.images.image is None
+    built = build(workspace, commit, push=from_registry)
     return Environment(
         environment_id=built.environment_id,
         python=images.PROJECT_PYTHON,
@@ -111,6 +112,11 @@ def build(workspace: Workspace, commit: str, *, push: bool = False) -> Built:
         When the registry does not take it.
     """
     settings = workspace.settings.images
+    if settings.image is not None and push:
+        raise WrongUse(
+            f"{settings.image} is ready: it is used as it is, and nothing is pushed",
+            "Leave --push out; or name a base instead of an image under [images].",
+        )
     if settings.image is not None:
         return _made_by_others(workspace, settings.image)
     wanted = _recipe(workspace, lock=_lock(workspace, commit))

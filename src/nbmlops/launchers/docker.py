@@ -84,7 +84,7 @@ def manifest(job: JobSpec, *, owner: str, attempt: str, user: str) -> dict[str, 
     command = list(job.command)
     if serves:
         environment[layout.LISTEN_VARIABLE] = f"tcp:0.0.0.0:{PORT}"
-    else:
+    elif _is_wrapped(job):
         command = [images.TOOL_PYTHON, "-I", "-m", "nbmlops.entry", *command]
         if job.resources.timeout_s is not None:
             environment[entry.TIMEOUT_VARIABLE] = str(job.resources.timeout_s)
@@ -137,7 +137,7 @@ def _host_config(job: JobSpec, owner: str) -> dict[str, Any]:
         "Tmpfs": {"/tmp": "rw,nosuid,nodev,mode=1777"},  # noqa: S108
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges"],
-        "Init": serves,
+        "Init": not _is_wrapped(job),
         "NetworkMode": network(owner) if serves else "bridge",
         "PortBindings": {f"{PORT}/tcp": [{"HostIp": "127.0.0.1", "HostPort": published}]}
         if serves
@@ -145,6 +145,12 @@ def _host_config(job: JobSpec, owner: str) -> dict[str, Any]:
         "RestartPolicy": {"Name": "unless-stopped" if serves else "no"},
         "LogConfig": {"Type": "json-file", "Config": {"max-size": _LOG_BYTES, "max-file": "1"}},
     }
+
+
+def _is_wrapped(job: JobSpec) -> bool:
+    """Return whether a program of ours stands before the job's, for secrets or the time."""
+    limited = job.resources.timeout_s is not None
+    return job.port is None and (bool(job.secrets) or limited)
 
 
 def _bind(uri: str, target: str) -> dict[str, Any]:
