@@ -182,6 +182,25 @@ def test_a_new_version_takes_over_under_fifty_connections_without_a_failed_call(
     assert {answer["version"] for answer in callers.answers} == {1, 2}
 
 
+def test_a_service_that_nobody_calls_sleeps_and_a_call_wakes_it(project, served):
+    settings = project / "nbmlops.toml"
+    before = settings.read_text()
+    settings.write_text(before.replace("[kubernetes]\n", "[kubernetes]\nidle_s = 5\n"))
+    try:
+        deadline = time.monotonic() + 90
+        while not said(project, "deployments")["items"][0]["asleep_since"]:
+            assert time.monotonic() < deadline
+            time.sleep(1)
+        (item,) = said(project, "deployments")["items"]
+        assert (item["status"], item["ready"], item["desired"]) == ("running", 0, 0)
+        assert said(project, "doctor")["findings"] == []
+    finally:
+        settings.write_text(before)
+    assert said(project, "call", "cancer", json.dumps(rows(1)[0]))["model"] == "cancer"
+    (item,) = said(project, "deployments")["items"]
+    assert (item["ready"], item["asleep_since"]) == (1, None)
+
+
 def test_a_grid_is_one_indexed_job(project, run):
     swept = said(
         project, "sweep", "train", *ON, "-p", "max_depth=2,4", "-p", "n_estimators=5,7",
