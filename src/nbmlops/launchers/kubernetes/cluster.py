@@ -37,6 +37,8 @@ PATHS = {
     "Service": "api/v1/namespaces/{}/services",
 }
 DEADLINE_S = 30.0
+# A log that cannot be read now is asked for by the next look.
+_LOG_DEADLINE_S = 5.0
 _CONNECT_S = 5.0
 _READ_S = 15.0
 # A log that is silent for so long is asked for again: its connection may have died without a word.
@@ -149,7 +151,9 @@ class Cluster:
         """
         query = {"container": container, **({"follow": "true"} if follow else {})}
         path = f"{self._path('Pod')}/{pod}/log"
-        response = self._send("GET", path, query, None, "", stream=True, silence=follow)
+        response = self._send(
+            "GET", path, query, None, "", stream=True, silence=follow, deadline_s=_LOG_DEADLINE_S
+        )
         rest = b""
         try:
             for chunk in _chunks(response):

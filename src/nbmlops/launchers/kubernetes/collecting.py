@@ -85,6 +85,8 @@ def _fetched(
         except (ClusterRefused, LauncherUnavailable) as error:
             if error.context.get("status") in (401, 403):
                 raise  # it is there, and not ours to read
+            if end.status is Status.LOST and pod["metadata"].get("deletionTimestamp"):
+                return _status(asked, name, end, end.status, end.cause)  # it went with its pod
             if kept.standing_s("log-unreadable", time.time()) < _LOG_PATIENCE_S:
                 return None
             lost = troubles.cause("log-unreadable", f"the job's log is lost: {error.message}")
