@@ -8,7 +8,6 @@ in the job's folder before its container is removed, so a job that has ended is 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import threading
 import time
@@ -200,7 +199,7 @@ class DockerLauncher:
         folder = self._folder / layout.checked_job(job.name)
         folder.mkdir(parents=True, exist_ok=True)
         handle = JobHandle(launcher=self.name, name=job.name)
-        with _only_one(folder):
+        with places.only_one(folder):
             newest = _newest(folder)
             if newest is not None and not self._has_to_begin(newest, job):
                 return handle
@@ -340,7 +339,7 @@ class DockerLauncher:
             return places.unknown(handle)
         if (ended := _ended(attempt)) is None:
             ended = self._now_ended(handle, attempt, listed.get(handle.name))
-        attempts = tuple(_attempt(path) for path in _attempts(attempt.parent))
+        attempts = tuple(_attempt(path) for path in places.attempts(attempt.parent))
         if ended is not None:
             return _final(ended, attempt, attempts)
         job = _asked(attempt).spec
@@ -372,7 +371,7 @@ class DockerLauncher:
         if seen is not None and seen["State"] == "running" and not self._is_over_time(attempt, job):
             serves = job.port is not None  # only services are started again by the engine
             return self._crashing(job, attempt) if serves and _is_fresh(seen, attempt) else None
-        with _only_one(attempt.parent):
+        with places.only_one(attempt.parent):
             if (ended := _ended(attempt)) is not None:  # somebody else has looked meanwhile
                 return ended
             found = self._inspected(handle.name)
@@ -400,7 +399,7 @@ class DockerLauncher:
         up_s = (_now() - _time(found["State"]["StartedAt"])).total_seconds()
         if up_s > _STEADY_S:
             return None
-        with _only_one(attempt.parent):
+        with places.only_one(attempt.parent):
             self._stop(job.name)
             found = self._inspected(job.name)
             if found is None or found["State"]["Running"]:
@@ -536,7 +535,7 @@ class DockerLauncher:
         newest = _newest(folder)
         if newest is None or _ended(newest) is not None:
             return
-        with _only_one(folder):
+        with places.only_one(folder):
             (newest / "cancelled").touch()
             self._stop(handle.name)
             found = self._inspected(handle.name)
@@ -688,16 +687,9 @@ _HINTS = {
 }
 
 
-def _attempts(folder: Path) -> list[Path]:
-    return sorted(
-        (path for path in folder.glob("a*") if path.name[1:].isdigit()),
-        key=lambda path: int(path.name[1:]),
-    )
-
-
 def _newest(folder: Path) -> Path | None:
     """Return the newest attempt that was asked for."""
-    asked = [path for path in _attempts(folder) if (path / "job.json").exists()]
+    asked = [path for path in places.attempts(folder) if (path / "job.json").exists()]
     return asked[-1] if asked else None
 
 
@@ -720,10 +712,3 @@ def _ended(attempt: Path) -> Ended | None:
         return msgspec.json.decode((attempt / "exit.json").read_bytes(), type=Ended)
     except (FileNotFoundError, msgspec.DecodeError):
         return None
-
-
-@contextlib.contextmanager
-def _only_one(folder: Path) -> Generator[None, None, None]:
-    with (folder / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

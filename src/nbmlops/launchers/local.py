@@ -8,7 +8,6 @@ means: that very process is there. Ended without ``exit.json`` means: lost.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import signal
@@ -53,7 +52,7 @@ class LocalLauncher:
         folder = self._folder / layout.checked_job(job.name)
         folder.mkdir(parents=True, exist_ok=True)
         handle = JobHandle(launcher=self.name, name=job.name)
-        with _only_one(folder) as lock:
+        with places.only_one(folder) as lock:
             newest = _newest(folder)
             if newest is not None:
                 state = _state(newest)
@@ -115,7 +114,7 @@ class LocalLauncher:
         newest = _newest(folder)
         if newest is None:
             return places.unknown(handle)
-        attempts = tuple(_attempt(path) for path in _attempts(folder))
+        attempts = tuple(_attempt(path) for path in places.attempts(folder))
         job = _job(newest)
         state = _state(newest)
         if state is _ALIVE:
@@ -282,15 +281,8 @@ def _cause(ended: str | dict[str, Any], attempt: Path) -> Cause | None:
     return places.failed(ended["exit_code"], places.tail(attempt / _LOG))
 
 
-def _attempts(folder: Path) -> list[Path]:
-    return sorted(
-        (path for path in folder.glob("a*") if path.name[1:].isdigit()),
-        key=lambda path: int(path.name[1:]),
-    )
-
-
 def _newest(folder: Path) -> Path | None:
-    attempts = _attempts(folder)
+    attempts = places.attempts(folder)
     return attempts[-1] if attempts else None
 
 
@@ -336,10 +328,3 @@ def _socket_path(job: JobSpec) -> Path:
 
 def _address(job: JobSpec) -> str:
     return f"http://127.0.0.1:{job.port}" if job.exposed else _listen(job)
-
-
-@contextlib.contextmanager
-def _only_one(folder: Path) -> Generator[int, None, None]:
-    with (folder / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield file.fileno()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import http.client
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -33,6 +35,22 @@ CAUSES = {
     ),
     "cancelled": Cause(code="cancelled", message="the job was cancelled"),
 }
+
+
+def attempts(folder: Path) -> list[Path]:
+    """Return the folders ``a1``, ``a2`` and so on of a job's attempts, in their order."""
+    return sorted(
+        (path for path in folder.glob("a*") if path.name[1:].isdigit()),
+        key=lambda path: int(path.name[1:]),
+    )
+
+
+@contextlib.contextmanager
+def only_one(folder: Path) -> Generator[int, None, None]:
+    """Keep other processes from the job of a folder meanwhile; yield the lock's descriptor."""
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file.fileno()
 
 
 def folder_of(uri: str) -> Path:
