@@ -37,7 +37,7 @@ def by_magic(shell, words):
     return json.loads(out.getvalue())
 
 
-async def by_http(fetch, name, method="GET", **arguments):
+async def by_http(fetch, name, method="GET", /, **arguments):
     arguments = {"path": "tiny", **arguments}
     try:
         if method == "GET":

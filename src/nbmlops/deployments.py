@@ -496,6 +496,9 @@ def _give_up(
     if _is_decided(workspace, "deployed", record):
         _decide(workspace, "undeployed", record, None, cause)
     workspace.launcher(record.launcher).cancel(_handle(record))
+    left = endpoints.find(workspace, record.endpoint)
+    if left is not None and not left.running:  # its front was to serve this one alone
+        endpoints.stop(workspace, left)
     failed = replace(
         record,
         status=DeploymentStatus.FAILED,
