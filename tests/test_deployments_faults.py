@@ -148,8 +148,8 @@ def failing(opened, monkeypatch, spoil):
     """Deploy version 2 with an inbox that ``spoil`` has had its way with."""
     original = workers.job
 
-    def spoiled(workspace, version, deployment_id):
-        made = original(workspace, version, deployment_id)
+    def spoiled(workspace, version, deployment_id, *where):
+        made = original(workspace, version, deployment_id, *where)
         spoil(opened.home.job(deployment_id).inbox)
         return made
 
@@ -180,8 +180,8 @@ def test_a_worker_that_never_gets_ready_is_given_up_at_the_deadline(opened, load
     monkeypatch.setattr(endpoints, "READY_S", 3.0)
     original = workers.job
 
-    def endless(workspace, version, deployment_id):
-        made = original(workspace, version, deployment_id)
+    def endless(workspace, version, deployment_id, *where):
+        made = original(workspace, version, deployment_id, *where)
         wait = "import time; time.sleep(600)"
         return type(made)(
             **{name: getattr(made, name) for name in made.__struct_fields__}
