@@ -290,6 +290,8 @@ def until_ready(workspace: Workspace, job: JobHandle, what: str, remedy: str = "
             return status
         if status.status.is_final:
             cause = status.cause.message if status.cause else "it ended"
+            if job.launcher in FAR and status.cause and status.cause.hint:
+                hint = status.cause.hint  # what a cluster refuses has its own remedy
             raise DeploymentFailed(f"{what} did not start: {cause}", hint, job=job.name)
         time.sleep(0.5 if job.launcher in FAR else 0.05)
     raise DeploymentFailed(f"{what} was not ready within {patience_s:.0f} s", hint, job=job.name)
