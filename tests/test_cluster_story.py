@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import cluster_variables
 from nbmlops import endpoints
 from nbmlops import workspace as workspaces
 from serving import until
@@ -19,26 +20,11 @@ from terminal import typed
 from test_front import Callers
 from test_story import rows
 
-VARIABLES = (
-    "KUBECONFIG",
-    "NBMLOPS_TEST_NAMESPACE",
-    "NBMLOPS_TEST_IMAGE",
-    "NBMLOPS_TEST_EXCHANGE",
-    "NBMLOPS_TEST_SECRET",
-)
-MISSING = [name for name in VARIABLES if not os.environ.get(name)]
 SMALL = ("-p", "n_estimators=5")
 ON = ("--on", "kubernetes")
 CONNECTIONS = 50
 
-pytestmark = [
-    pytest.mark.cluster,
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        bool(MISSING) and not os.environ.get("NBMLOPS_TEST_CLUSTER"),
-        reason="no cluster: see make test-cluster",
-    ),
-]
+pytestmark = cluster_variables.MARKS
 
 
 def said(folder, *words, code=0):
@@ -58,7 +44,7 @@ def allowed():
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    assert not MISSING, f"make test-cluster needs {', '.join(MISSING)}"
+    cluster_variables.require()
     folder = tmp_path_factory.mktemp("cluster-story")
     said(folder, "init", "my-project", "--example")
     made = folder / "my-project"

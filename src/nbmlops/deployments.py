@@ -47,7 +47,7 @@ from nbmlops.records import (
     replace,
 )
 from nbmlops.store import Kept
-from nbmlops.workspace import Workspace
+from nbmlops.workspace import FAR, Workspace
 
 KIND = "deployment"
 _ALL = 10_000
@@ -158,7 +158,7 @@ def rest(workspace: Workspace) -> None:
     if idle_s is None:
         return
     for endpoint in endpoints.every(workspace):
-        far = endpoint.running and endpoint.launcher in endpoints.FAR
+        far = endpoint.running and endpoint.launcher in FAR
         if not far or not endpoints.is_here(workspace, endpoint):
             continue
         with workspace.exclusively(endpoints.lock(endpoint.endpoint), wait=False) as ours:
@@ -472,7 +472,7 @@ def undeploy(workspace: Workspace, endpoint: str) -> DeploymentRecord:
         endpoints.point(workspace, endpoint, None)
         _settle(workspace, endpoint)
         endpoints.until_ended(workspace, [endpoints.handle(found), _handle(current)])
-        if found.launcher in endpoints.FAR:  # the last calls, which its front sent as it ended
+        if found.launcher in FAR:  # the last calls, which its front sent as it ended
             calls.gather(workspace, found)
         return get(workspace, current.deployment_id)
 

@@ -42,13 +42,11 @@ from nbmlops.records import (
     Status,
     replace,
 )
-from nbmlops.workspace import StartedElsewhere, Workspace
+from nbmlops.workspace import FAR, StartedElsewhere, Workspace
 
 KIND = "endpoint"
 READY_S = 90.0
 READY_FAR_S = 300.0  # a node may have to pull the image first
-# Where a front has an address that is not this machine's, and asks its callers for a token.
-FAR = ("kubernetes",)
 _END_S = 20.0
 
 
@@ -187,46 +185,30 @@ def found_again(workspace: Workspace, name: str, launcher: str) -> EndpointRecor
     that is free. Its revision is not below that of the table that the front has.
     """
     job = JobHandle(launcher=launcher, name=f"endpoint-{name}")
-    status = workspace.launcher(launcher).poll([job])[job]
-    up = status.status is Status.RUNNING
     placed = [
         item
         for item in decisions.placed(decisions.here(workspace))
         if item.decision.endpoint == name
     ]
-    if launcher in FAR:
-        return _unplaced(workspace, name, launcher)
-    known = (status.address if up else None, *(item.decision.url for item in reversed(placed)))
-    url = next((url for url in known if url), None) or f"http://127.0.0.1:{_free_port()}"
+    if launcher in FAR:  # which gives the URL when the front is launched
+        up, url, port = True, "", images.PORT
+    else:
+        status = workspace.launcher(launcher).poll([job])[job]
+        up = status.status is Status.RUNNING
+        known = (status.address if up else None, *(item.decision.url for item in reversed(placed)))
+        url = next((url for url in known if url), None) or f"http://127.0.0.1:{_free_port()}"
+        port = int(url.rpartition(":")[2])
     table = given(workspace, job)
     return EndpointRecord(
         endpoint=name,
         launcher=launcher,
-        port=int(url.rpartition(":")[2]),
+        port=port,
         url=url,
         # Without its table, the time is a number that no front has counted to.
         revision=table.revision if table else int(workspace.now().timestamp()) if up else 0,
         deployment_id=None,
         running=False,
         created_at=placed[0].entry.at if placed else workspace.now(),
-        handle=job,
-        place=decisions.place(workspace),
-    )
-
-
-def _unplaced(workspace: Workspace, name: str, launcher: str) -> EndpointRecord:
-    """Return an endpoint that is to get its URL from a cluster."""
-    job = JobHandle(launcher=launcher, name=f"endpoint-{name}")
-    table = given(workspace, job)
-    return EndpointRecord(
-        endpoint=name,
-        launcher=launcher,
-        port=images.PORT,
-        url="",
-        revision=table.revision if table else int(workspace.now().timestamp()),
-        deployment_id=None,
-        running=False,
-        created_at=workspace.now(),
         handle=job,
         place=decisions.place(workspace),
     )

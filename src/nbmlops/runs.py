@@ -40,11 +40,9 @@ from nbmlops.records import (
 )
 from nbmlops.runner.console import MARKER_LINE, parse_events
 from nbmlops.store import Kept, RecordT
-from nbmlops.workspace import NAMING, StartedElsewhere, Workspace
+from nbmlops.workspace import FAR, NAMING, StartedElsewhere, Workspace
 
 KIND = "run"
-# Whose logs are not at hand: a list of runs does without how far each one is.
-FAR = ("kubernetes",)
 _UNFINISHED = (Status.PENDING.value, Status.RUNNING.value)
 _LAUNCH_PATIENCE_S = 10.0
 _FAR_EVERY_S = 1.0
@@ -128,6 +126,7 @@ def observe_all(workspace: Workspace, kept: Iterable[Kept[RunRecord]]) -> list[R
             workspace,
             item,
             statuses=found if item.record.handle in found else None,
+            # Logs that are not at hand are not read for how far each of many is.
             progress=item.record.launcher not in FAR or len(kept) == 1,
         )
         for item in kept

@@ -22,13 +22,10 @@ from nbmlops.errors import EnvironmentFailed, LauncherUnavailable, MissingExtra,
 from nbmlops.images import building, recipe
 from nbmlops.images.recipe import Recipe
 from nbmlops.records import Built, Environment, JobHandle, Record, replace
-from nbmlops.workspace import IN_CONTAINERS, Workspace
+from nbmlops.workspace import FAR, IN_CONTAINERS, Workspace
 
 if TYPE_CHECKING:
     from docker import APIClient
-
-# Whose images come from a registry: another machine's engine runs them.
-_FROM_REGISTRY = frozenset({"kubernetes"})
 
 
 class _Pushed(Record, frozen=True, kw_only=True):
@@ -53,7 +50,7 @@ def prepare(workspace: Workspace, launcher: str, commit: str) -> Environment:
     if launcher not in IN_CONTAINERS:
         wanted = pipelines.environment_plan(workspace, commit)
         return environment.ensure(wanted, workspace.cache, workspace.say)
-    from_registry = launcher in _FROM_REGISTRY and workspace.settings.images.image is None
+    from_registry = launcher in FAR and workspace.settings.images.image is None
     built = build(workspace, commit, push=from_registry)
     return Environment(
         environment_id=built.environment_id,
@@ -94,7 +91,7 @@ def tool(workspace: Workspace, launcher: str) -> tuple[str, str | None]:
     wanted = _recipe(workspace, lock=None)
     reference = _reference(workspace, wanted.environment_id)
     _ensure(workspace, client, wanted, reference)
-    if launcher in _FROM_REGISTRY:
+    if launcher in FAR:
         return images.TOOL_PYTHON, _push(workspace, client, reference)[0]
     return images.TOOL_PYTHON, reference
 

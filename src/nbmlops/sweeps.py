@@ -50,11 +50,9 @@ from nbmlops.records import (
 )
 from nbmlops.rules import Session
 from nbmlops.store import Kept
-from nbmlops.workspace import StartedElsewhere, Workspace
+from nbmlops.workspace import FAR, StartedElsewhere, Workspace
 
 KIND = "sweep"
-# Where many trials are one job, whose parts the launcher starts by itself.
-IN_BATCHES = ("kubernetes",)
 _FAR_EVERY_S = 2.0  # a cluster is asked less often than this machine
 Search = Literal["grid", "random", "bayes"]
 _UNFINISHED = (Status.PENDING.value, Status.RUNNING.value)
@@ -262,7 +260,7 @@ def drive(workspace: Workspace, sweep_id: str, *, every_s: float = 0.1) -> Sweep
             record = advance(workspace, sweep_id)
             if record.status.is_final:
                 return record
-            time.sleep(max(every_s, _FAR_EVERY_S) if record.launcher in IN_BATCHES else every_s)
+            time.sleep(max(every_s, _FAR_EVERY_S) if record.launcher in FAR else every_s)
     return find(workspace, sweep_id).record
 
 
@@ -282,9 +280,9 @@ def advance(workspace: Workspace, sweep_id: str) -> SweepRecord:
     if not seen.status.is_final and not _hopeless(seen):
         under_way = sum(not trial.status.is_final for trial in seen.trials)
         room = _room(workspace, plan, seen) - under_way
-        if record.launcher in IN_BATCHES and room > 1 and record.search != "bayes":
+        if record.launcher in FAR and room > 1 and record.search != "bayes":
             room = seen.trials_total  # the cluster keeps so many at a time as may run
-        elif record.launcher in IN_BATCHES and under_way and record.parallel > 1:
+        elif record.launcher in FAR and under_way and record.parallel > 1:
             room = 0  # a Bayesian search goes on in rounds
         for _ in range(max(0, min(room, seen.trials_total - len(seen.trials)))):
             trial = Trial(
@@ -346,7 +344,7 @@ def _requested(
 
 def _looked_at(workspace: Workspace, plan: _Plan, record: SweepRecord) -> SweepRecord:
     """Return the sweep with each trial as its run is now; one that has no run yet gets it."""
-    if record.launcher in IN_BATCHES:
+    if record.launcher in FAR:
         record = _start_round(workspace, plan, record)
     under_way = [trial.run_id for trial in record.trials if not trial.status.is_final]
     known = runs.seen(workspace, [run_id for run_id in under_way if run_id is not None])

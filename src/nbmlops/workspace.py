@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from nbmlops.store import Store
 
 LAUNCHERS = ("local", "docker", "kubernetes")
+# Far from this machine: images come from a registry, a front has an address that is not ours and
+# asks for a token, a look is a call, many runs may be one job.
+FAR = ("kubernetes",)
 IN_CONTAINERS = ("docker", "kubernetes")  # what they run is in an image
 # Whose jobs are followed by the clone that started them: what it knows of them lies in its home.
 OF_THIS_CLONE = ("local", "docker", "kubernetes")

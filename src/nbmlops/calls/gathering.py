@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from nbmlops.records import EndpointRecord, JobHandle
-from nbmlops.workspace import Workspace
+from nbmlops.workspace import FAR, Workspace
 
 _ENDPOINT = "endpoint"
-_FAR = ("kubernetes",)
 _ALL = 10_000
 
 
@@ -22,7 +21,7 @@ def gather_all(workspace: Workspace) -> None:
         return
     for kept in workspace.store.page(_ENDPOINT, EndpointRecord, limit=_ALL):
         found = kept.record
-        if found.running and found.launcher in _FAR:
+        if found.running and found.launcher in FAR:
             gather(workspace, found)
 
 

@@ -10,7 +10,7 @@ import contextlib
 import io
 import re
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,17 +56,7 @@ def ensure(client: APIClient, recipe: Recipe, reference: str, say: Callable[[str
         return False
     require(client, recipe.base, say)
     say(f"building the image {reference} (once)")
-    with engine.speaking("build an image"):
-        lines = client.build(
-            fileobj=io.BytesIO(_archive(context(recipe).items())),
-            custom_context=True,
-            tag=reference,
-            buildargs=dict(recipe.build_args),
-            rm=True,
-            forcerm=True,
-            decode=True,
-        )
-        _follow(lines, reference, say)
+    _build(client, context(recipe).items(), "Dockerfile", reference, recipe.build_args, say)
     return True
 
 
@@ -82,13 +72,24 @@ def build_folder(
     if engine.has_image(client, reference):
         return
     say(f"building {dockerfile} as {reference} (once)")
+    _build(client, folder, dockerfile, reference, build_args, say)
+
+
+def _build(
+    client: APIClient,
+    files: Iterable[tuple[str, bytes]],
+    dockerfile: str,
+    reference: str,
+    build_args: Mapping[str, str],
+    say: Callable[[str], None],
+) -> None:
     with engine.speaking("build an image"):
         lines = client.build(
-            fileobj=io.BytesIO(_archive(folder)),
+            fileobj=io.BytesIO(_archive(files)),
             custom_context=True,
             dockerfile=dockerfile,
             tag=reference,
-            buildargs=build_args,
+            buildargs=dict(build_args),
             rm=True,
             forcerm=True,
             decode=True,

@@ -26,8 +26,7 @@ from nbmlops.records import Attempt, Cause, JobHandle, JobSpec, JobStatus, Recor
 if TYPE_CHECKING:
     from docker import APIClient
 
-PORT = 8080  # of every job with a port, in its container
-INBOX, OUTBOX = images.INBOX, images.OUTBOX
+INBOX, OUTBOX, PORT = images.INBOX, images.OUTBOX, images.PORT
 OWNER_LABEL, JOB_LABEL, ATTEMPT_LABEL = (
     f"org.nbmlops.{name}" for name in ("owner", "job", "attempt")
 )

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 import yaml
 
+import cluster_variables
 from nbmlops import parcels
 from nbmlops.errors import LauncherUnavailable
 from nbmlops.launchers.kubernetes import cluster as clusters
@@ -25,32 +26,17 @@ from nbmlops.launchers.kubernetes.launcher import KubernetesLauncher
 from nbmlops.project import ClusterSettings
 from nbmlops.records import JobHandle, Resources, Status
 
-VARIABLES = (
-    "KUBECONFIG",
-    "NBMLOPS_TEST_NAMESPACE",
-    "NBMLOPS_TEST_IMAGE",
-    "NBMLOPS_TEST_EXCHANGE",
-    "NBMLOPS_TEST_SECRET",
-)
-MISSING = [name for name in VARIABLES if not os.environ.get(name)]
 # The interpreter of the project side, in every image.
 PYTHON = "/opt/nbmlops/project/bin/python"
 # A trouble is final within a minute; the machine may be busy.
 TROUBLE_S = 90
 
-pytestmark = [
-    pytest.mark.cluster,
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        bool(MISSING) and not os.environ.get("NBMLOPS_TEST_CLUSTER"),
-        reason="no cluster: see make test-cluster",
-    ),
-]
+pytestmark = cluster_variables.MARKS
 
 
 @pytest.fixture(autouse=True)
 def _asked_for(monkeypatch):
-    assert not MISSING, f"make test-cluster needs {', '.join(MISSING)}"
+    cluster_variables.require()
     # The first pod on a node pulls the image, and a claim is read by another pod.
     monkeypatch.setattr(contract, "DEADLINE_S", 120.0)
 
