@@ -46,6 +46,24 @@ def check_acknowledged(store, artifacts, who, told):
     return len(lines)
 
 
+def time_to_write(writers, store, artifacts, tmp_path):
+    """Return the seconds that two writers take here and now from their start to six mutations."""
+    pair = []
+    began = time.monotonic()
+    for who in ("warm1", "warm2"):
+        told = tmp_path / f"told-{who}"
+        pair.append((writers.start(tmp_path / "a", who, told), who, told))
+    while not all(t.exists() and t.read_text().count("\n") >= 6 for *_, t in pair):
+        assert time.monotonic() - began < 60, "two writers did not write six mutations in a minute"
+        time.sleep(0.002)
+    took = time.monotonic() - began
+    for pid, who, told in pair:
+        os.kill(pid, signal.SIGKILL)
+        assert writers.reap(pid) == -signal.SIGKILL
+        check_acknowledged(store, artifacts, who, told)
+    return took
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_killed_writers_lose_nothing_and_double_nothing(where, tmp_path, request):  # noqa: F811
@@ -57,13 +75,15 @@ def test_killed_writers_lose_nothing_and_double_nothing(where, tmp_path, request
     chance = random.Random(seed)
     store, artifacts = Store(where), Artifacts(tmp_path / "a")
     writers, acknowledged = Writers(where), 0
+    span = time_to_write(writers, store, artifacts, tmp_path)
+    print(f"killed within {span * 1e3:.0f} ms")
     for turn in range(0, kills, 2):
         pair = []
         for who in (f"{turn}", f"{turn + 1}"):
             told = tmp_path / f"told-{who}"
             pair.append((writers.start(tmp_path / "a", who, told), who, told))
         for pid, who, told in pair:
-            time.sleep(chance.random() * 0.08)  # the point of the kill, drawn from the seed
+            time.sleep(chance.random() * span)  # the point of the kill, drawn from the seed
             os.kill(pid, signal.SIGKILL)
             assert writers.reap(pid) == -signal.SIGKILL
             acknowledged += check_acknowledged(store, artifacts, who, told)
@@ -101,7 +121,8 @@ def write_some(where, who, count, together, told):  # noqa: F811
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_twenty_writers_at_once_all_land_and_nobody_waits_long(where, request):  # noqa: F811
-    count = 500 if request.config.getoption("--kills") else 50
+    full = bool(request.config.getoption("--kills"))
+    count = 500 if full else 50
     Store(where).close()
     method = multiprocessing.get_context("spawn")
     together, told = method.Barrier(20), method.Queue()
@@ -117,16 +138,18 @@ def test_twenty_writers_at_once_all_land_and_nobody_waits_long(where, request): 
     for writer in writers:
         writer.join()
         assert writer.exitcode == 0
-    p99 = waits[len(waits) * 99 // 100]
+    p50, p99 = waits[len(waits) // 2], waits[len(waits) * 99 // 100]
     print(
-        f"20 x {count}: {len(waits) / took:.0f} a second, p50 {waits[len(waits) // 2]:.3f} s,"
+        f"20 x {count}: {len(waits) / took:.0f} a second, p50 {p50:.3f} s,"
         f" p99 {p99:.3f} s, longest {waits[-1]:.3f} s"
     )
     store = Store(where)
     kept = store.page("k", Cause, limit=10**6)
     assert len(kept) == len({k.record.message for k in kept}) == 20 * count
     assert [k.sequence for k in kept] == [*range(20 * count, 0, -1)]
-    assert p99 < 1.0
+    # A second is the figure of a machine that does nothing else (`--kills`); that nobody starves
+    # shows on a busy one too, by how much longer the unlucky wait than the others.
+    assert p99 < (1.0 if full else max(1.0, 20 * p50))
     store.close()
 
 
