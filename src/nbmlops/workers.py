@@ -2,39 +2,47 @@
 
 from __future__ import annotations
 
-import http.client
 import socket
 
-import msgspec
-
-from nbmlops import formats, layout, models, records, sites, snapshot, tensors
+from nbmlops import asking, formats, layout, models, records, sites, snapshot
 from nbmlops.records import Environment, JobHandle, JobSpec, ModelVersion, WorkerSpec
 from nbmlops.workspace import IN_CONTAINERS, Workspace
 
 PORT = 8080
 NUMERIC_FILE = "numeric.npz"
-_PATIENCE_S = 5.0
 
 
 def job(
     workspace: Workspace, version: ModelVersion, deployment_id: str, launcher: str = "local"
 ) -> JobSpec:
     """Return the job that serves a version, its inbox filled."""
-    paths = workspace.home.job(deployment_id)
+    fill(workspace, version, deployment_id)
+    if launcher in IN_CONTAINERS:
+        token = sites.worker_token(workspace, deployment_id)
+        inbox = workspace.home.job(deployment_id).inbox
+        layout.write_file(inbox / layout.TOKEN_FILE, token.encode(), mode=0o600)
+    before = models.environment(workspace, version)
+    made = sites.again(workspace, launcher, version.commit, before)
+    return described(workspace, version, deployment_id, made)
+
+
+def fill(workspace: Workspace, version: ModelVersion, name: str) -> None:
+    """Lay what a worker needs into the inbox of a job."""
+    paths = workspace.home.job(name)
     file = version.files["model"]
-    name = "model.skops" if version.format == formats.SKOPS else "model.tar"
-    workspace.artifacts.copy_to(file.digest, paths.inbox / name)
+    kept = "model.skops" if version.format == formats.SKOPS else "model.tar"
+    workspace.artifacts.copy_to(file.digest, paths.inbox / kept)
     if version.format != formats.SKOPS:
         snapshot.export(workspace.repo, version.commit, paths.inbox / layout.SOURCE_FILE)
     numeric = version.files.get("numeric")
     if numeric is not None:
         workspace.artifacts.copy_to(numeric.digest, paths.inbox / NUMERIC_FILE)
     spec = WorkerSpec(
-        deployment_id=deployment_id,
+        deployment_id=name,
         model=version.model,
         version=version.version,
         format=version.format,
-        model_file=name,
+        model_file=kept,
         model_digest=file.digest,
         schema=models.schema(workspace, version),
         form=version.probe.form,
@@ -47,12 +55,6 @@ def job(
     )
     layout.write_file(paths.inbox / layout.SPEC_FILE, records.dump(spec))
     paths.outbox.mkdir(parents=True, exist_ok=True)
-    if launcher in IN_CONTAINERS:
-        token = sites.worker_token(workspace, deployment_id)
-        layout.write_file(paths.inbox / layout.TOKEN_FILE, token.encode(), mode=0o600)
-    before = models.environment(workspace, version)
-    made = sites.again(workspace, launcher, version.commit, before)
-    return described(workspace, version, deployment_id, made)
 
 
 def described(
@@ -63,8 +65,7 @@ def described(
     foreign = version.format == formats.COMMAND
     return JobSpec(
         name=deployment_id,
-        # -E: variables such as PYTHONPATH are of the tool's side.
-        command=(made.python, *_isolated(made), "-m", "nbmlops.worker"),
+        command=program(made),
         inbox=paths.inbox.as_uri(),
         outbox=paths.outbox.as_uri(),
         image=made.image,
@@ -87,8 +88,11 @@ def _free_port() -> int:
         return port
 
 
-def _isolated(made: Environment) -> tuple[str, ...]:
-    return () if made.source is None else ("-E", "-u")
+def program(made: Environment) -> tuple[str, ...]:
+    """Return what starts a worker in an environment."""
+    # -E: variables such as PYTHONPATH are of the tool's side.
+    isolated = () if made.source is None else ("-E", "-u")
+    return (made.python, *isolated, "-m", "nbmlops.worker")
 
 
 def takes_binary(workspace: Workspace, version: ModelVersion, handle: JobHandle) -> bool:
@@ -96,21 +100,4 @@ def takes_binary(workspace: Workspace, version: ModelVersion, handle: JobHandle)
     if version.format != formats.COMMAND:
         return True
     with workspace.launcher(handle.launcher).reach(handle) as address:
-        return _says_binary(address)
-
-
-def _says_binary(address: str) -> bool:
-    try:
-        where = tensors.parse_address(address)
-    except tensors.InvalidAddress:
-        return False
-    connection = http.client.HTTPConnection(where.host, where.port, timeout=_PATIENCE_S)
-    try:
-        connection.request("GET", "/v2")
-        answer = connection.getresponse()
-        told = msgspec.json.decode(answer.read())
-        return "binary_tensor_data" in told.get("extensions", ())
-    except (OSError, http.client.HTTPException, msgspec.DecodeError, AttributeError, TypeError):
-        return False
-    finally:
-        connection.close()
+        return asking.says_binary(address)
