@@ -209,6 +209,7 @@ def test_many_files_are_answered_by_one_indexed_job_as_on_this_machine(project, 
     (folder / "bad.csv").write_text(",".join(rows(1)[0]) + "\n" + ",".join(["x"] * len(rows(1)[0])))
     far, here = tmp_path / "far", tmp_path / "here"
     report = said(project, "predict", "cancer:1", str(folder), "--out", str(far), *ON, code=1)
+    assert "files" in report, report
     assert (len(report["files"]), report["rows"], report["launcher"]) == (3, 63, "kubernetes")
     (failed,) = report["failed"]
     assert "bad.csv row 1, column" in failed["message"]

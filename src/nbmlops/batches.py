@@ -358,10 +358,10 @@ def _followed(
     count, failed, said = len(left), 0, ""
     while left:
         seen = workspace.launcher(next(iter(left)).launcher).poll(list(left))
-        for handle, status in seen.items():
-            if status.status.is_final:
+        for handle in list(left):
+            if seen[handle].status.is_final:
                 asked = left.pop(handle)
-                one = _collected(workspace, version, handle, status, asked)
+                one = _collected(workspace, version, handle, seen[handle], asked)
                 failed += isinstance(one, BatchFailure)
                 yield one
         running = sum(seen[handle].ready for handle in left)

@@ -184,7 +184,7 @@ class KubernetesLauncher:
                 known[handle] = self._look(handle, asked, scene)
         for handle in parts:
             known[handle] = self._part(handle, known[replace(handle, index=None)], scene)
-        return known
+        return {handle: known[handle] for handle in handles}
 
     def _part(self, handle: JobHandle, whole: JobStatus, scene: Scene) -> JobStatus:
         """Return how a part of a batch fares, whose whole was looked at just now."""
