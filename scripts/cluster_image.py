@@ -31,7 +31,7 @@ def main(registry: str) -> int:
             check=True,
             stdout=sys.stderr,
         )
-        told = [f'base = "{base}"', f'registry = "{registry}"']
+        told = [f'base = "{base}"', f'registry = "{registry}"', 'packages = ["s3fs"]']
         if BUNDLE.exists():
             (project / "ca.pem").write_bytes(BUNDLE.read_bytes())
             told.append('ca_bundle = "ca.pem"')

@@ -321,11 +321,32 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def tool_requirements(more: Iterable[str] = ()) -> str:
+def tool_requirements(more: Iterable[str] = (), cache: Path | None = None) -> str:
     """Return what the tool's side of a job needs, pinned as it is installed here.
 
-    ``more`` are packages that a project adds, such as its object store's.
+    ``more`` are packages that a project adds, such as its object store's. With a ``cache`` it is
+    read there, as long as nothing has been installed or removed since.
     """
+    if cache is None:
+        return _tool_requirements(more)
+    told = repr((__version__, sorted(more), _installed_state()))
+    kept = cache / f"{hashlib.sha256(told.encode()).hexdigest()[:32]}.txt"
+    with contextlib.suppress(FileNotFoundError):
+        return kept.read_text(encoding="ascii")
+    found = _tool_requirements(more)
+    layout.write_file(kept, found.encode("ascii"))
+    return found
+
+
+def _installed_state() -> list[tuple[str, int]]:
+    """Return the folders that packages are found in, each with when it was changed last."""
+    folders = [
+        Path(place) for place in sys.path if place.endswith(("site-packages", "dist-packages"))
+    ]
+    return [(str(folder), folder.stat().st_mtime_ns) for folder in folders if folder.is_dir()]
+
+
+def _tool_requirements(more: Iterable[str]) -> str:
     from packaging.requirements import Requirement
 
     needed = [Requirement(text) for text in importlib.metadata.requires("nbmlops") or ()]

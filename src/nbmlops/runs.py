@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -40,12 +41,13 @@ from nbmlops.records import (
 )
 from nbmlops.runner.console import MARKER_LINE, parse_events
 from nbmlops.store import Kept, RecordT
-from nbmlops.workspace import FAR, NAMING, StartedElsewhere, Workspace
+from nbmlops.workspace import FAR, IN_CONTAINERS, NAMING, StartedElsewhere, Workspace
 
 KIND = "run"
 _UNFINISHED = (Status.PENDING.value, Status.RUNNING.value)
 _LAUNCH_PATIENCE_S = 10.0
 _FAR_EVERY_S = 1.0
+_LOG_EVERY_S = 0.5
 _AWAY_PATIENCE_S, _AWAY_PAUSE_S = 60.0, 2.0
 _OUTSIDE = (StoreUnavailable, StoreTooNew, LauncherUnavailable, GitFailed, NoGit)
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
@@ -268,9 +270,9 @@ def named(
     raise UnknownRun(f"there is no {kind} `{shown}`", nearest(name, known), run_id=name[:200])
 
 
-def get(workspace: Workspace, run_id: str) -> RunRecord:
-    """Return the run as it is now."""
-    return observe(workspace, find(workspace, run_id))
+def get(workspace: Workspace, run_id: str, *, progress: bool = True) -> RunRecord:
+    """Return the run as it is now; see :func:`observe`."""
+    return observe(workspace, find(workspace, run_id), progress=progress)
 
 
 def page(
@@ -362,9 +364,13 @@ def watch(
     """
     last: RunRecord | None = None
     away_since_s: float | None = None
+    read_s = -math.inf
     while True:
+        # An engine is asked for a log less often than for whether the run has ended.
+        is_dear = last is not None and last.launcher in IN_CONTAINERS
+        reads = not is_dear or time.monotonic() - read_s >= _LOG_EVERY_S
         try:
-            seen = get(workspace, run_id)
+            seen = get(workspace, run_id, progress=reads)
             away_since_s = None
         except LauncherUnavailable as error:
             # An engine or a cluster that restarts: the job is there again in a moment, or its end.
@@ -374,7 +380,9 @@ def watch(
             workspace.say(f"{error.message}; trying again")
             time.sleep(_AWAY_PAUSE_S)
             continue
-        if every_look or seen != last:
+        if reads:
+            read_s = time.monotonic()
+        if (reads or seen.status.is_final) and (every_look or seen != last):
             yield seen
             last = seen
         if seen.status.is_final:

@@ -307,7 +307,7 @@ def _recipe(workspace: Workspace, *, lock: environment.Plan | None) -> Recipe:
     wheel = environment.build_kit(workspace.cache / "kits")
     made = Recipe(
         base=settings.base or recipe.default_base(),
-        tool=environment.tool_requirements(settings.packages),
+        tool=environment.tool_requirements(settings.packages, workspace.cache / "tools"),
         uv=environment.uv_version(),
         kit=(wheel.name, wheel.read_bytes()),
         lock=lock,

@@ -453,7 +453,7 @@ class DockerLauncher:
             message=message or _first_line(attempt) if reason == "cannot-start" else message,
         )
         self._keep(attempt, ended)
-        self._remove(name)
+        self._remove(name, serves=asked.spec.port is not None)
         return ended
 
     def _keep(self, attempt: Path, ended: Ended) -> Ended:
@@ -467,13 +467,15 @@ class DockerLauncher:
                 file.write(chunk)
         temporary.replace(attempt / "log")
 
-    def _remove(self, name: str) -> None:
+    def _remove(self, name: str, *, serves: bool = True) -> None:
         client = self._client
         with (
             contextlib.suppress(engine.NoSuchContainer, engine.NameTaken),
             engine.speaking(f"remove the container of {name}"),
         ):
             client.remove_container(container(self._owner, name), force=True, v=True)
+        if not serves:
+            return
         # The last service takes the network along; while another is in it the engine refuses.
         with (
             contextlib.suppress(engine.EngineRefused, engine.NoSuchContainer, engine.NameTaken),
