@@ -174,7 +174,7 @@ def test_a_loader_is_named_and_returns_what_predicts(tmp_path):
 @pytest.mark.parametrize(
     ("entry", "why"),
     [
-        ("{}", "neither a loader nor a command"),
+        ("{}", "neither a loader nor a command or an image"),
         ("{loader = 'a:b', command = ['c']}", "or both"),
         ("{loader = 'os.system'}", "has the loader"),
         ("{loader = 'a:b; import os'}", "has the loader"),

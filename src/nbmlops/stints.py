@@ -68,7 +68,7 @@ class Stint:
             When it fails otherwise, or its worker has ended.
         """
         rows = len(columns[0])
-        inputs = schema.inputs(self.schema, columns, matrix=not self.version.command)
+        inputs = schema.inputs(self.schema, columns, matrix=not self.version.served_by_program)
         body, length = tensors.encode_request(inputs, binary=self._binary)
         headers = {"Content-Type": "application/json"}
         if length is not None:
@@ -181,15 +181,19 @@ def _asking(
 
 @contextlib.contextmanager
 def stint(
-    workspace: Workspace, version: ModelVersion, launcher: str = "local"
+    workspace: Workspace, version: ModelVersion, launcher: str | None = None
 ) -> Generator[Stint, None, None]:
     """Start a worker of a version, and end it with the block, whatever happens in it.
+
+    Without a launcher it is a process of this machine, or a container where its program has an
+    image of its own.
 
     Raises
     ------
     DeploymentFailed
         When it does not get ready.
     """
+    launcher = launcher or ("local" if version.image is None else "docker")
     workspace.launcher(launcher).check()
     name = layout.new_id(f"{PREFIX}{version.model}"[:40], workspace.now().timestamp())
     handle = JobHandle(launcher=launcher, name=name)

@@ -63,6 +63,9 @@ class JobSpec(Record, frozen=True, kw_only=True):
     ``tcp`` is for programs that cannot listen on a Unix socket. ``image`` names a container image,
     where the launcher runs containers; ``labels`` say what the job is for. ``parallel`` makes a
     batch of so many parts, each with a folder of its own in the outbox, ``at_once`` at a time.
+    A job with a ``carrier`` is a service whose ``image`` has no nbmlops in it: the carrier is the
+    image of the tool's side that brings the inbox there, ``command`` is run as it is, and an empty
+    one leaves the image its own; it has no outbox.
     """
 
     name: str
@@ -70,6 +73,7 @@ class JobSpec(Record, frozen=True, kw_only=True):
     inbox: str
     outbox: str
     image: str | None = None
+    carrier: str | None = None
     environment: dict[str, str] = {}
     secrets: tuple[str, ...] = ()
     resources: Resources = Resources()
@@ -81,6 +85,11 @@ class JobSpec(Record, frozen=True, kw_only=True):
     parallel: int | None = None
     at_once: int | None = None
     labels: dict[str, str] = {}
+
+    @property
+    def tool_image(self) -> str | None:
+        """The image that has the tool's side of the job in it."""
+        return self.carrier or self.image
 
 
 class JobHandle(Record, frozen=True, kw_only=True):

@@ -117,7 +117,7 @@ class KubernetesLauncher:
         archive = parcels.pack(folder)
         if len(archive) <= parcels.INBOX_LIMIT_BYTES:
             return archive, asked
-        self._couriers.send_inbox(asked.spec.name, str(asked.spec.image), archive)
+        self._couriers.send_inbox(asked.spec.name, str(asked.spec.tool_image), archive)
         return None, replace(asked, inbox_by_secret=False)
 
     def _applied(self, document: Document) -> Document:
@@ -336,7 +336,7 @@ class KubernetesLauncher:
             if self._settings.url is not None:
                 depots.get_files(place, manifests.ATTEMPT, outbox, came)
             else:
-                job, image = asked.spec.name, str(asked.spec.image)
+                job, image = asked.spec.name, str(asked.spec.tool_image)
                 self._couriers.get_files(job, image, manifests.ATTEMPT, outbox, came)
         finally:
             kept.take(came)
@@ -352,7 +352,7 @@ class KubernetesLauncher:
         if self._settings.url is not None:
             depots.get_outbox(str(self._place(job)), attempt, digest, outbox)
         else:
-            self._couriers.get_outbox(job, str(asked.spec.image), attempt, digest, outbox)
+            self._couriers.get_outbox(job, str(asked.spec.tool_image), attempt, digest, outbox)
 
     def logs(
         self,

@@ -94,7 +94,11 @@ def of_pod(pod: Document) -> Trouble | None:
         said = scheduled.get("message") or scheduled.get("reason") or "no node takes it"
         code = "pod-misconfigured" if "persistentvolumeclaim" in said else "unschedulable"
         return Trouble(cause(code, f"no node of the cluster takes the job: {said}"))
-    found = container(pod)
+    found = [trouble for one in (*_initial(pod), container(pod)) if (trouble := _of_container(one))]
+    return found[0] if found else None
+
+
+def _of_container(found: Document) -> Trouble | None:
     waiting = found.get("state", {}).get("waiting", {})
     reason = waiting.get("reason", "")
     if reason in _WAITING:
@@ -196,7 +200,7 @@ def end_of(pod: Document, *, cancelled: bool) -> End:
 
     ``cancelled`` is whether it was asked to.
     """
-    terminated = container(pod).get("state", {}).get("terminated")
+    terminated = container(pod).get("state", {}).get("terminated") or _failed_before(pod)
     end = _ended(terminated or {}, parcels.outcome_of((terminated or {}).get("message")))
     if cancelled:
         return _as(end, Status.CANCELLED, places.CAUSES["cancelled"])
@@ -281,6 +285,17 @@ def container(pod: Document) -> Document:
         if found.get("name") == CONTAINER:
             return found
     return {}
+
+
+def _initial(pod: Document) -> list[Document]:
+    """Return the statuses of the containers that run before a pod's job."""
+    return list(pod.get("status", {}).get("initContainerStatuses") or ())
+
+
+def _failed_before(pod: Document) -> Document | None:
+    """Return the end of what was to run before a pod's job and failed."""
+    ends = [found.get("state", {}).get("terminated") or {} for found in _initial(pod)]
+    return next((end for end in ends if end.get("exitCode")), None)
 
 
 def is_running(pod: Document) -> bool:
