@@ -83,9 +83,9 @@ def manifest(job: JobSpec, *, owner: str, attempt: str, user: str) -> dict[str, 
             layout.ATTEMPT_VARIABLE: attempt,
             "PYTHONUNBUFFERED": "1",
         }
-    if serves and job.carrier is None:
-        environment[layout.LISTEN_VARIABLE] = f"tcp:0.0.0.0:{PORT}"
-    elif _is_wrapped(job):
+        if serves:
+            environment[layout.LISTEN_VARIABLE] = f"tcp:0.0.0.0:{PORT}"
+    if _is_wrapped(job):
         command = [images.TOOL_PYTHON, "-I", "-m", "nbmlops.entry", *command]
         if job.resources.timeout_s is not None:
             environment[entry.TIMEOUT_VARIABLE] = str(job.resources.timeout_s)
