@@ -541,7 +541,7 @@ def test_an_image_without_python_is_served_logged_traced_and_asked_for_files(
         assert answer["predictions"][0]["value"] == pytest.approx(sample.predictions[0].value)
         trace = traces.trace(opened, f"call/{answer['call_id']}")
         assert trace.complete
-        assert (trace.run.run_id, trace.deployment.image) == (run.run_id, digest)
+        assert (trace.run["run_id"], trace.deployment["image"]) == (run.run_id, digest)
         with opened.launcher("docker").reach(record.handle) as address:
             url = f"http://{address.removeprefix('tcp:')}/v2/models/sugar/infer"
             with pytest.raises(urllib.error.HTTPError) as caught:
