@@ -26,7 +26,9 @@ from nbmlops import (
     pipelines,
     plans,
     runs,
+    schema,
     sites,
+    stints,
     submission,
     traces,
     tracking,
@@ -477,17 +479,24 @@ def go_image(engine, go_program):
     client.close()
 
 
-def on_docker(top, image, command=""):
+def on_docker(top, image, command="", train=GO_TRAIN):
     """Open a project whose model is served by an image; the tool's side is on the tests' base."""
     bundle = f"ca_bundle = '{engines.CA_BUNDLE}'\n" if Path(engines.CA_BUNDLE).exists() else ""
     return project_of(
         top,
         f"[models.sugar]\nimage = '{image}'\n{command}\n"
         f"[images]\nbase = '{engines.BASE}'\n{bundle}",
-        GO_TRAIN,
+        train,
         {},
         "error = 0.0",
     )
+
+
+def served_by_files(train):
+    """Return a training that lays a server among its model's files."""
+    server = Path(__file__).with_name("v2_server.py").read_text()
+    laid = f"pathlib.Path('out/serve.py').write_text({server!r})"
+    return train.replace("mlops.log_model(", f"{laid}\nmlops.log_model(", 1)
 
 
 def left_by(opened):
@@ -562,6 +571,25 @@ def test_an_image_without_python_is_served_logged_traced_and_asked_for_files(
             deployments.deploy(opened, "sugar:2", launcher="docker")
         assert called(opened, "sugar", sample.records[0])["version"] == 1
         deployments.undeploy(opened, "sugar")
+        assert left_by(opened) == []
+    finally:
+        ended(opened)
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+def test_a_program_among_the_model_s_files_is_run_by_the_interpreter_of_an_image(tmp_path, engine):
+    words = [images.TOOL_PYTHON, "-I", "{files}/serve.py", "{host}:{port}"]
+    train = served_by_files(GO_TRAIN)
+    opened = on_docker(tmp_path / "own", engine.image, f"command = {words}", train)
+    try:
+        trained(opened, {})
+        version = models.find(opened, "sugar:1")
+        sample = models.sample(opened, version)
+        with stints.stint(opened, version) as stint:
+            columns = schema.check(stint.schema, list(sample.records))
+            found = [answer.value for answer in stint.predict(columns)]
+        assert found == pytest.approx([answer.value for answer in sample.predictions])
         assert left_by(opened) == []
     finally:
         ended(opened)
