@@ -210,6 +210,13 @@ def test_how_a_pod_ended_has_one_status_and_code(seen, status, code):
     assert troubles.end_of(seen, cancelled=True).status is Status.CANCELLED
 
 
+def test_a_job_that_never_began_has_no_exit_code_and_no_log_to_wait_for():
+    before = [carrier(state=terminated(1, message=outcome(reason="inbox-missing")))]
+    seen = pod(phase="Failed", state=waiting("PodInitializing"), before=before)
+    end = troubles.end_of(seen, cancelled=False)
+    assert (end.status, end.exit_code, end.cause.code) == (Status.FAILED, None, "inbox-missing")
+
+
 def test_a_program_that_ended_well_while_its_node_was_drained_has_succeeded():
     seen = pod(
         state=terminated(0, "Completed", outcome(exit_code=0)),

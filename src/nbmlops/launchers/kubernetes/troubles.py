@@ -200,7 +200,7 @@ def end_of(pod: Document, *, cancelled: bool) -> End:
 
     ``cancelled`` is whether it was asked to.
     """
-    terminated = container(pod).get("state", {}).get("terminated") or _failed_before(pod)
+    terminated = container(pod).get("state", {}).get("terminated")
     end = _ended(terminated or {}, parcels.outcome_of((terminated or {}).get("message")))
     if cancelled:
         return _as(end, Status.CANCELLED, places.CAUSES["cancelled"])
@@ -212,6 +212,9 @@ def end_of(pod: Document, *, cancelled: bool) -> End:
     if killed and stopped and pod["metadata"].get("deletionTimestamp"):
         said = "somebody has deleted the job's pod, or its Job"
         return _as(end, Status.LOST, cause("job-lost", said))
+    if terminated is None and (before := _failed_before(pod)) is not None:
+        end = _ended(before, None)  # whose exit code and log are not the job's
+        return End(end.status, None, end.started_at, end.finished_at, end.cause, end.outcome)
     if terminated is None:
         said = pod.get("status", {}).get("message") or "its pod ended without a word"
         return _as(end, Status.LOST, cause("job-lost", f"the job is gone: {said}"))
