@@ -209,6 +209,27 @@ def test_a_grid_is_one_indexed_job(project, run):
     assert sorted(together) == list(range(len(together)))
 
 
+def test_many_files_are_answered_by_one_indexed_job_as_on_this_machine(project, run, tmp_path):
+    folder = tmp_path / "days"
+    folder.mkdir()
+    for number in range(3):
+        lines = [",".join(str(one[name]) for name in rows(1)[0]) for one in rows(20 + number)]
+        (folder / f"day-{number}.csv").write_text("\n".join([",".join(rows(1)[0]), *lines]))
+    (folder / "bad.csv").write_text(",".join(rows(1)[0]) + "\n" + ",".join(["x"] * len(rows(1)[0])))
+    far, here = tmp_path / "far", tmp_path / "here"
+    report = said(project, "predict", "cancer:1", str(folder), "--out", str(far), *ON, code=1)
+    assert (len(report["files"]), report["rows"], report["launcher"]) == (3, 63, "kubernetes")
+    (failed,) = report["failed"]
+    assert "bad.csv row 1, column" in failed["message"]
+    (folder / "bad.csv").unlink()
+    again = said(project, "predict", "cancer:1", str(folder), "--out", str(far), *ON)
+    assert (again["already"], again["files"]) == (3, [])
+    same = said(project, "predict", "cancer:1", str(folder), "--out", str(here))
+    assert {one["out_digest"] for one in same["files"]} == {
+        one["out_digest"] for one in report["files"]
+    }
+
+
 def test_a_run_that_goes_on_is_followed_and_cancelled(project, opened):
     running = said(project, "train", "slow.ipynb", *ON, "--detach")
     deadline = time.monotonic() + 90

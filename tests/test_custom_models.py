@@ -17,6 +17,7 @@ import pytest
 import engines
 from nbmlops import (
     archives,
+    batches,
     deployments,
     endpoints,
     formats,
@@ -36,7 +37,13 @@ from nbmlops import (
 )
 from nbmlops import workspace as workspaces
 from nbmlops.engine import NoSuchImage
-from nbmlops.errors import DeploymentFailed, InvalidSettings, ModelRefused, WrongUse
+from nbmlops.errors import (
+    DeploymentFailed,
+    InvalidSettings,
+    LauncherUnavailable,
+    ModelRefused,
+    WrongUse,
+)
 from nbmlops.launchers import docker as docker_launcher
 from nbmlops.project import read
 from nbmlops.records import ArtifactRecord, replace
@@ -448,6 +455,20 @@ def test_where_an_image_cannot_run_it_is_refused_with_what_to_type(ranked):
         plans.deploy(opened, "ranker", endpoint=None, launcher="kubernetes")
     assert "@sha256:" in refused.value.hint
     assert endpoints.every(opened) == []
+
+
+def test_files_are_answered_by_it_in_a_container_and_not_in_a_cluster(ranked, tmp_path):
+    opened, version_of = ranked
+    version_of(image=PINNED)
+    (tmp_path / "rows.csv").write_text("width,city\n1.5,Bern\n")
+    asked = (opened, "ranker", tmp_path / "rows.csv", tmp_path / "answers.csv")
+    with pytest.raises(LauncherUnavailable, match="Docker"):  # there is none: see the fixture
+        batches.predict(*asked)
+    with pytest.raises(NeedsContainers):
+        batches.predict(*asked, launcher="local")
+    with pytest.raises(WrongUse, match="an image of its own") as caught:
+        batches.predict(*asked, launcher="kubernetes")
+    assert "--on docker" in caught.value.hint
 
 
 @pytest.fixture

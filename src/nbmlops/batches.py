@@ -1,40 +1,63 @@
-"""Batches: a file's rows answered by a model version in its own environment.
+"""Batches: files of rows answered by a model version in its own environment.
 
-The worker is the one that would serve the version, the schema check the one of every call, so a
-row gets the answer that a call with it would get. Rows are sent many at a time, and one by one to
-a model whose answer to a row was seen to depend on the rows beside it.
+The worker is the one that would serve the version; :mod:`nbmlops.scoring` asks it. On this machine
+and its Docker engine one worker answers file after file. In a cluster many files are one indexed
+job, each part of which has one file and a worker of its own: what was asked of the cluster is one
+object however many files there are, and whoever gives the same command again follows that job.
 """
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from nbmlops import calls, digests, layout, models, sheets, stints
-from nbmlops.errors import InvalidRecords, WrongUse
-from nbmlops.records import BatchRecord, ModelSchema, ModelVersion, Prediction
-from nbmlops.schema import checking
-from nbmlops.sheets import Added, Chunk
-from nbmlops.stints import Stint
-from nbmlops.workspace import Workspace
+from nbmlops import digests, layout, models, records, runs, scoring, sheets, sites, stints, workers
+from nbmlops.errors import InvalidRecords, NbmlopsError, WrongUse
+from nbmlops.records import (
+    BatchFailure,
+    BatchRecord,
+    BatchReport,
+    Cause,
+    JobHandle,
+    JobSpec,
+    JobStatus,
+    ModelVersion,
+    Resources,
+    RunRecord,
+    ScoringFile,
+    ScoringJob,
+    ScoringResult,
+    ScoringSpec,
+    replace,
+)
+from nbmlops.scoring import Scored
+from nbmlops.workspace import FAR, Workspace
 
 KIND = "batch"
-PREDICTION, BOUNDS = "prediction", "within_bounds"
-SAY_EVERY_S = 1.0
-_REQUEST_BYTES = 32 * 1024 * 1024  # of texts; the worker takes eight times as much
-_LABELS = {"integer": "int64", "boolean": "bool", "number": "double", "text": "string"}
-_INPUTS = {"integer": "int64", "boolean": "bool", "number": "double"}
+# Which batch answered a file, by the version, the file's digest and where the answers are.
+_ANSWERED = "batch-answered"
+JOBS = "batch-job"
+_ALL = 1_000_000
+_LOOK_EVERY_S = 2.0
+_PARQUET_NEEDS = "pyarrow"
 
 
 def predict(
-    workspace: Workspace, reference: str, source: Path, out: Path, *, force: bool = False
+    workspace: Workspace,
+    reference: str,
+    source: Path,
+    out: Path,
+    *,
+    launcher: str | None = None,
+    force: bool = False,
 ) -> BatchRecord:
     """Answer the rows of ``source`` and write them with their answers to ``out``.
 
-    Both are Parquet, CSV or JSON lines, by their names. Columns that the model does not take are
-    carried over. ``out`` appears when it is whole.
+    Both are Parquet, CSV or JSON lines, by their names; in a cluster both are of one form. Columns
+    that the model does not take are carried over. ``out`` appears when it is whole.
 
     Raises
     ------
@@ -48,177 +71,418 @@ def predict(
         When a value does not fit the schema; the message names row and column.
     """
     version = models.find(workspace, reference)
+    launcher = launcher or stints.place_of(version)
     contract = models.schema(workspace, version)
     sheets.format_of(out)
     _refuse_target(source, out, force=force)
-    header = sheets.names(source)
-    wanted = [column.name for column in contract.columns]
-    sheets.require(source, header, wanted, version.name)
-    added = _added_names(contract)
-    if clash := [name for name in added if name in header]:
-        raise sheets.InvalidFile(
-            f"{source.name} has a column `{clash[0]}` already, which would be written",
-            "Rename it, or take it out.",
-            columns=clash,
-        )
-    source_digest = digests.of_file(source)
+    scoring.check_header(source, version, contract)
+    asked = _file(source, out)
+    if launcher in FAR:
+        _refuse_far(workspace, version, launcher, [asked])
+        ((_, found),) = _far(workspace, version, [asked], [asked], launcher)
+        if isinstance(found, BatchFailure):
+            raise BatchFailed(found.message, found.hint or "", reason=found.code)
+        return found
     began_s = time.monotonic()
-    facts = {
-        "nbmlops_model": version.model,
-        "nbmlops_version": str(version.version),
-        "nbmlops_commit": version.commit,
-    }
-    kinds = {column.name: _INPUTS.get(column.kind, "string") for column in contract.columns}
-    tally = _Tally(workspace.say)
-    with stints.stint(workspace, version) as stint, sheets.written(out, facts, kinds) as sheet:
-        for chunk in sheets.read(source, wanted):
-            columns = _checked(source, contract, chunk)
-            if chunk.table is None and sheets.format_of(out) != "csv":
-                chunk.columns.update(zip(wanted, columns, strict=True))
-            answers = _answers(stint, source, chunk, columns)
-            sheet.add(chunk, _added(version, contract, answers))
-            tally.count(answers)
+    with stints.stint(workspace, version, launcher) as asker:
+        scored = scoring.answer(asker, source, out, workspace.say)
+    return _kept(workspace, version, asked, scored, time.monotonic() - began_s)
+
+
+class BatchFailed(NbmlopsError):
+    """A file was not answered by a job; what its program said is the message."""
+
+    code = "batch-failed"
+    exit_code = 1
+
+
+def predict_all(
+    workspace: Workspace,
+    reference: str,
+    sources: Sequence[tuple[str, Path]],
+    out: Path,
+    *,
+    launcher: str | None = None,
+    force: bool = False,
+) -> BatchReport:
+    """Answer files, each under its own name, below the folder ``out``.
+
+    A file that cannot be answered keeps none from being answered. One that this version has
+    answered before, and whose answers lie there as they were written, is passed over.
+
+    Raises
+    ------
+    UnknownModel
+        When there is no such version.
+    WrongUse
+        When there are no files, or something else is where answers would be written.
+    InvalidFile
+        When a file cannot be read, lacks columns, or has one that would be written.
+    """
+    version = models.find(workspace, reference)
+    launcher = launcher or stints.place_of(version)
+    contract = models.schema(workspace, version)
+    began_s = time.monotonic()
+    if not sources:
+        raise WrongUse(
+            "there are no files to answer",
+            f"Name a folder or a pattern with files of {', '.join(sheets.FORMATS)}.",
+        )
+    if out.exists() and not out.is_dir():
+        raise WrongUse(f"{out} is a file", "Name a folder for the answers: --out FOLDER.")
+    every = [_file(source, out / name) for name, source in sources]
+    waiting: list[ScoringFile] = []
+    for asked in every:
+        source = Path(asked.source)
+        if not force and _is_answered(workspace, version, asked):
+            continue
+        _refuse_target(source, Path(asked.out), force=force, inside=out)
+        scoring.check_header(source, version, contract)
+        waiting.append(asked)
+    found: list[BatchRecord | BatchFailure] = []
+    job: str | None = None
+    if waiting and launcher in FAR:
+        _refuse_far(workspace, version, launcher, waiting)
+        for name, one in _far(workspace, version, every, waiting, launcher):
+            job = name
+            found.append(one)
+    elif waiting:
+        found += _near(workspace, version, waiting, launcher)
+    answered = tuple(one for one in found if isinstance(one, BatchRecord))
+    return BatchReport(
+        model=version.model,
+        version=version.version,
+        commit=version.commit,
+        launcher=launcher,
+        job=job,
+        out=str(out),
+        files=answered,
+        failed=tuple(one for one in found if isinstance(one, BatchFailure)),
+        already=len(sources) - len(waiting),
+        rows=sum(one.rows for one in answered),
+        out_of_bounds=sum(one.out_of_bounds for one in answered),
+        seconds=round(time.monotonic() - began_s, 3),
+    )
+
+
+def files_of(start: Path, text: str) -> list[tuple[str, Path]] | None:
+    """Return the files of a folder, or of a pattern such as ``in/*.csv``, with their names below.
+
+    ``None`` for what can only be the name of one file.
+    """
+    path = start / text
+    parts = Path(text).parts
+    fixed = next((n for n, part in enumerate(parts) if set(part) & set("*?[")), None)
+    if path.is_dir():
+        root, found = path, [file for _, file in digests.files_below(path, follow=True)]
+        found = [file for file in found if file.suffix.lower() in sheets.FORMATS]
+    elif fixed is not None and not path.exists():
+        root = start.joinpath(*parts[:fixed])
+        found = [file for file in root.glob("/".join(parts[fixed:])) if file.is_file()]
+    else:
+        return None
+    return [(file.relative_to(root).as_posix(), file) for file in sorted(found)]
+
+
+def _refuse_target(source: Path, out: Path, *, force: bool, inside: Path | None = None) -> None:
+    if out.exists() and source.exists() and out.samefile(source):
+        raise WrongUse(f"{out.name} is the file that is read", "Name another file: --out FILE.")
+    if out.is_dir():
+        raise WrongUse(f"{out} is a folder", "Name a file in it: --out FILE.")
+    if inside is None and not out.parent.is_dir():
+        raise WrongUse(f"there is no folder {out.parent}", f"Make it: `mkdir -p {out.parent}`.")
+    if out.exists() and not force:
+        raise WrongUse(f"{out} is there already", "Name another, or write over it: --force.")
+
+
+# --- on this machine ------------------------------------------------------------------------------
+
+
+def _near(
+    workspace: Workspace, version: ModelVersion, waiting: Sequence[ScoringFile], launcher: str
+) -> Iterator[BatchRecord | BatchFailure]:
+    """Answer file after file by one worker; a file whose rows are refused is told, and passed."""
+    with stints.stint(workspace, version, launcher) as asker:
+        for number, asked in enumerate(waiting, 1):
+            source, out = Path(asked.source), Path(asked.out)
+            workspace.say(f"{source.name}: {number:,} of {len(waiting):,} files")
+            began_s = time.monotonic()
+            out.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                scored = scoring.answer(asker, source, out, workspace.say)
+            except (InvalidRecords, sheets.InvalidFile) as error:
+                cause = Cause(code=error.code, message=error.message, hint=error.hint or None)
+                yield _failure(asked, cause)
+            else:
+                yield _kept(workspace, version, asked, scored, time.monotonic() - began_s)
+
+
+# --- in a cluster ---------------------------------------------------------------------------------
+
+
+def _refuse_far(
+    workspace: Workspace, version: ModelVersion, launcher: str, waiting: Sequence[ScoringFile]
+) -> None:
+    """Refuse what a job of a cluster cannot do, before anything is built or sent."""
+    if version.image is not None:
+        raise WrongUse(
+            f"{version.name} is served by a program in an image of its own, which a job of a"
+            " cluster that answers files does not start",
+            "Answer them by this machine's engine: --on docker.",
+        )
+    forms: set[str] = set()
+    for asked in waiting:
+        source, out = Path(asked.source), Path(asked.out)
+        forms.add(sheets.format_of(source))
+        if sheets.format_of(out) != sheets.format_of(source):
+            raise WrongUse(
+                f"a cluster answers {source.name} in its own form, and not in that of {out.name}",
+                f"Name it {out.stem}{source.suffix}.",
+            )
+    images = workspace.settings.images
+    if "parquet" in forms and images.image is None and _PARQUET_NEEDS not in images.packages:
+        raise WrongUse(
+            f"the images of this project have no {_PARQUET_NEEDS}, which reads Parquet",
+            f'Write in nbmlops.toml: packages = ["{_PARQUET_NEEDS}"] under [images].',
+        )
+    workspace.launcher(launcher).check()
+
+
+def _far(
+    workspace: Workspace,
+    version: ModelVersion,
+    every: Sequence[ScoringFile],
+    waiting: Sequence[ScoringFile],
+    launcher: str,
+) -> Iterator[tuple[str, BatchRecord | BatchFailure]]:
+    """Answer files by one indexed job, and yield its name with what became of each as it ends.
+
+    A job that was asked for ``every`` one of these files before, and was not followed to its end,
+    is gone on with.
+    """
+    key = _key(version, launcher, every)
+    with _only_one(workspace, key):
+        kept = workspace.store.get(JOBS, key, ScoringJob)
+        if kept is not None and not kept.record.ended:
+            record, revision = kept.record, kept.revision
+            workspace.say(f"going on with {record.job}, which was asked for before")
+        else:
+            name = layout.new_id(f"batch-{version.model}"[:36], workspace.now().timestamp())
+            record = ScoringJob(
+                key=key,
+                job=name,
+                launcher=launcher,
+                version=version.name,
+                files=tuple(waiting),
+            )
+            revision = workspace.store.swap(
+                JOBS, key, record, expected=kept.revision if kept else 0, key=f"{JOBS}:{name}"
+            )
+        handle = workspace.launcher(launcher).launch(_job(workspace, version, record))
+        # What was taken before the command that began it was ended stays as it is.
+        left = {
+            replace(handle, index=index): asked
+            for index, asked in enumerate(record.files)
+            if asked in waiting
+        }
+        workspace.say(f"{record.job} answers {len(record.files):,} files")
+        try:
+            for one in _followed(workspace, version, left):
+                yield record.job, one
+        except KeyboardInterrupt:
+            workspace.warn(
+                f"{record.job} goes on in the cluster, and the same command with it. To end it:"
+                f" {workspace.launcher(launcher).ending(handle)}"
+            )
+            raise
+        ended = replace(record, ended=True)
+        workspace.store.swap(JOBS, key, ended, expected=revision, key=f"{JOBS}:{record.job}:ended")
+        shutil.rmtree(workspace.home.job(record.job).root, ignore_errors=True)
+
+
+def _key(version: ModelVersion, launcher: str, every: Sequence[ScoringFile]) -> str:
+    told = "\n".join(f"{asked.digest} {asked.out}" for asked in every)
+    return digests.of_bytes(f"{version.digest} {launcher}\n{told}".encode())[:32]
+
+
+@contextlib.contextmanager
+def _only_one(workspace: Workspace, key: str) -> Generator[None, None, None]:
+    """Hold the lock of a batch; wait where another command follows it."""
+    name = f"batch-{key}"
+    with workspace.exclusively(name, wait=False) as ours:
+        if ours:
+            yield
+            return
+    workspace.say("another command follows this very batch: waiting for it")
+    with workspace.exclusively(name):
+        yield
+
+
+def _job(workspace: Workspace, version: ModelVersion, record: ScoringJob) -> JobSpec:
+    """Return the indexed job of files, its inbox filled; one that was filled before stays."""
+    paths = workspace.home.job(record.job)
+    file = paths.inbox / layout.JOB_FILE
+    if file.exists():
+        return records.load(file.read_bytes(), JobSpec)
+    before = models.environment(workspace, version)
+    made = sites.again(workspace, record.launcher, version.commit, before)
+    workers.fill(workspace, version, record.job)
+    spec = ScoringSpec(version=version, command=workers.program(made))
+    layout.write_file(paths.inbox / layout.SCORING_FILE, records.dump(spec))
+    for index, asked in enumerate(record.files):
+        folder = paths.inbox / layout.EACH_FOLDER / str(index)
+        shutil.rmtree(folder, ignore_errors=True)  # of a command that was killed
+        folder.mkdir(parents=True)
+        # A link would change with the file while it is being sent.
+        shutil.copyfile(asked.source, folder / Path(asked.source).name)
+    job = JobSpec(
+        name=record.job,
+        command=(sites.tool_of(made), "-m", "nbmlops.scorer"),
+        inbox=paths.inbox.as_uri(),
+        outbox=paths.outbox.as_uri(),
+        image=made.image,
+        resources=_resources(workspace, version),
+        parallel=len(record.files),
+        apart=True,
+        labels={
+            "batch": record.job,
+            "model": f"{version.model}.{version.version}",
+            "commit": version.commit,
+        },
+    )
+    layout.write_file(file, records.dump(job))
+    return job
+
+
+def _resources(workspace: Workspace, version: ModelVersion) -> Resources:
+    """Return what a part may use: as much as the run that made the version."""
+    kept = workspace.store.get(runs.KIND, version.run_id, RunRecord)
+    pipeline = kept and workspace.settings.pipelines.get(kept.record.pipeline)
+    return replace(pipeline.resources, timeout_s=None) if pipeline else Resources()
+
+
+def _followed(
+    workspace: Workspace, version: ModelVersion, left: dict[JobHandle, ScoringFile]
+) -> Iterator[BatchRecord | BatchFailure]:
+    """Yield what becomes of each file, as the parts of the job end."""
+    count, failed, said = len(left), 0, ""
+    while left:
+        seen = workspace.launcher(next(iter(left)).launcher).poll(list(left))
+        for handle, status in seen.items():
+            if status.status.is_final:
+                asked = left.pop(handle)
+                one = _collected(workspace, version, handle, status, asked)
+                failed += isinstance(one, BatchFailure)
+                yield one
+        running = sum(seen[handle].ready for handle in left)
+        waits = [seen[handle].cause for handle in left]
+        told = f"{count - len(left):,} of {count:,} files answered, {running:,} under way"
+        told += f", {failed:,} failed" if failed else ""
+        if not running and (why := next(filter(None, waits), None)) is not None:
+            told += f"; {why.message}"
+        if told != said:
+            workspace.say(told)
+            said = told
+        if left:
+            time.sleep(_LOOK_EVERY_S)
+
+
+def _collected(
+    workspace: Workspace,
+    version: ModelVersion,
+    handle: JobHandle,
+    status: JobStatus,
+    asked: ScoringFile,
+) -> BatchRecord | BatchFailure:
+    """Put the answers of a part where they are wanted."""
+    folder = workspace.home.job(handle.name).outbox / str(handle.part)
+    try:
+        result = records.load((folder / layout.RESULT_FILE).read_bytes(), ScoringResult)
+    except (OSError, NbmlopsError):
+        result = None
+    if result is None or result.cause is not None:
+        unknown = Cause(code="batch-failed", message=f"{handle.name} left no result")
+        return _failure(asked, (result and result.cause) or status.cause or unknown)
+    found = folder / Path(result.out).name
+    if not found.is_file() or digests.of_file(found) != result.out_digest:
+        return _failure(
+            asked, Cause(code="batch-failed", message="the answers are not what the job has sent")
+        )
+    if result.source_digest != asked.digest:
+        changed = "the file was changed while it was being sent"
+        return _failure(asked, Cause(code="batch-failed", message=changed, hint="Ask again."))
+    out = Path(asked.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    beside = out.with_name(f".{out.name}.{layout.new_id('part')}")
+    shutil.copyfile(found, beside)
+    beside.replace(out)
+    scored = Scored(result.rows, result.out_of_bounds)
+    return _kept(workspace, version, asked, scored, result.seconds)
+
+
+# --- what is kept ---------------------------------------------------------------------------------
+
+
+def _file(source: Path, out: Path) -> ScoringFile:
+    return ScoringFile(source=str(source), digest=digests.of_file(source), out=str(out))
+
+
+def _failure(asked: ScoringFile, cause: Cause) -> BatchFailure:
+    return BatchFailure(
+        source=asked.source, code=cause.code, message=cause.message, hint=cause.hint
+    )
+
+
+def _kept(
+    workspace: Workspace, version: ModelVersion, asked: ScoringFile, scored: Scored, seconds: float
+) -> BatchRecord:
     now = workspace.now()
     record = BatchRecord(
         batch_id=layout.new_id(version.model, now.timestamp()),
         model=version.model,
         version=version.version,
         commit=version.commit,
-        rows=tally.rows,
-        out_of_bounds=tally.out_of_bounds,
-        source=str(source),
-        source_digest=source_digest,
-        out=str(out),
-        out_digest=digests.of_file(out),
-        seconds=round(time.monotonic() - began_s, 3),
+        rows=scored.rows,
+        out_of_bounds=scored.out_of_bounds,
+        source=asked.source,
+        source_digest=asked.digest,
+        out=asked.out,
+        out_digest=digests.of_file(Path(asked.out)),
+        seconds=round(seconds, 3),
         created_at=now,
         author=workspace.repo.author(),
     )
-    key = f"{KIND}:{record.batch_id}"
-    workspace.store.swap(KIND, record.batch_id, record, expected=0, key=key)
+    workspace.store.swap(KIND, record.batch_id, record, expected=0, key=f"{KIND}:{record.batch_id}")
+    place = _place(version, asked)
+    before = workspace.store.get(_ANSWERED, place, BatchRecord)
+    workspace.store.swap(
+        _ANSWERED,
+        place,
+        record,
+        expected=before.revision if before else 0,
+        key=f"{_ANSWERED}:{record.batch_id}",
+    )
     return record
 
 
-class _Tally:
-    """What was answered so far, told now and then."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.rows = self.out_of_bounds = 0
-        self._say = say
-        self._said_s = time.monotonic()
-
-    def count(self, answers: Sequence[Prediction]) -> None:
-        """Add answers to it."""
-        self.rows += len(answers)
-        self.out_of_bounds += sum(not answer.within_bounds for answer in answers)
-        if time.monotonic() - self._said_s >= SAY_EVERY_S:
-            self._said_s = time.monotonic()
-            self._say(f"{self.rows:,} rows answered")
+def _place(version: ModelVersion, asked: ScoringFile) -> str:
+    return digests.of_bytes(f"{version.digest} {asked.digest} {asked.out}".encode())[:32]
 
 
-def _refuse_target(source: Path, out: Path, *, force: bool) -> None:
-    if out.exists() and source.exists() and out.samefile(source):
-        raise WrongUse(f"{out.name} is the file that is read", "Name another file: --out FILE.")
-    if out.is_dir():
-        raise WrongUse(f"{out} is a folder", "Name a file in it: --out FILE.")
-    if not out.parent.is_dir():
-        raise WrongUse(f"there is no folder {out.parent}", f"Make it: `mkdir -p {out.parent}`.")
-    if out.exists() and not force:
-        raise WrongUse(f"{out} is there already", "Name another, or write over it: --force.")
+def _is_answered(workspace: Workspace, version: ModelVersion, asked: ScoringFile) -> bool:
+    if not Path(asked.out).is_file():
+        return False
+    kept = workspace.store.get(_ANSWERED, _place(version, asked), BatchRecord)
+    return kept is not None and kept.record.out_digest == digests.of_file(Path(asked.out))
 
 
-def _checked(source: Path, contract: ModelSchema, chunk: Chunk) -> list[list[Any]]:
-    """Return the model's columns of a chunk, checked as those of a call are."""
-    columns: list[list[Any]] = []
-    for column in contract.columns:
-        values = chunk.columns[column.name]
-        if sheets.format_of(source) == "csv":
-            values = sheets.told(values, column.kind)
-        try:
-            columns.append(checking.checked(column, values))
-        except InvalidRecords as error:
-            raise _placed(error, source, chunk.first) from error
-    return columns
+def is_followed(workspace: Workspace, job: ScoringJob) -> bool:
+    """Return whether a command is there that waits for a job."""
+    with workspace.exclusively(f"batch-{job.key}", wait=False) as ours:
+        return not ours
 
 
-def _placed(error: InvalidRecords, source: Path, first: int) -> InvalidRecords:
-    """Return an error about a record of a chunk as one about a row of the file."""
-    index = int(error.context.get("record", 0))
-    where = f"{source.name} row {first + index:,}"
-    return InvalidRecords(
-        error.message.replace(f"records[{index}]", where, 1),
-        error.hint.replace("Send ", "Write "),
-        row=first + index,
-        column=error.context.get("column"),
-    )
-
-
-def _answers(
-    stint: Stint, source: Path, chunk: Chunk, columns: Sequence[Sequence[Any]]
-) -> list[Prediction]:
-    found: list[Prediction] = []
-    for start, end in _requests(columns, alone=not stint.version.probe.independent):
-        part = [values[start:end] for values in columns]
-        try:
-            found += stint.predict(part)
-        except InvalidRecords as error:
-            row = chunk.first + start + _refused_at(stint, part)
-            raise InvalidRecords(
-                f"{source.name} row {row:,}: {error.message}", error.hint, row=row
-            ) from error
-    return found
-
-
-def _requests(columns: Sequence[Sequence[Any]], *, alone: bool) -> Iterator[tuple[int, int]]:
-    """Yield which rows are sent together."""
-    rows = len(columns[0])
-    if alone:
-        yield from ((row, row + 1) for row in range(rows))
-        return
-    texts = [values for values in columns if any(isinstance(one, str) for one in values)]
-    start = size = 0
-    for row in range(rows) if texts else ():
-        own = sum(4 * len(values[row] or "") for values in texts)
-        if row > start and size + own > _REQUEST_BYTES:
-            yield start, row
-            start, size = row, 0
-        size += own
-    yield start, rows
-
-
-def _refused_at(stint: Stint, columns: Sequence[Sequence[Any]]) -> int:
-    """Return the first row that the model refuses by itself, found by halving."""
-    low, high = 0, len(columns[0])
-    while high - low > 1:
-        middle = (low + high) // 2
-        try:
-            stint.predict([values[low:middle] for values in columns])
-        except InvalidRecords:
-            high = middle
-        else:
-            low = middle
-    return low
-
-
-def _added_names(contract: ModelSchema) -> list[str]:
-    output = contract.output
-    shares = (output.classes or ()) if output.probabilities else ()
-    facts = ("nbmlops_model", "nbmlops_version", "nbmlops_commit")
-    return [PREDICTION, *(f"probability.{name}" for name in shares), BOUNDS, *facts]
-
-
-def _added(
-    version: ModelVersion, contract: ModelSchema, answers: Sequence[Prediction]
-) -> dict[str, Added]:
-    output, rows = contract.output, len(answers)
-    kind = "double" if output.kind == "value" else _LABELS[output.class_kind]
-    columns = {PREDICTION: Added(kind, [calls.predicted(answer) for answer in answers])}
-    if output.probabilities:
-        for name in output.classes or ():
-            shares = [(answer.probabilities or {}).get(name) for answer in answers]
-            columns[f"probability.{name}"] = Added("double", shares)
-    columns[BOUNDS] = Added("bool", [answer.within_bounds for answer in answers])
-    columns["nbmlops_model"] = Added("string", [version.model] * rows)
-    columns["nbmlops_version"] = Added("int64", [version.version] * rows)
-    columns["nbmlops_commit"] = Added("string", [version.commit] * rows)
-    return columns
+def jobs(workspace: Workspace) -> Iterator[ScoringJob]:
+    """Yield the jobs that have answered files in a cluster, or do."""
+    for item in workspace.store.page(JOBS, ScoringJob, limit=_ALL):
+        yield item.record

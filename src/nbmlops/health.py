@@ -8,6 +8,7 @@ import msgspec
 
 from nbmlops import (
     actuals,
+    batches,
     calllog,
     decisions,
     deployments,
@@ -26,6 +27,7 @@ from nbmlops.records import (
     DeploymentStatus,
     Finding,
     Health,
+    JobHandle,
     LedgerEntry,
     ModelVersion,
     RunRecord,
@@ -349,6 +351,16 @@ def _owned(workspace: Workspace) -> Iterator[Finding]:
                 code="deployment-down",
                 message=f"{record.deployment_id} should serve {record.endpoint} and does not",
                 fix=deployments.deploying(record),
+            )
+    for job in batches.jobs(workspace):
+        is_there = not job.ended and workspace.home.job(job.job).root.is_dir()
+        if is_there and not batches.is_followed(workspace, job):
+            handle = JobHandle(launcher=job.launcher, name=job.job)
+            yield Finding(
+                code="batch-unfollowed",
+                message=f"{job.job} was to answer {len(job.files):,} files by {job.version}, and"
+                " nobody waits for it: the same `nbmlops predict` goes on with it",
+                fix=workspace.launcher(job.launcher).ending(handle),
             )
     wanted = rebuilding.wanted(workspace) | rebuilding.ending(workspace)
     for launcher in workspace.launchers():

@@ -42,6 +42,8 @@ DATA_VARIABLE = "NBMLOPS_DATA"
 SPEC_FILE = "spec.json"
 JOB_FILE = "job.json"
 PARTS_FOLDER = "parts"  # the specs of a batch, by their indexes
+EACH_FOLDER = "each"  # what only one part of a batch needs, by its index
+SCORING_FILE = "scoring.json"
 SOURCE_FILE = "source.tar"
 ROUTES_FILE = "routes.json"
 TOKEN_FILE = "token"  # noqa: S105 the file's name
@@ -271,9 +273,13 @@ def checked_job(name: str) -> str:
 
 def spec_of(inbox: Path, part: str | None) -> Path:
     """Return the file that says what a job, or a part of a batch (``i7``), is to do."""
-    if part is None or not re.fullmatch(r"i\d{1,6}", part):
-        return inbox / SPEC_FILE
-    return inbox / PARTS_FOLDER / f"{int(part[1:])}.json"
+    index = index_of(part)
+    return inbox / SPEC_FILE if index is None else inbox / PARTS_FOLDER / f"{index}.json"
+
+
+def index_of(part: str | None) -> int | None:
+    """Return the number of a part of a batch (``i7``); ``None`` for other attempts."""
+    return int(part[1:]) if part and re.fullmatch(r"i\d{1,6}", part) else None
 
 
 def is_id(text: str) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from nbmlops import deployments, endpoints, holdings, layout, stints, sweeps
+from nbmlops import batches, deployments, endpoints, holdings, layout, stints, sweeps
 from nbmlops.records import DeploymentRecord, JobHandle, RunRecord, SweepRecord
 from nbmlops.workspace import NAMING, Workspace
 
@@ -32,6 +32,11 @@ def ended_jobs(workspace: Workspace, keep: timedelta) -> Iterator[tuple[str, str
             for folder in sorted(workspace.home.batches_of(kept.record.sweep_id)):
                 yield folder.name, "trials of a sweep that has ended"
     limit = (workspace.now() - max(keep, _DAY)).timestamp()
+    for job in batches.jobs(workspace):
+        made_s = layout.seconds_of(job.job)
+        is_there = workspace.home.job(job.job).root.is_dir()
+        if is_there and made_s is not None and made_s < limit:
+            yield job.job, "a job that answered files"
     for folder in sorted(workspace.home.local_jobs.glob(f"{stints.PREFIX}*")):
         if folder.stat().st_mtime < limit:
             yield folder.name, "a command's worker that has ended"

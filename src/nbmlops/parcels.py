@@ -22,7 +22,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from nbmlops import archives, digests, layout
+from nbmlops import digests, layout
 from nbmlops.errors import NbmlopsError
 from nbmlops.records.record import Record
 
@@ -68,6 +68,7 @@ class Plan(Record, frozen=True, kw_only=True):
 
     ``way`` is ``secret``, ``url`` or ``claim``; ``place`` is the folder of this job in the object
     store or on the claim. ``inbox`` is the file of a mounted Secret, where the inbox comes by one.
+    With ``apart`` each part of a batch has a parcel of its own besides, :func:`part_file`.
     """
 
     way: str
@@ -79,6 +80,7 @@ class Plan(Record, frozen=True, kw_only=True):
     port: int | None = None
     timeout_s: int | None = None
     drain_s: float = 0.0
+    apart: bool = False
 
 
 class Outcome(Record, frozen=True, kw_only=True):
@@ -109,16 +111,42 @@ def ways_of(exchange: str) -> str:
     return "claim" if exchange.startswith("pvc:") else "secret"
 
 
-def pack(folder: Path) -> bytes:
-    """Return the files below a folder as a compressed archive, the same files as the same bytes."""
-    tar = archives.pack(folder) if any(True for _ in digests.files_below(folder)) else b""
-    return gzip.compress(tar or _empty(), compresslevel=6, mtime=0)
+def part_file(index: int) -> str:
+    """Return the name of the parcel that only one part of a batch gets."""
+    return f"{layout.EACH_FOLDER}/{index}.tar.gz"
 
 
-def _empty() -> bytes:
+def pack(folder: Path, *, without: str | None = None) -> bytes:
+    """Return the files below a folder as a compressed archive, the same files as the same bytes.
+
+    ``without`` names a folder in it that is left out.
+    """
     buffer = io.BytesIO()
-    tarfile.open(fileobj=buffer, mode="w").close()
-    return buffer.getvalue()
+    _write_tar(buffer, folder, without=without)
+    return gzip.compress(buffer.getvalue(), compresslevel=6, mtime=0)
+
+
+def pack_to(folder: Path, target: Path, *, below: str = "") -> str:
+    """Pack a folder, or what is ``below`` it, into a file and return the digest of that file."""
+    with target.open("wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
+        _write_tar(packed, folder, below=below)
+    return digests.of_file(target)
+
+
+def _write_tar(
+    target: io.BufferedIOBase, folder: Path, *, below: str = "", without: str | None = None
+) -> None:
+    """Write files piece by piece, their names as they are in the folder."""
+    with tarfile.open(fileobj=target, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+        for _, path in sorted(digests.files_below(folder / below)):
+            name = path.relative_to(folder)
+            if name.parts[0] == without:
+                continue
+            about = tarfile.TarInfo(name.as_posix())
+            about.size = path.stat().st_size
+            about.mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
+            with path.open("rb") as content:
+                archive.addfile(about, content)
 
 
 def pack_inbox(folder: Path) -> bytes:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import PurePath
 from typing import Any
 
 from nbmlops import records
@@ -16,6 +17,7 @@ from nbmlops.commands import AliasAnswer, CiAnswer, InitAnswer, ProjectAnswer, S
 from nbmlops.records import (
     Actuals,
     BatchRecord,
+    BatchReport,
     Built,
     CallAnswer,
     CellChange,
@@ -71,6 +73,7 @@ _INVARIANTS = {
 _TRIALS_SHOWN = 40
 _DECISIONS_SHOWN = 30
 _FREED_SHOWN = 40
+_BATCH_FAILURES = 20
 
 
 @dataclass(frozen=True)
@@ -515,6 +518,32 @@ def _batch(batch: BatchRecord) -> Iterable[Block]:
     )
 
 
+def _batches(batch: BatchReport) -> Iterable[Block]:
+    yield Title(
+        f"{_counted(batch.rows, 'row')} of {_counted(len(batch.files), 'file')} answered by"
+        f" {batch.model}:{batch.version}"
+    )
+    yield Fields(
+        (
+            ("to", batch.out),
+            ("answered before", f"{batch.already:,}"),
+            ("out of bounds", f"{batch.out_of_bounds:,}"),
+            ("commit", batch.commit),
+            ("on", " ".join(filter(None, (batch.launcher, batch.job)))),
+            ("took", f"{batch.seconds:.1f} s"),
+        )
+    )
+    if batch.failed:
+        shown = batch.failed[:_BATCH_FAILURES]
+        more = len(batch.failed) - len(shown)
+        yield Table(
+            ("not answered", "why", "what to do"),
+            tuple((PurePath(one.source).name, one.message, one.hint or "") for one in shown),
+        )
+        if more:
+            yield Line(f"and {_counted(more, 'file')} more: `--json`")
+
+
 def _actuals(found: Actuals) -> Iterable[Block]:
     yield Title(f"{_counted(found.rows, 'row')} for {found.endpoint}, by `{found.by}`")
     yield Table(
@@ -826,6 +855,7 @@ _VIEWS: tuple[tuple[type, Any], ...] = (
     (Built, _built),
     (Plan, _plan),
     (BatchRecord, _batch),
+    (BatchReport, _batches),
     (Actuals, _actuals),
     (Replay, _replay),
     (MonitorReport, _report),

@@ -16,9 +16,9 @@ from typing import Any
 import msgspec
 
 from nbmlops import calllog, calls, models, predictors, schema, stints
+from nbmlops.asking import Asker, ModelFailed
 from nbmlops.errors import InvalidRecords, WrongUse
 from nbmlops.records import CallRecord, ModelVersion, Prediction, Replay
-from nbmlops.stints import ModelFailed, Stint
 from nbmlops.workspace import Workspace
 
 SHOWN = 1000
@@ -108,7 +108,7 @@ def _run_again(
             _one(stint, call, tally)
 
 
-def _one(stint: Stint, call: CallRecord, tally: _Tally) -> None:
+def _one(stint: Asker, call: CallRecord, tally: _Tally) -> None:
     """Run one call again, and hold each of its answers against what it was."""
     began_s = time.perf_counter()
     try:
@@ -138,7 +138,7 @@ def _one(stint: Stint, call: CallRecord, tally: _Tally) -> None:
             tally.different.append(told if now is not None else {**told, "reason": refused})
 
 
-def _asked(stint: Stint, rows: list[dict[str, Any]]) -> tuple[Prediction, ...]:
+def _asked(stint: Asker, rows: list[dict[str, Any]]) -> tuple[Prediction, ...]:
     return stint.predict(schema.check(stint.schema, rows))
 
 
@@ -162,7 +162,7 @@ def _measure(tally: _Tally, was: Prediction, now: Prediction) -> None:
 
 
 def _word(answer: Prediction) -> str:
-    found = calls.predicted(answer)
+    found = answer.outcome
     return f"{found:.6g}" if isinstance(found, float) else str(found)
 
 

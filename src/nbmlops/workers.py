@@ -6,14 +6,12 @@ with the model's files and what the program has to know laid where it is told.
 
 from __future__ import annotations
 
-import http.client
 import shutil
 import socket
 
-import msgspec
-
 from nbmlops import (
     archives,
+    asking,
     formats,
     images,
     layout,
@@ -21,9 +19,7 @@ from nbmlops import (
     records,
     sites,
     snapshot,
-    tensors,
 )
-from nbmlops.layout import JobPaths
 from nbmlops.records import Environment, JobHandle, JobSpec, ModelVersion, WorkerSpec
 from nbmlops.sites import Foreign
 from nbmlops.workspace import IN_CONTAINERS, Workspace
@@ -32,33 +28,42 @@ PORT = 8080
 NUMERIC_FILE = "numeric.npz"
 FILES_FOLDER = "model"  # the model's files, in the inbox of a program in an image of its own
 READY_PATH = "/v2/health/ready"
-_PATIENCE_S = 5.0
 
 
 def job(
     workspace: Workspace, version: ModelVersion, deployment_id: str, launcher: str = "local"
 ) -> JobSpec:
     """Return the job that serves a version, its inbox filled."""
-    paths = workspace.home.job(deployment_id)
     if version.image is not None:
         asked = sites.foreign(workspace, launcher, version)  # first: what is refused leaves nothing
-        _fill(workspace, version, deployment_id, paths)
-        _write_token(workspace, deployment_id, paths)
-        return _of_image(version, deployment_id, paths, asked)
+        _fill_foreign(workspace, version, deployment_id)
+        _write_token(workspace, deployment_id)
+        return _of_image(workspace, version, deployment_id, asked)
+    fill(workspace, version, deployment_id)
+    if launcher in IN_CONTAINERS:
+        _write_token(workspace, deployment_id)
+    before = models.environment(workspace, version)
+    made = sites.again(workspace, launcher, version.commit, before)
+    return described(workspace, version, deployment_id, made)
+
+
+def fill(workspace: Workspace, version: ModelVersion, name: str) -> None:
+    """Lay what a worker needs into the inbox of a job."""
+    paths = workspace.home.job(name)
     file = version.files["model"]
-    name = "model.skops" if version.format == formats.SKOPS else "model.tar"
-    workspace.artifacts.copy_to(file.digest, paths.inbox / name)
+    kept = "model.skops" if version.format == formats.SKOPS else "model.tar"
+    workspace.artifacts.copy_to(file.digest, paths.inbox / kept)
     if version.format != formats.SKOPS:
         snapshot.export(workspace.repo, version.commit, paths.inbox / layout.SOURCE_FILE)
     numeric = version.files.get("numeric")
     if numeric is not None:
         workspace.artifacts.copy_to(numeric.digest, paths.inbox / NUMERIC_FILE)
     spec = WorkerSpec(
-        deployment_id=deployment_id,
+        deployment_id=name,
         model=version.model,
         version=version.version,
         format=version.format,
-        model_file=name,
+        model_file=kept,
         model_digest=file.digest,
         schema=models.schema(workspace, version),
         form=version.probe.form,
@@ -71,11 +76,6 @@ def job(
     )
     layout.write_file(paths.inbox / layout.SPEC_FILE, records.dump(spec))
     paths.outbox.mkdir(parents=True, exist_ok=True)
-    if launcher in IN_CONTAINERS:
-        _write_token(workspace, deployment_id, paths)
-    before = models.environment(workspace, version)
-    made = sites.again(workspace, launcher, version.commit, before)
-    return described(workspace, version, deployment_id, made)
 
 
 def planned(
@@ -90,18 +90,20 @@ def planned(
     """
     if version.image is not None:
         asked = sites.foreign_planned(workspace, launcher, version)
-        return _of_image(version, deployment_id, workspace.home.job(deployment_id), asked)
+        return _of_image(workspace, version, deployment_id, asked)
     made = sites.planned(workspace, launcher, version.commit)
     return described(workspace, version, deployment_id, made)
 
 
-def _write_token(workspace: Workspace, deployment_id: str, paths: JobPaths) -> None:
+def _write_token(workspace: Workspace, deployment_id: str) -> None:
     token = sites.worker_token(workspace, deployment_id)
-    layout.write_file(paths.inbox / layout.TOKEN_FILE, token.encode(), mode=0o600)
+    inbox = workspace.home.job(deployment_id).inbox
+    layout.write_file(inbox / layout.TOKEN_FILE, token.encode(), mode=0o600)
 
 
-def _fill(workspace: Workspace, version: ModelVersion, deployment_id: str, paths: JobPaths) -> None:
+def _fill_foreign(workspace: Workspace, version: ModelVersion, deployment_id: str) -> None:
     """Lay the model's files in the inbox of a program that cannot unpack them itself."""
+    paths = workspace.home.job(deployment_id)
     file = version.files["model"]
     archive = paths.root / "model.tar"
     workspace.artifacts.copy_to(file.digest, archive)
@@ -123,9 +125,10 @@ def _fill(workspace: Workspace, version: ModelVersion, deployment_id: str, paths
 
 
 def _of_image(
-    version: ModelVersion, deployment_id: str, paths: JobPaths, asked: Foreign
+    workspace: Workspace, version: ModelVersion, deployment_id: str, asked: Foreign
 ) -> JobSpec:
     """Return the job that runs a program in an image of its own, as a launcher is told it."""
+    paths = workspace.home.job(deployment_id)
     told = {
         "files": f"{images.INBOX}/{FILES_FOLDER}",
         "model": version.model,
@@ -166,8 +169,7 @@ def described(
     foreign = version.format == formats.COMMAND
     return JobSpec(
         name=deployment_id,
-        # -E: variables such as PYTHONPATH are of the tool's side.
-        command=(made.python, *_isolated(made), "-m", "nbmlops.worker"),
+        command=program(made),
         inbox=paths.inbox.as_uri(),
         outbox=paths.outbox.as_uri(),
         image=made.image,
@@ -185,8 +187,11 @@ def _free_port() -> int:
         return port
 
 
-def _isolated(made: Environment) -> tuple[str, ...]:
-    return () if made.source is None else ("-E", "-u")
+def program(made: Environment) -> tuple[str, ...]:
+    """Return what starts a worker in an environment."""
+    # -E: variables such as PYTHONPATH are of the tool's side.
+    isolated = () if made.source is None else ("-E", "-u")
+    return (made.python, *isolated, "-m", "nbmlops.worker")
 
 
 def takes_binary(workspace: Workspace, version: ModelVersion, handle: JobHandle) -> bool:
@@ -194,21 +199,4 @@ def takes_binary(workspace: Workspace, version: ModelVersion, handle: JobHandle)
     if version.format != formats.COMMAND:
         return True
     with workspace.launcher(handle.launcher).reach(handle) as address:
-        return _says_binary(address)
-
-
-def _says_binary(address: str) -> bool:
-    try:
-        where = tensors.parse_address(address)
-    except tensors.InvalidAddress:
-        return False
-    connection = http.client.HTTPConnection(where.host, where.port, timeout=_PATIENCE_S)
-    try:
-        connection.request("GET", "/v2")
-        answer = connection.getresponse()
-        told = msgspec.json.decode(answer.read())
-        return "binary_tensor_data" in told.get("extensions", ())
-    except (OSError, http.client.HTTPException, msgspec.DecodeError, AttributeError, TypeError):
-        return False
-    finally:
-        connection.close()
+        return asking.says_binary(address)

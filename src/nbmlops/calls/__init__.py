@@ -33,7 +33,6 @@ from nbmlops.calls.reading import (
     versions_of,
     window,
 )
-from nbmlops.calls.tables import predicted
 from nbmlops.calls.withheld import warn_of_unknown
 from nbmlops.shipping import ship
 
@@ -48,7 +47,6 @@ __all__ = [
     "find_many",
     "gather",
     "newest",
-    "predicted",
     "ship",
     "versions_of",
     "warn_of_unknown",

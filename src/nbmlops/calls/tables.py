@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
-
 from nbmlops.errors import MissingExtra
 from nbmlops.records import CallRecord, ModelSchema
 from nbmlops.schema import spelled_class
@@ -68,19 +66,13 @@ def rows_of(call: CallRecord, columns: dict[str, str]) -> Iterator[dict[str, Any
             "redacted": redacted,
         }
         found = {f"inputs.{name}": value for name, value in record.items()}
-        found["prediction"] = predicted(answer)
+        found["prediction"] = answer.outcome
         for name, share in (answer.probabilities or {}).items():
             found[f"probability.{name}"] = share
         for name, value in found.items():
             if name in columns:
                 row[name] = _typed(columns[name], value)
         yield row
-
-
-def predicted(answer: Any) -> Any:
-    """Return an answer's label or value, ``None`` where it has none."""
-    found = answer.value if answer.label is msgspec.UNSET else answer.label
-    return None if found is msgspec.UNSET else found
 
 
 def _typed(kind: str, value: Any) -> Any:

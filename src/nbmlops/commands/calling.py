@@ -4,35 +4,57 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nbmlops.commands.context import Context
+from nbmlops.commands.context import Context, Launchers
 from nbmlops.errors import WrongUse
-from nbmlops.records import Actuals, BatchRecord, Replay
+from nbmlops.records import Actuals, BatchRecord, BatchReport, Replay
 
 
 def predict(
-    context: Context, model: str, file: str, *, out: str, force: bool = False
-) -> BatchRecord:
-    """Answer a file's rows by a model version, in its own environment.
+    context: Context,
+    model: str,
+    file: str,
+    *,
+    out: str,
+    on: Launchers | None = None,
+    force: bool = False,
+) -> BatchRecord | BatchReport:
+    """Answer the rows of a file, or of many, by a model version in its own environment.
 
     The output has the file's columns, the prediction, a classifier's probabilities, whether the
     prediction was plausible, and model, version and commit. Rows are checked as those of a call
     are; an error names row and column, and nothing is written.
+
+    Of many files each is answered under its own name, and one that cannot be answered keeps none
+    from being answered: exit code 1 tells of it. The same command again answers those that are
+    not answered yet. In a cluster they are the parts of one indexed job.
 
     Parameters
     ----------
     model
         `NAME` for the newest version, `NAME:VERSION`, or `NAME@ALIAS`.
     file
-        Parquet, CSV or JSON lines, by its name; columns that the model does not take are kept.
+        Parquet, CSV or JSON lines, by its name; columns that the model does not take are kept. A
+        folder, or a pattern in quotes such as `"in/*.csv"`, for many.
     out
-        Where to write, in the format that the name says.
+        Where to write, in the format that the name says; of many files the folder.
+    on
+        Where it is done: in a process of this machine (`local`), in a container of its Docker
+        engine, or in a Kubernetes cluster. Without it here: in a container where the model's
+        program has an image of its own, else in a process.
     force
-        Write over a file that is there.
+        Write over files that are there.
     """
     from nbmlops import batches
 
-    source, target = _inside(context, file), _inside(context, out)
-    return batches.predict(context.workspace(), model, source, target, force=force)
+    target, workspace = _inside(context, out), context.workspace()
+    _inside(context, file)
+    files = batches.files_of(context.start, file)
+    if files is None:
+        source = _inside(context, file)
+        return batches.predict(workspace, model, source, target, launcher=on, force=force)
+    for _, path in files:
+        _inside(context, str(path))
+    return batches.predict_all(workspace, model, files, target, launcher=on, force=force)
 
 
 def actuals(

@@ -25,6 +25,8 @@ from nbmlops.commands.sharing import gc, sync
 from nbmlops.commands.watching import monitor, trace
 from nbmlops.errors import UnknownReference, nearest
 from nbmlops.records import (
+    BatchRecord,
+    BatchReport,
     CheckReport,
     Health,
     MonitorReport,
@@ -40,6 +42,10 @@ def _done(_: Any) -> int:
 
 def _run_exit(run: RunRecord | SweepRecord) -> int:
     return 1 if run.status.is_final and run.status.value != "succeeded" else 0
+
+
+def _batch_exit(batch: BatchRecord | BatchReport) -> int:
+    return 1 if isinstance(batch, BatchReport) and batch.failed else 0
 
 
 def _monitor_exit(report: MonitorReport) -> int:
@@ -133,7 +139,7 @@ TABLE: tuple[Command, ...] = (
     Command(rollback, "Model", reads=False),
     Command(undeploy, "Model", reads=False),
     Command(call, "Model", reads=False),
-    Command(predict, "Model", reads=False),
+    Command(predict, "Model", reads=False, exit_code=_batch_exit),
     Command(actuals, "Watch", reads=False),
     Command(trace, "Watch"),
     Command(replay, "Watch", reads=False, exit_code=_replay_exit),

@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import sys
-import tarfile
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -14,7 +13,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
-from nbmlops import digests, parcels
+from nbmlops import digests, layout, parcels
 from nbmlops.errors import NbmlopsError, WrongUse
 from nbmlops.parcels import Outcome, ParcelTooLarge, Plan
 from nbmlops.records import replace
@@ -137,6 +136,11 @@ class StoreWay:
         with beside.open("rb") as archive:
             parcels.lay(archive, inbox)
         beside.unlink()
+        if self._plan.apart:
+            _lay_own(self._attempt, self._get_own, inbox)
+
+    def _get_own(self, name: str, target: Path) -> None:
+        _apart(lambda: _patiently(lambda: _get(f"{self._place}/{name}", target)))
 
     def outbox(self, proposed: Path) -> Path:
         """Return the proposed folder."""
@@ -179,7 +183,7 @@ class StoreWay:
             _patiently(lambda: self._ship_files(outbox))
             return outcome
         beside = outbox.with_name(parcels.OUTBOX_FILE)
-        digest = _pack_to(outbox, beside)
+        digest = parcels.pack_to(outbox, beside)
         where = f"{self._place}/{self._attempt}"
         _patiently(lambda: _put(beside, f"{where}/{parcels.OUTBOX_FILE}"))
         mark = outbox.with_name(parcels.DIGEST_FILE)
@@ -211,9 +215,11 @@ class ClaimWay:
         """Lay the archive of the Secret, or of the claim."""
         if self._plan.inbox is not None:
             _from_secret(self._plan, inbox)
-            return
-        with (self._place / parcels.INBOX_FILE).open("rb") as archive:
-            parcels.lay(archive, inbox)
+        else:
+            with (self._place / parcels.INBOX_FILE).open("rb") as archive:
+                parcels.lay(archive, inbox)
+        if self._plan.apart:
+            _lay_own(self._attempt, lambda name, to: _copy(self._place / name, to), inbox)
 
     def outbox(self, proposed: Path) -> Path:
         """Return the proposed folder."""
@@ -230,7 +236,7 @@ class ClaimWay:
         if self._plan.port is not None:
             return outcome
         beside = outbox.with_name(parcels.OUTBOX_FILE)
-        digest = _pack_to(outbox, beside)
+        digest = parcels.pack_to(outbox, beside)
         folder = self._place / self._attempt
         folder.mkdir(parents=True, exist_ok=True)
         _copy(beside, folder / parcels.OUTBOX_FILE)
@@ -245,15 +251,13 @@ def _from_secret(plan: Plan, inbox: Path) -> None:
         parcels.lay(archive, inbox)
 
 
-def _pack_to(folder: Path, target: Path) -> str:
-    """Pack a folder into a file, piece by piece, and return the digest of that file."""
-    with tarfile.open(target, "w:gz", compresslevel=6) as archive:
-        for name, path in sorted(digests.files_below(folder)):
-            about = tarfile.TarInfo(name)
-            about.size = path.stat().st_size
-            with path.open("rb") as content:
-                archive.addfile(about, content)
-    return digests.of_file(target)
+def _lay_own(attempt: str, get: Callable[[str, Path], None], inbox: Path) -> None:
+    """Lay the parcel that only this part of a batch gets."""
+    beside = inbox.with_name("own.download")
+    get(parcels.part_file(layout.index_of(attempt) or 0), beside)
+    with beside.open("rb") as archive:
+        parcels.lay(archive, inbox)
+    beside.unlink()
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -7,7 +7,17 @@ key of a newer version is ignored on reading, so old and new readers understand 
 
 from __future__ import annotations
 
-from nbmlops.records.calls import Actuals, BatchRecord, Replay
+from nbmlops.records.calls import (
+    Actuals,
+    BatchFailure,
+    BatchRecord,
+    BatchReport,
+    Replay,
+    ScoringFile,
+    ScoringJob,
+    ScoringResult,
+    ScoringSpec,
+)
 from nbmlops.records.catalog import CatalogVersion, Decision, Lineage, ModelReport, Placement
 from nbmlops.records.cleaning import Freed, FreedKind, GcReport
 from nbmlops.records.decisions import AliasDecision, DeploymentDecision, LedgerHead
@@ -100,7 +110,9 @@ __all__ = [
     "Answer",
     "ArtifactRecord",
     "Attempt",
+    "BatchFailure",
     "BatchRecord",
+    "BatchReport",
     "Budget",
     "Built",
     "CachedStep",
@@ -172,6 +184,10 @@ __all__ = [
     "RunSpec",
     "Sample",
     "Scale",
+    "ScoringFile",
+    "ScoringJob",
+    "ScoringResult",
+    "ScoringSpec",
     "Snapshot",
     "Status",
     "StepOutcome",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
+from nbmlops.records.jobs import Cause
+from nbmlops.records.models import ModelVersion
 from nbmlops.records.record import Record
 
 
@@ -24,6 +26,80 @@ class BatchRecord(Record, frozen=True, kw_only=True):
     seconds: float
     created_at: datetime
     author: str
+
+
+class BatchFailure(Record, frozen=True, kw_only=True):
+    """A file that was not answered, and why."""
+
+    source: str
+    code: str
+    message: str
+    hint: str | None = None
+
+
+class BatchReport(Record, frozen=True, kw_only=True):
+    """The document of ``predict`` for many files: which were answered, and which were not.
+
+    ``already`` counts files whose answers, by this very version, were there before. ``job`` names
+    the job of a cluster that answered them.
+    """
+
+    model: str
+    version: int
+    commit: str
+    launcher: str
+    job: str | None
+    out: str
+    files: tuple[BatchRecord, ...]
+    failed: tuple[BatchFailure, ...]
+    already: int
+    rows: int
+    out_of_bounds: int
+    seconds: float
+
+
+class ScoringFile(Record, frozen=True, kw_only=True):
+    """A file to answer, its digest, and where its answers go."""
+
+    source: str
+    digest: str
+    out: str
+
+
+class ScoringJob(Record, frozen=True, kw_only=True):
+    """A job that answers files, one by each part; ``ended`` once what it left was taken.
+
+    ``key`` is the same for the same request.
+    """
+
+    key: str
+    job: str
+    launcher: str
+    version: str
+    files: tuple[ScoringFile, ...]
+    ended: bool = False
+
+
+class ScoringSpec(Record, frozen=True, kw_only=True):
+    """What the program that answers a file finds in its inbox, beside the spec of a worker.
+
+    ``command`` starts the worker, on the project's side.
+    """
+
+    version: ModelVersion
+    command: tuple[str, ...]
+
+
+class ScoringResult(Record, frozen=True, kw_only=True):
+    """What that program leaves: what is in ``out``, or the ``cause`` why there is none."""
+
+    source_digest: str = ""
+    out: str = ""
+    out_digest: str = ""
+    rows: int = 0
+    out_of_bounds: int = 0
+    seconds: float = 0.0
+    cause: Cause | None = None
 
 
 class Replay(Record, frozen=True, kw_only=True):

@@ -62,7 +62,8 @@ class JobSpec(Record, frozen=True, kw_only=True):
     endpoint's front) or other jobs alone (a worker); ``ready_path`` answers 200 when it serves.
     ``tcp`` is for programs that cannot listen on a Unix socket. ``image`` names a container image,
     where the launcher runs containers; ``labels`` say what the job is for. ``parallel`` makes a
-    batch of so many parts, each with a folder of its own in the outbox, ``at_once`` at a time.
+    batch of so many parts, each with a folder of its own in the outbox, ``at_once`` at a time. With
+    ``apart`` a part gets of the inbox's folder ``each`` the folder of its own number alone.
     A job with a ``carrier`` is a service whose ``image`` has no nbmlops in it: the carrier is the
     image of the tool's side that brings the inbox there, ``command`` is run as it is, and an empty
     one leaves the image its own; it has no outbox.
@@ -84,6 +85,7 @@ class JobSpec(Record, frozen=True, kw_only=True):
     replicas: Scale = Scale()
     parallel: int | None = None
     at_once: int | None = None
+    apart: bool = False
     labels: dict[str, str] = {}
 
     @property

@@ -21,6 +21,12 @@ class Prediction(Record, frozen=True, kw_only=True, gc=False):
     probabilities: dict[str, float | None] | None = None
     within_bounds: bool = True
 
+    @property
+    def outcome(self) -> Any:
+        """The label or the value, ``None`` where there is none."""
+        found = self.value if self.label is msgspec.UNSET else self.label
+        return None if found is msgspec.UNSET else found
+
 
 class Sample(Record, frozen=True, kw_only=True):
     """Rows of the training data, and what the model predicted for them when it was logged."""

@@ -534,6 +534,28 @@ def test_what_is_too_large_for_a_secret_goes_by_another_way_or_is_refused(launch
     assert (place.outbox("large") / "a1" / "model").read_bytes() == model
 
 
+def test_each_part_of_a_batch_gets_its_own_file(launcher, place):
+    program = (
+        "import os, pathlib; own = os.environ['NBMLOPS_ATTEMPT'];"
+        "inbox, outbox = (pathlib.Path(os.environ[f'NBMLOPS_{n}BOX']) for n in ('IN', 'OUT'));"
+        "(outbox / own).mkdir();"
+        "text = (inbox / 'each' / own[1:] / 'rows').read_text();"
+        "seen = len(list((inbox / 'each').iterdir()));"
+        "(outbox / own / 'result.json').write_text(f'{text} {seen}')"
+    )
+    job = msgspec.structs.replace(place.job("apart", program, parallel=3), apart=True)
+    for index in range(3):
+        folder = place.inbox("apart") / "each" / str(index)
+        folder.mkdir(parents=True)
+        (folder / "rows").write_text(f"rows {index}")
+    handle = launcher.launch(job)
+    until(launcher, handle, 120, Status.SUCCEEDED)
+    seen = 3 if launcher._settings.exchange == "secret" else 1
+    for index in range(3):
+        result = place.outbox("apart") / f"i{index}" / "result.json"
+        assert result.read_text() == f"rows {index} {seen}"
+
+
 def test_what_a_service_writes_comes_while_it_runs_where_there_is_a_way(launcher, place):
     program = (
         "import os, pathlib, time; calls = pathlib.Path(os.environ['NBMLOPS_OUTBOX'], 'calls');"

@@ -16,6 +16,7 @@ import pytest
 
 from nbmlops import digests, parcels
 from nbmlops.exchange.courier import Courier
+from nbmlops.launchers.kubernetes import couriers, depots
 from nbmlops.parcels import Outcome, ParcelRefused, ParcelTooLarge, Plan
 
 MARKER = parcels.new_marker()
@@ -284,6 +285,67 @@ def test_an_index_of_a_batch_has_a_name_of_its_own(tmp_path):
     program = "import os; print(os.environ['NBMLOPS_ATTEMPT'])"
     process = start(tmp_path, program, {"JOB_COMPLETION_INDEX": "7"})
     assert ended(process, tmp_path)[1] == ["i7"]
+
+
+def batch_of(folder):
+    """Fill the inbox of a batch of three: a common file, and one for each part."""
+    for index in range(3):
+        (folder / "each" / str(index)).mkdir(parents=True)
+        (folder / "each" / str(index) / "rows").write_text(f"rows {index}")
+    (folder / "common").write_text("all")
+    return folder
+
+
+SEEN = (
+    "import os, pathlib; inbox = pathlib.Path(os.environ['NBMLOPS_INBOX']);"
+    "print(sorted(p.relative_to(inbox).as_posix() for p in inbox.rglob('*') if p.is_file()))"
+)
+
+
+@pytest.mark.parametrize("way", ["url", "claim"])
+def test_a_part_gets_what_is_its_own_and_nothing_of_the_others(tmp_path, way):
+    inbox, store = batch_of(tmp_path / "batch"), tmp_path / "store"
+    (store / "job" / "each").mkdir(parents=True)
+    (store / "job" / "i2").mkdir()
+    if way == "url":
+        depots.send_inbox(inbox, (store / "job").as_uri(), parts=3)
+        place, by_secret = (store / "job").as_uri(), None
+    else:
+        place, by_secret = str(store / "job"), None
+        courier = Courier(store, 0)
+        threading.Thread(target=courier.serve_forever, daemon=True).start()
+        connection = http.client.HTTPConnection("127.0.0.1", courier.server_address[1])
+        couriers.send(connection, "job", parcels.pack(inbox, without="each"), inbox, 3)
+        connection.close()
+        courier.shutdown()
+    assert sorted(path.name for path in (store / "job" / "each").iterdir()) == [
+        *("0.tar.gz", "1.tar.gz", "2.tar.gz")
+    ]
+    one = {"JOB_COMPLETION_INDEX": "2"}
+    process = start(tmp_path, SEEN, one, way=way, place=place, inbox=by_secret, apart=True)
+    code, told, _, _ = ended(process, tmp_path)
+    assert (code, told) == (0, ["['common', 'each/2/rows']"])
+
+
+def test_by_a_secret_a_part_finds_its_own_among_all(tmp_path):
+    inbox = batch_of(tmp_path / "given")
+    process = start(tmp_path, SEEN, {"JOB_COMPLETION_INDEX": "0"}, apart=False)
+    _, told, _, _ = ended(process, tmp_path)
+    assert "each/0/rows" in told[0]
+    assert inbox.is_dir()
+
+
+def test_the_same_files_are_the_same_bytes_whoever_packs_them(tmp_path):
+    inbox = batch_of(tmp_path / "batch")
+    digest = parcels.pack_to(inbox, tmp_path / "one")
+    os.utime(inbox / "common", (1, 1))
+    assert digest == parcels.pack_to(inbox, tmp_path / "two")
+    parcels.lay(io.BytesIO(parcels.pack(inbox)), tmp_path / "laid")
+    assert (tmp_path / "laid" / "each" / "1" / "rows").read_text() == "rows 1"
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    parcels.lay(io.BytesIO(parcels.pack(empty)), tmp_path / "nothing")
+    assert not any((tmp_path / "nothing").iterdir())
 
 
 def test_an_outbox_that_leads_outside_or_is_no_outbox_is_refused(tmp_path):

@@ -66,6 +66,7 @@ def generated(count):
             ready_path=draw.choice([None, "/v2/health/ready"]),
             replicas=Scale(desired=draw.randint(0, 3)),
             parallel=draw.choice([None, 1, 1000]) if port is None else None,
+            apart=draw.random() < 0.5,
             labels={
                 "run": "".join(draw.choices(text, k=draw.randint(0, 80))),
                 "kubernetes.io/x": "y",

@@ -11,6 +11,7 @@ import hashlib
 import http.client
 import os
 import secrets
+import tempfile
 import time
 from collections.abc import Generator
 from pathlib import Path, PurePosixPath
@@ -18,7 +19,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from nbmlops import parcels
+from nbmlops import layout, parcels
 from nbmlops.errors import LauncherUnavailable
 from nbmlops.launchers.kubernetes import forwarding, manifests, names, troubles
 from nbmlops.launchers.kubernetes.cluster import Cluster
@@ -38,8 +39,12 @@ class Couriers:
         self._settings = settings
         self._owner = owner
 
-    def send_inbox(self, job: str, image: str, archive: bytes) -> None:
-        """Put an inbox onto the claim.
+    def send_inbox(
+        self, job: str, image: str, archive: bytes | None, folder: Path, parts: int = 0
+    ) -> None:
+        """Put an inbox onto the claim, and of a batch what only each of its parts gets.
+
+        Without an ``archive`` the rest comes by a Secret.
 
         Raises
         ------
@@ -47,8 +52,7 @@ class Couriers:
             When no courier gets ready, or it does not answer.
         """
         with self._reached(image) as connection:
-            connection.request("PUT", f"/{job}/{parcels.INBOX_FILE}", body=archive)
-            _answered(connection)
+            send(connection, job, archive, folder, parts)
 
     def get_outbox(
         self, job: str, image: str, attempt: str, digest: str | None, folder: Path
@@ -162,6 +166,27 @@ class Couriers:
                 )
             time.sleep(0.2)
         return pod
+
+
+def send(
+    connection: http.client.HTTPConnection,
+    job: str,
+    archive: bytes | None,
+    folder: Path,
+    parts: int,
+) -> None:
+    """Send an inbox to the courier at the other end; see :meth:`Couriers.send_inbox`."""
+    if archive is not None:
+        connection.request("PUT", f"/{job}/{parcels.INBOX_FILE}", body=archive)
+        _answered(connection)
+    for index in range(parts):
+        with tempfile.TemporaryDirectory() as aside:
+            packed = Path(aside) / "part"
+            parcels.pack_to(folder, packed, below=f"{layout.EACH_FOLDER}/{index}")
+            with packed.open("rb") as body:
+                size = {"Content-Length": str(packed.stat().st_size)}
+                connection.request("PUT", f"/{job}/{parcels.part_file(index)}", body, size)
+                _answered(connection)
 
 
 def _answered(connection: http.client.HTTPConnection) -> bytes:

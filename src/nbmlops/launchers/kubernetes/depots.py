@@ -11,28 +11,43 @@ import hashlib
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from nbmlops import parcels
+from nbmlops import layout, parcels
 from nbmlops.errors import LauncherUnavailable, MissingExtra, NbmlopsError
 from nbmlops.parcels import ParcelRefused
 
 _COPY_BYTES = 2**20
+_AT_ONCE = 8  # parcels on their way
 
 
-def send_inbox(folder: Path, place: str) -> None:
-    """Put an inbox into the store.
+def send_inbox(folder: Path, place: str, parts: int = 0) -> None:
+    """Put an inbox into the store; and of a batch, what only each of its ``parts`` gets.
 
     Raises
     ------
     LauncherUnavailable
         When the store does not take it.
     """
-    archive = parcels.pack(folder)
+    archive = parcels.pack(folder, without=layout.EACH_FOLDER if parts else None)
     with _told(place), _fsspec().open(f"{place}/{parcels.INBOX_FILE}", "wb") as target:
         target.write(archive)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for sent in [pool.submit(_send_part, folder, place, index) for index in range(parts)]:
+            sent.result()
+
+
+def _send_part(folder: Path, place: str, index: int) -> None:
+    with tempfile.TemporaryDirectory() as aside:
+        packed = Path(aside) / "part"
+        parcels.pack_to(folder, packed, below=f"{layout.EACH_FOLDER}/{index}")
+        where = f"{place}/{parcels.part_file(index)}"
+        with _told(place), packed.open("rb") as source, _fsspec().open(where, "wb") as target:
+            shutil.copyfileobj(source, target, _COPY_BYTES)
 
 
 def get_outbox(place: str, attempt: str, digest: str | None, folder: Path) -> None:

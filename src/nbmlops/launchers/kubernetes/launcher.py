@@ -107,18 +107,19 @@ class KubernetesLauncher:
 
     def _packed(self, asked: Asked) -> tuple[bytes | None, Asked]:
         """Return the inbox for the Secret, or send it by its other way."""
-        folder = places.folder_of(asked.spec.inbox)
-        place = self._place(asked.spec.name)
+        job, folder = asked.spec, places.folder_of(asked.spec.inbox)
+        place, parts = self._place(job.name), (job.parallel or 0) if job.apart else 0
         if self._settings.url is not None and place is not None:
-            depots.send_inbox(folder, place)
+            depots.send_inbox(folder, place, parts)
             return None, replace(asked, inbox_by_secret=False)
         if self._settings.claim is None:
             return parcels.pack_inbox(folder), asked
-        archive = parcels.pack(folder)
-        if len(archive) <= parcels.INBOX_LIMIT_BYTES:
-            return archive, asked
-        self._couriers.send_inbox(asked.spec.name, str(asked.spec.tool_image), archive)
-        return None, replace(asked, inbox_by_secret=False)
+        archive = parcels.pack(folder, without=layout.EACH_FOLDER if parts else None)
+        fits = len(archive) <= parcels.INBOX_LIMIT_BYTES
+        if parts or not fits:
+            sent = None if fits else archive
+            self._couriers.send_inbox(job.name, str(job.tool_image), sent, folder, parts)
+        return (archive, asked) if fits else (None, replace(asked, inbox_by_secret=False))
 
     def _applied(self, document: Document) -> Document:
         try:

@@ -555,6 +555,7 @@ def _plan(job: JobSpec, settings: ClusterSettings, owner: str, *, by_secret: boo
         port=None if job.port is None else PORT,
         timeout_s=job.resources.timeout_s if job.port is None else None,
         drain_s=0.0 if job.port is None else _DRAIN_S,
+        apart=job.apart and place is not None,
     )
 
 
