@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 import cluster_variables
-from nbmlops import endpoints
+from nbmlops import endpoints, images, models
 from nbmlops import workspace as workspaces
 from serving import until
 from sources import git, notebook_text
 from terminal import typed
+from test_custom_models import GO_TRAIN, served_by_files
 from test_front import Callers
 from test_story import rows
 
@@ -56,6 +57,14 @@ def project(tmp_path_factory):
         f'[images]\nimage = "{os.environ["NBMLOPS_TEST_IMAGE"]}"\n\n'
         f'[kubernetes]\nnamespace = "{os.environ["NBMLOPS_TEST_NAMESPACE"]}"\n'
         f'exchange = "{exchange}"\n{secret if "://" in exchange else ""}'
+    )
+    (made / "sugar.ipynb").write_text(
+        notebook_text(("parameters", "error = 0.0"), served_by_files(GO_TRAIN))
+    )
+    # The image has Python; its program is the model's own file, and knows nothing of nbmlops.
+    settings.write_text(
+        f'{settings.read_text()}\n[models.sugar]\nimage = "{os.environ["NBMLOPS_TEST_IMAGE"]}"\n'
+        f'command = ["{images.PROJECT_PYTHON}", "-I", "{{files}}/serve.py", "{{host}}:{{port}}"]\n'
     )
     (made / "slow.ipynb").write_text(
         notebook_text("print('one', flush=True)", "import time; time.sleep(600)")
@@ -237,3 +246,21 @@ def test_at_the_end_nothing_is_left_and_doctor_is_content(project, served, opene
     health = said(project, "doctor")
     assert health["findings"] == []
     assert set(health["invariants"].values()) == {"ok"}
+
+
+def test_a_program_in_an_image_of_its_own_is_served_called_and_traced(project, opened):
+    run = said(project, "train", "sugar.ipynb", *ON)
+    assert run["model_versions"] == ["sugar:1"]
+    try:
+        served = said(project, "deploy", "sugar", *ON, *allowed())
+        assert served["image"] == os.environ["NBMLOPS_TEST_IMAGE"].partition("@")[2]
+        sample = models.sample(opened, models.find(opened, "sugar:1"))
+        answer = said(project, "call", "sugar", json.dumps(sample.records[0]))
+        assert answer["predictions"][0]["value"] == pytest.approx(sample.predictions[0].value)
+        trace = said(project, "trace", f"deployment/{served['deployment_id']}")
+        assert (trace["complete"], trace["run"]["run_id"]) == (True, run["run_id"])
+        lines = said(project, "logs", served["deployment_id"])["items"]
+        assert lines == ["sugar listens on 0.0.0.0:8080"]
+    finally:
+        said(project, "undeploy", "sugar")
+    assert list(opened.launcher("kubernetes").jobs()) == []

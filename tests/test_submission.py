@@ -257,6 +257,11 @@ def test_a_key_covers_what_its_step_follows_from(dag, at):
 
     assert keys() == keys()
     assert not set(keys().values()) & set(keys("e-2").values())
+    before = keys()
+    with (dag / "nbmlops.toml").open("a") as file:
+        file.write("\n[models]\nranker = {image = 'ranker:2'}\n")
+    workspace = at(dag)
+    assert not set(keys().values()) & set(before.values())
 
 
 def test_each_run_has_a_page_of_each_notebook(folder, at):

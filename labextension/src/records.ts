@@ -101,6 +101,7 @@ export interface ModelVersion {
   readonly probe: Probe;
   readonly loader: string | null;
   readonly command: readonly string[];
+  readonly image: string | null;
   readonly project_dir: string;
   readonly pushed: boolean | null;
 }

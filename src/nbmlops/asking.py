@@ -63,7 +63,7 @@ class Asker:
             When it fails otherwise, or its worker has ended.
         """
         rows = len(columns[0])
-        inputs = schema.inputs(self.schema, columns, matrix=not self.version.command)
+        inputs = schema.inputs(self.schema, columns, matrix=not self.version.served_by_program)
         body, length = tensors.encode_request(inputs, binary=self._binary)
         headers = {"Content-Type": "application/json"}
         if length is not None:

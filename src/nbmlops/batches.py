@@ -51,7 +51,7 @@ def predict(
     source: Path,
     out: Path,
     *,
-    launcher: str = "local",
+    launcher: str | None = None,
     force: bool = False,
 ) -> BatchRecord:
     """Answer the rows of ``source`` and write them with their answers to ``out``.
@@ -71,13 +71,14 @@ def predict(
         When a value does not fit the schema; the message names row and column.
     """
     version = models.find(workspace, reference)
+    launcher = launcher or stints.place_of(version)
     contract = models.schema(workspace, version)
     sheets.format_of(out)
     _refuse_target(source, out, force=force)
     scoring.check_header(source, version, contract)
     asked = _file(source, out)
     if launcher in FAR:
-        _refuse_far(workspace, launcher, [asked])
+        _refuse_far(workspace, version, launcher, [asked])
         ((_, found),) = _far(workspace, version, [asked], [asked], launcher)
         if isinstance(found, BatchFailure):
             raise BatchFailed(found.message, found.hint or "", reason=found.code)
@@ -101,7 +102,7 @@ def predict_all(
     sources: Sequence[tuple[str, Path]],
     out: Path,
     *,
-    launcher: str = "local",
+    launcher: str | None = None,
     force: bool = False,
 ) -> BatchReport:
     """Answer files, each under its own name, below the folder ``out``.
@@ -119,6 +120,7 @@ def predict_all(
         When a file cannot be read, lacks columns, or has one that would be written.
     """
     version = models.find(workspace, reference)
+    launcher = launcher or stints.place_of(version)
     contract = models.schema(workspace, version)
     began_s = time.monotonic()
     if not sources:
@@ -140,7 +142,7 @@ def predict_all(
     found: list[BatchRecord | BatchFailure] = []
     job: str | None = None
     if waiting and launcher in FAR:
-        _refuse_far(workspace, launcher, waiting)
+        _refuse_far(workspace, version, launcher, waiting)
         for name, one in _far(workspace, version, every, waiting, launcher):
             job = name
             found.append(one)
@@ -218,8 +220,16 @@ def _near(
 # --- in a cluster ---------------------------------------------------------------------------------
 
 
-def _refuse_far(workspace: Workspace, launcher: str, waiting: Sequence[ScoringFile]) -> None:
+def _refuse_far(
+    workspace: Workspace, version: ModelVersion, launcher: str, waiting: Sequence[ScoringFile]
+) -> None:
     """Refuse what a job of a cluster cannot do, before anything is built or sent."""
+    if version.image is not None:
+        raise WrongUse(
+            f"{version.name} is served by a program in an image of its own, which a job of a"
+            " cluster that answers files does not start",
+            "Answer them by this machine's engine: --on docker.",
+        )
     forms: set[str] = set()
     for asked in waiting:
         source, out = Path(asked.source), Path(asked.out)

@@ -317,6 +317,7 @@ def _deploy(
     launcher: str,
     rolled_back_from: int | None = None,
 ) -> DeploymentRecord:
+    sites.refuse_here(version, launcher)
     endpoint = endpoints.located(workspace, endpoints.made(workspace, name, launcher))
     token = endpoints.access_token(workspace, endpoint)
     deployment_id = layout.new_id(version.model, workspace.now().timestamp())
@@ -344,7 +345,7 @@ def _deploy(
     try:
         workspace.launcher(launcher).launch(job)
         endpoints.until_ready(workspace, _handle(record), deployment_id)
-        if version.command:  # ours has compared its sample before it is ready
+        if version.served_by_program:  # ours has compared its sample before it is ready
             stints.check_sample(workspace, version, _handle(record))
         before = pointed(workspace, record.endpoint)
         _decide(workspace, "deployed", record, before, version=version)
@@ -443,7 +444,7 @@ def _route(workspace: Workspace, record: DeploymentRecord) -> Route:
         commit=version.commit,
         schema=models.schema(workspace, version),
         batches=version.probe.independent,
-        matrix=not version.command,
+        matrix=not version.served_by_program,
         binary=workers.takes_binary(workspace, version, handle),
         token=sites.token_for(workspace, handle),
         never=workspace.settings.calls.never,

@@ -18,6 +18,7 @@ import io
 import json
 import sys
 import zipfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -25,7 +26,7 @@ from nbmlops.errors import ModelRefused
 
 SKOPS = "skops"
 LOADER = "loader"  # files of any kind, and a function of the project that makes a model of them
-COMMAND = "command"  # files of any kind, and a program of the project that serves them
+COMMAND = "command"  # files of any kind, and a program that serves them
 
 TRUSTED_TYPES = (
     "numpy.dtype",
@@ -205,6 +206,27 @@ def load_by(loader: str, folder: Path, source: Path) -> Any:
             "Return an object whose predict(table) answers one label or value a row.",
         )
     return model
+
+
+def filled(command: Iterable[str], told: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the words of a command with ``{name}`` filled in, for each name that is told.
+
+    >>> filled(["./serve", "--listen", "{host}:{port}"], {"host": "127.0.0.1", "port": "80"})
+    ('./serve', '--listen', '127.0.0.1:80')
+    """
+    words = tuple(command)
+    for name, value in told.items():
+        words = tuple(word.replace(f"{{{name}}}", value) for word in words)
+    return words
+
+
+def variables(told: Mapping[str, str]) -> dict[str, str]:
+    """Return what a program that serves a model is told, as variables of its environment.
+
+    >>> variables({"host": "127.0.0.1"})
+    {'NBMLOPS_HOST': '127.0.0.1'}
+    """
+    return {f"NBMLOPS_{name.upper()}": value for name, value in told.items()}
 
 
 def _refuse_untrusted(found: list[str]) -> None:

@@ -74,8 +74,10 @@ def _append(
         "environment": records.load(environment, Environment).environment_id,
         "files": {role: files[role].digest for role in ("model", "schema")},
     }
-    if logged.loader or logged.command:  # what the model answers follows from the code as well
+    if logged.loader or logged.command or logged.image:  # what it answers follows from code as well
         identity |= {"loader": logged.loader, "command": logged.command, "commit": run.commit}
+    if logged.image:
+        identity["image"] = logged.image
     digest = digests.of_bytes(msgspec.json.encode(identity, order="sorted"))
 
     def make(earlier: list[LedgerEntry]) -> dict[str, Any] | LedgerEntry:
@@ -112,6 +114,7 @@ def _append(
             probe=logged.probe,
             loader=logged.loader,
             command=logged.command,
+            image=logged.image,
             project_dir=run.project_dir,
         )
         return records.plain(version)

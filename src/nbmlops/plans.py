@@ -95,8 +95,7 @@ def deploy(
             changes=(),
             live=True,
         )
-    made = sites.planned(workspace, launcher, version.commit)
-    worker = workers.described(workspace, version, f"{version.model}-{_DRAWN}", made)
+    worker = workers.planned(workspace, version, f"{version.model}-{_DRAWN}", launcher)
     found = endpoints.find(workspace, name) or _unborn(workspace, name, launcher)
     moved = replace(found, launcher=launcher, handle=None)
     front = endpoints.described(workspace, moved, *sites.tool_planned(workspace, launcher))

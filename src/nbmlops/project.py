@@ -73,11 +73,13 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     ``loader`` is a function of the project, ``package.module:function``, that makes an object with
     ``predict`` of the model's folder; ``command`` a program that serves it by the Open Inference
-    Protocol V2. There is one of both.
+    Protocol V2, one of the project or, with ``image``, of that container image, which may also have
+    such a program as its entry point. There is a loader, or a program.
     """
 
     loader: str | None = None
     command: tuple[str, ...] = ()
+    image: str | None = None
 
 
 class StoreSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -318,10 +320,17 @@ def _check_names(settings: Settings, path: Path) -> None:
     _check_cluster(settings.kubernetes, path)
     for name, model in settings.models.items():
         layout.checked_name(name, "model")
-        if bool(model.loader) == bool(model.command):
+        if bool(model.loader) == bool(model.command or model.image):
             raise InvalidSettings(
-                f"{path}: [models.{name}] has neither a loader nor a command, or both",
-                'Write loader = "package.module:function", or command = ["program", ...].',
+                f"{path}: [models.{name}] has neither a loader nor a command or an image, or both",
+                'Write loader = "package.module:function"; or command = ["program", ...],'
+                ' image = "registry.example.com/team/name@sha256:...", or these two.',
+            )
+        if model.image is not None and not _IMAGE.fullmatch(model.image):
+            raise InvalidSettings(
+                f"{path}: [models.{name}] image: `{model.image[:80]}` does not name an image",
+                'Write it as image = "registry.example.com/team/name@sha256:...".',
+                key="image",
             )
         if model.loader and not _LOADER.fullmatch(model.loader):
             raise InvalidSettings(

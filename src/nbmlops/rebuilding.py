@@ -161,7 +161,7 @@ def versions_of(record: RunRecord, entries: Iterable[LedgerEntry]) -> tuple[str,
             other.environment_id == record.environment_id
             and {(file.name, file.digest) for file in own} <= files
             # With a loader or a program what it answers follows from the code as well.
-            and (not (other.loader or other.command) or other.commit == record.commit)
+            and (not (other.loader or other.served_by_program) or other.commit == record.commit)
         )
 
     return tuple(

@@ -18,10 +18,16 @@ import msgspec
 
 from nbmlops import engine, environment, images, layout, pipelines
 from nbmlops._version import __version__
-from nbmlops.errors import EnvironmentFailed, LauncherUnavailable, MissingExtra, WrongUse
+from nbmlops.errors import (
+    EnvironmentFailed,
+    LauncherUnavailable,
+    MissingExtra,
+    NbmlopsError,
+    WrongUse,
+)
 from nbmlops.images import building, recipe
 from nbmlops.images.recipe import Recipe
-from nbmlops.records import Built, Environment, JobHandle, Record, replace
+from nbmlops.records import Built, Environment, JobHandle, ModelVersion, Record, replace
 from nbmlops.workspace import FAR, IN_CONTAINERS, Workspace
 
 if TYPE_CHECKING:
@@ -372,6 +378,100 @@ def _context(workspace: Workspace, path: str) -> dict[str, bytes]:
         for one in sorted(file.parent.rglob("*"))
         if one.is_file() and not one.is_symlink()
     }
+
+
+# --- images of programs that are not ours ---------------------------------------------------------
+
+
+class NeedsContainers(NbmlopsError):
+    """A model's program is in an image, and was to run where there are no containers."""
+
+    code = "needs-containers"
+
+
+class ImageNotPinned(NbmlopsError):
+    """An image is named by a tag where only its digest says what runs."""
+
+    code = "image-not-pinned"
+
+
+class Foreign(Record, frozen=True, kw_only=True):
+    """An image with a program that is not ours, as a launcher is told it.
+
+    ``digest`` is what it is verified by; before an engine was asked for what a tag means there is
+    none. ``carrier`` is the image of the tool's side that brings the inbox.
+    """
+
+    image: str
+    digest: str | None
+    carrier: str
+
+
+def refuse_here(version: ModelVersion, launcher: str) -> None:
+    """Refuse to serve a version by a launcher that cannot run its image.
+
+    Raises
+    ------
+    NeedsContainers
+        When what it runs are processes of this machine.
+    ImageNotPinned
+        When nodes of a cluster would pull it, each at its time, by a tag.
+    """
+    if version.image is None:
+        return
+    if launcher not in IN_CONTAINERS:
+        raise NeedsContainers(
+            f"{version.name} is served by a program in the image {version.image}, and the launcher"
+            f" `{launcher}` runs no containers",
+            f"Serve it where there are: `nbmlops deploy {version.name} --on docker`, or"
+            " `--on kubernetes`.",
+            image=version.image,
+        )
+    if launcher in FAR and not _digest_named(version.image):
+        raise ImageNotPinned(
+            f"{version.name} is served by the image {version.image}, which has no digest: nodes of"
+            " a cluster may get another image by that name",
+            f'Write image = "NAME@sha256:..." under [models.{version.model}] in nbmlops.toml, as'
+            " `docker inspect --format '{{.RepoDigests}}' IMAGE` tells it, and train again.",
+            image=version.image,
+        )
+
+
+def _digest_named(reference: str) -> str | None:
+    return reference.partition("@")[2] or None
+
+
+def foreign_planned(workspace: Workspace, launcher: str, version: ModelVersion) -> Foreign:
+    """Return what :func:`foreign` will as far as it is known, without asking or making anything."""
+    refuse_here(version, launcher)
+    image = str(version.image)
+    carrier = str(tool_planned(workspace, launcher)[1])
+    return Foreign(image=image, digest=_digest_named(image), carrier=carrier)
+
+
+def foreign(workspace: Workspace, launcher: str, version: ModelVersion) -> Foreign:
+    """Return the image of a version's program, pulled where the engine does not have it.
+
+    A tag may move: what runs is what it named when it was looked up.
+
+    Raises
+    ------
+    NeedsContainers, ImageNotPinned
+        As :func:`refuse_here`.
+    NoSuchImage
+        When it is neither here nor to be pulled.
+    """
+    planned = foreign_planned(workspace, launcher, version)
+    if launcher in FAR:  # its nodes pull both
+        return replace(planned, carrier=str(tool(workspace, launcher)[1]))
+    # An engine mounts the inbox, and nothing has to be made that brings it.
+    client = engine.connect(workspace.environ)
+    where = f"`image` under [models.{version.model}]"
+    building.require(client, planned.image, workspace.say, where)
+    if planned.digest is not None:
+        return planned
+    digest = building.digest_of(client, planned.image)
+    return replace(planned, image=digest, digest=digest)
 
 
 # --- tokens of workers --------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """Steps that need not run again: found by a key over everything that their result follows from.
 
 A step's key covers its notebook, its parameters, the environment, the files of the commit, the
-data, and the keys of the steps before it. What a notebook fetches from elsewhere (a URL, a
-database, the clock) is not covered: `--force` runs it again.
+data, what ``[models]`` says, and the keys of the steps before it. What a notebook fetches from
+elsewhere (a URL, a database, the clock) is not covered: `--force` runs it again.
 """
 
 from __future__ import annotations
@@ -48,6 +48,9 @@ def keyed(
     }
     inputs = {step.step: step.inputs for step in settings}
     read = sorted((item.name, item.digest) for item in data)
+    served = msgspec.to_builtins(
+        workspace.settings.models
+    )  # a version is told it when it is logged
     keys: dict[str, str] = {}
     done: list[StepSpec] = []
     for step in steps:
@@ -63,6 +66,7 @@ def keyed(
             digests.of_tree(own.items()),
             read,
             [keys[name] for name in step.after],
+            *([served] if served else []),
         ]
         keys[step.name] = digests.of_bytes(msgspec.json.encode(covered, order="sorted"))
         done.append(records.replace(step, key=keys[step.name]))

@@ -67,17 +67,26 @@ def _asking(
         yield made
 
 
+def place_of(version: ModelVersion) -> str:
+    """Return the launcher of a worker that is asked from here, where nobody names one."""
+    return "local" if version.image is None else "docker"
+
+
 @contextlib.contextmanager
 def stint(
-    workspace: Workspace, version: ModelVersion, launcher: str = "local"
+    workspace: Workspace, version: ModelVersion, launcher: str | None = None
 ) -> Generator[Asker, None, None]:
     """Start a worker of a version, and end it with the block, whatever happens in it.
+
+    Without a launcher it is a process of this machine, or a container where its program has an
+    image of its own.
 
     Raises
     ------
     DeploymentFailed
         When it does not get ready.
     """
+    launcher = launcher or place_of(version)
     workspace.launcher(launcher).check()
     name = layout.new_id(f"{PREFIX}{version.model}"[:40], workspace.now().timestamp())
     handle = JobHandle(launcher=launcher, name=name)

@@ -218,6 +218,7 @@ def log_model(
         "probe": records.plain(probe),
         "loader": kept.loader,
         "command": list(kept.command),
+        "image": kept.image,
     }
     _emit("model", model_values)
 
@@ -288,6 +289,7 @@ class _Kept(NamedTuple):
     format: str
     loader: str | None = None
     command: tuple[str, ...] = ()
+    image: str | None = None
 
 
 def _kept(model: Any, name: str, files: str | Path | None) -> tuple[Any, _Kept]:
@@ -312,7 +314,9 @@ def _kept(model: Any, name: str, files: str | Path | None) -> tuple[Any, _Kept]:
         )
     content = archives.pack(Path(files))
     if settings.loader is None:
-        return model, _Kept(content, formats.COMMAND, command=settings.command)
+        return model, _Kept(
+            content, formats.COMMAND, command=settings.command, image=settings.image
+        )
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "model.tar").write_bytes(content)
         archives.unpack(Path(folder) / "model.tar", Path(folder) / "model")

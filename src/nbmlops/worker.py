@@ -157,11 +157,9 @@ def become(spec: WorkerSpec, inbox: Path, address: Address, environ: Mapping[str
         "host": address.host,
         "port": str(address.port),
     }
-    words = list(spec.command)
-    for name, value in told.items():
-        words = [word.replace(f"{{{name}}}", value) for word in words]
+    words = formats.filled(spec.command, told)
     os.chdir(project)
-    variables = {f"NBMLOPS_{name.upper()}": value for name, value in told.items()}
+    variables = formats.variables(told)
     _say(f"{spec.model}:{spec.version} is served by {words[0]}")
     try:
         os.execvpe(words[0], words, {**environ, **variables})  # noqa: S606 the commit's own program

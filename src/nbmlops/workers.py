@@ -1,26 +1,47 @@
-"""Workers: the job that loads one model version in its own environment and predicts."""
+"""Workers: the job that loads one model version in its own environment and predicts.
+
+A version whose program has an image of its own needs no environment: the image is run as it is,
+with the model's files and what the program has to know laid where it is told.
+"""
 
 from __future__ import annotations
 
+import shutil
 import socket
 
-from nbmlops import asking, formats, layout, models, records, sites, snapshot
+from nbmlops import (
+    archives,
+    asking,
+    formats,
+    images,
+    layout,
+    models,
+    records,
+    sites,
+    snapshot,
+)
 from nbmlops.records import Environment, JobHandle, JobSpec, ModelVersion, WorkerSpec
+from nbmlops.sites import Foreign
 from nbmlops.workspace import IN_CONTAINERS, Workspace
 
 PORT = 8080
 NUMERIC_FILE = "numeric.npz"
+FILES_FOLDER = "model"  # the model's files, in the inbox of a program in an image of its own
+READY_PATH = "/v2/health/ready"
 
 
 def job(
     workspace: Workspace, version: ModelVersion, deployment_id: str, launcher: str = "local"
 ) -> JobSpec:
     """Return the job that serves a version, its inbox filled."""
+    if version.image is not None:
+        asked = sites.foreign(workspace, launcher, version)  # first: what is refused leaves nothing
+        _fill_foreign(workspace, version, deployment_id)
+        _write_token(workspace, deployment_id)
+        return _of_image(workspace, version, deployment_id, asked)
     fill(workspace, version, deployment_id)
     if launcher in IN_CONTAINERS:
-        token = sites.worker_token(workspace, deployment_id)
-        inbox = workspace.home.job(deployment_id).inbox
-        layout.write_file(inbox / layout.TOKEN_FILE, token.encode(), mode=0o600)
+        _write_token(workspace, deployment_id)
     before = models.environment(workspace, version)
     made = sites.again(workspace, launcher, version.commit, before)
     return described(workspace, version, deployment_id, made)
@@ -57,6 +78,89 @@ def fill(workspace: Workspace, version: ModelVersion, name: str) -> None:
     paths.outbox.mkdir(parents=True, exist_ok=True)
 
 
+def planned(
+    workspace: Workspace, version: ModelVersion, deployment_id: str, launcher: str
+) -> JobSpec:
+    """Return the job that would serve a version; nothing is made, pulled or written.
+
+    Raises
+    ------
+    NeedsContainers, ImageNotPinned
+        When the launcher cannot run the version's image.
+    """
+    if version.image is not None:
+        asked = sites.foreign_planned(workspace, launcher, version)
+        return _of_image(workspace, version, deployment_id, asked)
+    made = sites.planned(workspace, launcher, version.commit)
+    return described(workspace, version, deployment_id, made)
+
+
+def _write_token(workspace: Workspace, deployment_id: str) -> None:
+    token = sites.worker_token(workspace, deployment_id)
+    inbox = workspace.home.job(deployment_id).inbox
+    layout.write_file(inbox / layout.TOKEN_FILE, token.encode(), mode=0o600)
+
+
+def _fill_foreign(workspace: Workspace, version: ModelVersion, deployment_id: str) -> None:
+    """Lay the model's files in the inbox of a program that cannot unpack them itself."""
+    paths = workspace.home.job(deployment_id)
+    file = version.files["model"]
+    archive = paths.root / "model.tar"
+    workspace.artifacts.copy_to(file.digest, archive)
+    shutil.rmtree(paths.inbox / FILES_FOLDER, ignore_errors=True)
+    archives.unpack(archive, paths.inbox / FILES_FOLDER)
+    archive.unlink()
+    spec = WorkerSpec(
+        deployment_id=deployment_id,
+        model=version.model,
+        version=version.version,
+        format=version.format,
+        model_file=FILES_FOLDER,
+        model_digest=file.digest,
+        schema=models.schema(workspace, version),
+        command=version.command,
+    )
+    layout.write_file(paths.inbox / layout.SPEC_FILE, records.dump(spec))
+    paths.outbox.mkdir(parents=True, exist_ok=True)
+
+
+def _of_image(
+    workspace: Workspace, version: ModelVersion, deployment_id: str, asked: Foreign
+) -> JobSpec:
+    """Return the job that runs a program in an image of its own, as a launcher is told it."""
+    paths = workspace.home.job(deployment_id)
+    told = {
+        "files": f"{images.INBOX}/{FILES_FOLDER}",
+        "model": version.model,
+        "version": str(version.version),
+        "host": "0.0.0.0",  # noqa: S104  # in a network of its own, with a token
+        "port": str(images.PORT),
+    }
+    token = {"token_file": f"{images.INBOX}/{layout.TOKEN_FILE}"}
+    return JobSpec(
+        name=deployment_id,
+        command=formats.filled(version.command, told),
+        inbox=paths.inbox.as_uri(),
+        outbox=paths.outbox.as_uri(),
+        image=asked.image,
+        carrier=asked.carrier,
+        environment=formats.variables({**told, **token}),
+        port=images.PORT,
+        tcp=True,
+        ready_path=READY_PATH,
+        labels=_labels(version, deployment_id, asked.digest),
+    )
+
+
+def _labels(version: ModelVersion, deployment_id: str, digest: str | None) -> dict[str, str]:
+    return {
+        "deployment": deployment_id,
+        "model": f"{version.model}.{version.version}",
+        "commit": version.commit,
+        **({"image": digest} if digest else {}),
+    }
+
+
 def described(
     workspace: Workspace, version: ModelVersion, deployment_id: str, made: Environment
 ) -> JobSpec:
@@ -71,13 +175,8 @@ def described(
         image=made.image,
         port=_free_port() if foreign else PORT,
         tcp=foreign,
-        ready_path="/v2/health/ready",
-        labels={
-            "deployment": deployment_id,
-            "model": f"{version.model}.{version.version}",
-            "commit": version.commit,
-            **({"image": made.image_digest} if made.image_digest else {}),
-        },
+        ready_path=READY_PATH,
+        labels=_labels(version, deployment_id, made.image_digest),
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 from nbmlops import images
 from nbmlops.launchers import docker as docker_launcher
 from nbmlops.launchers.docker import DockerLauncher
-from nbmlops.records import JobHandle, Resources, Status
+from nbmlops.records import JobHandle, JobSpec, Resources, Status, replace
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
@@ -313,8 +313,6 @@ def test_what_was_never_started_is_known_not_to_be_live_without_an_engine(tmp_pa
 
 
 def test_limits_are_part_of_what_is_sent():
-    from nbmlops.records import JobSpec
-
     job = JobSpec(
         name="j",
         command=("p",),
@@ -330,3 +328,27 @@ def test_limits_are_part_of_what_is_sent():
     assert limits["DeviceRequests"] == [{"Count": 2, "Capabilities": [["gpu"]]}]
     assert "NBMLOPS_TIMEOUT_S=60" in sent["Env"]
     assert sent["User"] == "7:7"
+
+
+def test_a_program_in_an_image_of_its_own_is_told_what_it_is_told_and_runs_as_the_image_says():
+    job = JobSpec(
+        name="j",
+        command=(),
+        inbox="/in",
+        outbox="/out",
+        image="i",
+        carrier="c",
+        environment={"A": "1"},
+        port=8080,
+    )
+    sent = docker_launcher.manifest(job, owner="o", attempt="a1", user="7:7")
+    assert not {"Entrypoint", "Cmd", "WorkingDir"} & {*sent}
+    assert sent["Image"] == "i"
+    assert sent["Env"] == ["A=1", "HOME=/tmp", "LOGNAME=nbmlops", "USER=nbmlops"]
+    host = sent["HostConfig"]
+    (mount,) = host["Mounts"]
+    assert (mount["Target"], mount["ReadOnly"]) == (images.INBOX, True)
+    assert (host["ReadonlyRootfs"], host["CapDrop"], sent["User"]) == (True, ["ALL"], "7:7")
+    own = replace(job, command=("/serve", "--port", "8080"))
+    sent = docker_launcher.manifest(own, owner="o", attempt="a1", user="7:7")
+    assert (sent["Entrypoint"], sent["Cmd"]) == (["/serve"], ["--port", "8080"])

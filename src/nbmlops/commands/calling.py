@@ -15,7 +15,7 @@ def predict(
     file: str,
     *,
     out: str,
-    on: Launchers = "local",
+    on: Launchers | None = None,
     force: bool = False,
 ) -> BatchRecord | BatchReport:
     """Answer the rows of a file, or of many, by a model version in its own environment.
@@ -39,7 +39,8 @@ def predict(
         Where to write, in the format that the name says; of many files the folder.
     on
         Where it is done: in a process of this machine (`local`), in a container of its Docker
-        engine, or in a Kubernetes cluster.
+        engine, or in a Kubernetes cluster. Without it here: in a container where the model's
+        program has an image of its own, else in a process.
     force
         Write over files that are there.
     """

@@ -1,6 +1,8 @@
 """``python -m nbmlops.exchange -- COMMAND...``: run a job's program between inbox and outbox.
 
-``python -m nbmlops.exchange courier FOLDER PORT`` hands out what jobs have left on a claim.
+``python -m nbmlops.exchange courier FOLDER PORT`` hands out what jobs have left on a claim;
+``python -m nbmlops.exchange lay`` brings the inbox for a program that has nothing of ours before
+it, and ends.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ def main(arguments: Sequence[str], environ: MutableMapping[str, str]) -> int:
     if arguments[:1] == ["courier"]:
         Courier(Path(arguments[1]), int(arguments[2])).serve_for_a_while()
         return 0
+    if arguments[:1] == ["lay"]:
+        return _lay(environ)
     if "--" not in arguments:
         sys.stderr.write("usage: python -m nbmlops.exchange -- COMMAND...\n")
         return 2
@@ -53,6 +57,33 @@ def main(arguments: Sequence[str], environ: MutableMapping[str, str]) -> int:
     return outcome.exit_code if outcome.exit_code >= 0 else 128 - outcome.exit_code
 
 
+def _lay(environ: MutableMapping[str, str]) -> int:
+    """Bring the inbox; return 0, or 1 with the reason in the pod's message."""
+    plan = msgspec.json.decode(environ[parcels.PLAN_VARIABLE], type=Plan)
+    _open_store(environ)
+    begun_s = time.time()
+    try:
+        ways.of(plan, plan.attempt, "").bring(Path(plan.work) / "inbox")
+    except ways.FAILURES as error:
+        outcome = Outcome(
+            exit_code=1,
+            reason="inbox-missing",
+            message=ways.told(error),
+            started_s=begun_s,
+            finished_s=time.time(),
+        )
+        sys.stderr.write(f"{outcome.message}\n")
+        Path(plan.message).write_bytes(parcels.message(outcome))
+        return 1
+    return 0
+
+
+def _open_store(environ: MutableMapping[str, str]) -> None:
+    """Give what opens the object store the names that its library knows."""
+    for name in [name for name in environ if name.startswith(parcels.CREDENTIALS_PREFIX)]:
+        environ[name.removeprefix(parcels.CREDENTIALS_PREFIX)] = environ.pop(name)
+
+
 def _environment(
     environ: MutableMapping[str, str], work: Path, attempt: str, port: int | None
 ) -> dict[str, str]:
@@ -63,8 +94,7 @@ def _environment(
         for name, value in environ.items()
         if name not in ours and name != parcels.PLAN_VARIABLE
     }
-    for name in ours:
-        environ[name.removeprefix(parcels.CREDENTIALS_PREFIX)] = environ.pop(name)
+    _open_store(environ)
     given |= {
         layout.INBOX_VARIABLE: str(work / "inbox"),
         layout.OUTBOX_VARIABLE: str(work / "outbox"),

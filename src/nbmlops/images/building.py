@@ -97,8 +97,13 @@ def _build(
         _follow(lines, reference, say)
 
 
-def require(client: APIClient, base: str, say: Callable[[str], None]) -> None:
-    """Have the engine pull an image unless it has it.
+def require(
+    client: APIClient,
+    base: str,
+    say: Callable[[str], None],
+    setting: str = "`base` under [images]",
+) -> None:
+    """Have the engine pull an image unless it has it; ``setting`` is where it was named.
 
     Raises
     ------
@@ -115,8 +120,7 @@ def require(client: APIClient, base: str, say: Callable[[str], None]) -> None:
     except (engine.NoSuchImage, engine.NoSuchContainer, engine.EngineRefused) as error:
         raise engine.NoSuchImage(
             f"the image {base} is not on this machine and cannot be pulled: {error.message}",
-            "Name one that can, as `base` under [images] in nbmlops.toml; or load it:"
-            " `docker load -i FILE`.",
+            f"Name one that can, as {setting} in nbmlops.toml; or load it: `docker load -i FILE`.",
             image=base,
         ) from error
 

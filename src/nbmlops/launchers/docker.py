@@ -70,19 +70,22 @@ def manifest(job: JobSpec, *, owner: str, attempt: str, user: str) -> dict[str, 
     serves = job.port is not None
     environment = {
         **job.environment,
-        layout.INBOX_VARIABLE: INBOX,
-        layout.OUTBOX_VARIABLE: OUTBOX,
-        layout.ATTEMPT_VARIABLE: attempt,
-        "PYTHONUNBUFFERED": "1",
         # Whoever it runs as, it has a name and a home.
         "HOME": "/tmp",  # noqa: S108 the container's own, in memory
         "USER": "nbmlops",
         "LOGNAME": "nbmlops",
     }
     command = list(job.command)
-    if serves:
-        environment[layout.LISTEN_VARIABLE] = f"tcp:0.0.0.0:{PORT}"
-    elif _is_wrapped(job):
+    if job.carrier is None:
+        environment |= {
+            layout.INBOX_VARIABLE: INBOX,
+            layout.OUTBOX_VARIABLE: OUTBOX,
+            layout.ATTEMPT_VARIABLE: attempt,
+            "PYTHONUNBUFFERED": "1",
+        }
+        if serves:
+            environment[layout.LISTEN_VARIABLE] = f"tcp:0.0.0.0:{PORT}"
+    if _is_wrapped(job):
         command = [images.TOOL_PYTHON, "-I", "-m", "nbmlops.entry", *command]
         if job.resources.timeout_s is not None:
             environment[entry.TIMEOUT_VARIABLE] = str(job.resources.timeout_s)
@@ -94,13 +97,15 @@ def manifest(job: JobSpec, *, owner: str, attempt: str, user: str) -> dict[str, 
         JOB_LABEL: job.name,
         ATTEMPT_LABEL: attempt,
     }
+    asked: dict[str, Any] = {"Image": job.image}
+    if command:  # an empty one would take an image's own away
+        asked |= {"Entrypoint": command[:1], "Cmd": command[1:]}
+    if job.carrier is None:
+        asked["WorkingDir"] = "/tmp"  # noqa: S108
     return {
-        "Image": job.image,
-        "Entrypoint": command[:1],
-        "Cmd": command[1:],
+        **asked,
         "Env": [f"{name}={value}" for name, value in sorted(environment.items())],
         "User": user,
-        "WorkingDir": "/tmp",  # noqa: S108
         "Hostname": "nbmlops",
         "Labels": dict(sorted(labels.items())),
         "OpenStdin": bool(job.secrets),
@@ -129,7 +134,7 @@ def _host_config(job: JobSpec, owner: str) -> dict[str, Any]:
         **limits,
         "Mounts": [
             {**_bind(job.inbox, INBOX), "ReadOnly": True},
-            _bind(job.outbox, OUTBOX),
+            *([] if job.carrier else [_bind(job.outbox, OUTBOX)]),
         ],
         "ReadonlyRootfs": True,
         "Tmpfs": {"/tmp": "rw,nosuid,nodev,mode=1777"},  # noqa: S108

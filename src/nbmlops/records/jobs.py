@@ -64,6 +64,9 @@ class JobSpec(Record, frozen=True, kw_only=True):
     where the launcher runs containers; ``labels`` say what the job is for. ``parallel`` makes a
     batch of so many parts, each with a folder of its own in the outbox, ``at_once`` at a time. With
     ``apart`` a part gets of the inbox's folder ``each`` the folder of its own number alone.
+    A job with a ``carrier`` is a service whose ``image`` has no nbmlops in it: the carrier is the
+    image of the tool's side that brings the inbox there, ``command`` is run as it is, and an empty
+    one leaves the image its own; it has no outbox.
     """
 
     name: str
@@ -71,6 +74,7 @@ class JobSpec(Record, frozen=True, kw_only=True):
     inbox: str
     outbox: str
     image: str | None = None
+    carrier: str | None = None
     environment: dict[str, str] = {}
     secrets: tuple[str, ...] = ()
     resources: Resources = Resources()
@@ -83,6 +87,11 @@ class JobSpec(Record, frozen=True, kw_only=True):
     at_once: int | None = None
     apart: bool = False
     labels: dict[str, str] = {}
+
+    @property
+    def tool_image(self) -> str | None:
+        """The image that has the tool's side of the job in it."""
+        return self.carrier or self.image
 
 
 class JobHandle(Record, frozen=True, kw_only=True):

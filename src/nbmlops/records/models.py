@@ -61,9 +61,10 @@ class ModelVersion(Record, frozen=True, kw_only=True):
     """A registered model: its digest is its identity, its number was given by the ledger.
 
     ``files`` has the roles ``model``, ``schema``, ``profile``, ``environment`` and, where the model
-    answers the same twice, ``sample``. ``loader`` and ``command`` are what ``[models]`` said of it;
-    they belong to ``project_dir`` of its commit. ``pushed`` is whether a git remote has the number
-    too; ``None`` where there is no remote, or nobody asked.
+    answers the same twice, ``sample``. ``loader``, ``command`` and ``image`` are what ``[models]``
+    said of it; they belong to ``project_dir`` of its commit, the command to the image where there
+    is one. ``pushed`` is whether a git remote has the number too; ``None`` where there is no
+    remote, or nobody asked.
     """
 
     model: str
@@ -90,6 +91,7 @@ class ModelVersion(Record, frozen=True, kw_only=True):
     probe: Probe = Probe()
     loader: str | None = None
     command: tuple[str, ...] = ()
+    image: str | None = None
     project_dir: str = "."
     pushed: bool | None = None
 
@@ -97,3 +99,8 @@ class ModelVersion(Record, frozen=True, kw_only=True):
     def name(self) -> str:
         """The version as people write it, ``model:number``."""
         return f"{self.model}:{self.version}"
+
+    @property
+    def served_by_program(self) -> bool:
+        """Whether a program that is not ours answers for it: the project's, or an image's."""
+        return bool(self.command) or self.image is not None

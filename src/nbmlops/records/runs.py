@@ -221,6 +221,7 @@ class LoggedModel(Record, frozen=True, kw_only=True):
     probe: Probe = Probe()
     loader: str | None = None
     command: tuple[str, ...] = ()
+    image: str | None = None
 
 
 class RunResult(Record, frozen=True, kw_only=True):

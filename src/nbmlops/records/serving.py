@@ -39,7 +39,8 @@ class WorkerSpec(Record, frozen=True, kw_only=True):
     """What a worker finds in its inbox as ``spec.json``.
 
     With a ``loader`` or a ``command``, ``model_file`` is an archive of the model's files, and the
-    commit's files are in ``source.tar``.
+    commit's files are in ``source.tar``. A program in an image of its own finds ``model_file`` as a
+    folder of those files, and is given no sample.
     """
 
     deployment_id: str

@@ -123,6 +123,7 @@ class Attempt:
                 probe=msgspec.convert(values.get("probe", {}), Probe),
                 loader=values.get("loader"),
                 command=tuple(values.get("command") or ()),
+                image=values.get("image"),
             )
         self.emit(event.kind, step=step.name, cell=cell, cell_id=cell_id, values=values)
 

@@ -370,6 +370,72 @@ def without_nothing(value):
     return [without_nothing(item) for item in value] if isinstance(value, list) else value
 
 
+ALONE = """
+import http.server, json, os, pathlib
+def tried(path):
+    try:
+        pathlib.Path(path).write_text("x")
+        return True
+    except OSError:
+        return False
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        told = {
+            "greeting": pathlib.Path("/nbmlops/inbox/deep/greeting").read_text(),
+            "there": sorted(os.listdir("/nbmlops")) + os.listdir("/nbmlops/inbox"),
+            "exchange": os.path.exists("/exchange"),
+            "told": sorted(name for name in os.environ if name.startswith("NBMLOPS")),
+            "writes": [path for path in ("/tmp/x", "/nbmlops/inbox/x", "/x") if tried(path)],
+        }
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(told).encode())
+http.server.HTTPServer(("0.0.0.0", int(os.environ["NBMLOPS_PORT"])), Handler).serve_forever()
+"""
+
+
+def a_foreign_job(place, name, **changes):
+    """Return a service as of an image that has nothing of ours, and a file in its inbox."""
+    asked = {"carrier": place.image, "environment": {"NBMLOPS_PORT": "8080"}, **changes}
+    job = place.job(name, ALONE, port=8080, ready_path="/ready", **asked)
+    (place.inbox(name) / "deep").mkdir()
+    (place.inbox(name) / "deep" / "greeting").write_text("hi")
+    return job
+
+
+def test_a_program_in_an_image_of_its_own_has_its_inbox_and_nothing_of_the_exchange(
+    launcher, place
+):
+    handle = launcher.launch(a_foreign_job(place, "alone"))
+    for _ in range(2):
+        ready(launcher, handle)
+        with launcher.reach(handle) as near:
+            url = f"http://{near.removeprefix('tcp:')}/"
+            told = json.loads(urllib.request.urlopen(url, timeout=10).read())
+        assert told == {
+            "greeting": "hi",
+            "there": ["inbox", "deep"],
+            "exchange": False,
+            "told": ["NBMLOPS_PORT"],
+            "writes": ["/tmp/x"],
+        }
+        launcher.scale(handle, 0)
+        until(launcher, handle, TROUBLE_S, Status.CANCELLED)
+        launcher.scale(handle, 1)
+    launcher.cancel(handle)
+    contract.until(launcher, handle, Status.CANCELLED)
+
+
+@pytest.mark.parametrize("which", ["image", "carrier"])
+def test_an_image_of_its_own_that_cannot_be_pulled_is_told(launcher, place, impatient, which):
+    nowhere = place.image.partition("@")[0] + "-not-there@sha256:" + "0" * 64
+    handle = launcher.launch(a_foreign_job(place, f"no{which}", **{which: nowhere}))
+    seen = until(launcher, handle, TROUBLE_S, *contract.FINAL)
+    assert (seen.status, seen.cause.code) == (Status.FAILED, "image-pull")
+    assert "not-there" in seen.cause.message
+    launcher.cancel(handle)
+
+
 @pytest.mark.parametrize(
     ("kinds", "changes"),
     [
@@ -377,12 +443,15 @@ def without_nothing(value):
         ({"Job"}, {"parallel": 2, "labels": {"run": "r1", "why": "to see, whether"}}),
         ({"Deployment", "HorizontalPodAutoscaler"}, {"port": 8080, "ready_path": "/ready"}),
         ({"Deployment", "Ingress"}, {"port": 8080, "exposed": True}),
+        ({"Deployment"}, {"port": 8080, "ready_path": "/ready", "carrier": "there"}),
     ],
-    ids=["run", "batch", "worker", "front"],
+    ids=["run", "batch", "worker", "front", "foreign"],
 )
 def test_what_stands_is_what_was_planned(launcher, place, kinds, changes):
     more = {"max_replicas": 3, "ingress_host": "*.example.org", "ingress_class": "nginx"}
     launcher._settings = msgspec.structs.replace(launcher._settings, **more)
+    if "carrier" in changes:
+        changes = {**changes, "carrier": place.image}
     job = place.job(
         "stands", "import time; time.sleep(600)", environment={"A": "$(B) $C"}, **changes
     )

@@ -87,6 +87,40 @@ def test_inbox_comes_and_the_outbox_goes_back_at_the_end_of_the_log(tmp_path):
     assert (tmp_path / "out" / "a1" / "big").stat().st_size == 20000
 
 
+def laid(tmp_path, **changes):
+    """Lay the inbox of a program that has nothing of ours before it."""
+    plan = msgspec.json.encode(plan_of(tmp_path, port=8080, **changes)).decode()
+    return subprocess.run(
+        [sys.executable, "-I", "-m", "nbmlops.exchange", "lay"],
+        env={**os.environ, parcels.PLAN_VARIABLE: plan},
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("way", ["secret", "url", "claim"])
+def test_an_inbox_alone_is_laid_and_laid_again(tmp_path, way):
+    source = tmp_path / "given"
+    (source / "model").mkdir(parents=True)
+    (source / "model" / "weights.json").write_text("[1]")
+    (tmp_path / "place").mkdir()
+    for path in (tmp_path, tmp_path / "place"):
+        (path / "inbox.tar.gz").write_bytes(parcels.pack_inbox(source))
+    place = {"url": (tmp_path / "place").as_uri(), "claim": str(tmp_path / "place")}.get(way)
+    changes = {"way": way, "place": place, **({} if way == "secret" else {"inbox": None})}
+    for _ in range(2):
+        done = laid(tmp_path, **changes)
+        assert (done.returncode, done.stdout + done.stderr) == (0, "")
+        assert (tmp_path / "work" / "inbox" / "model" / "weights.json").read_text() == "[1]"
+
+
+def test_an_inbox_that_is_not_there_is_told_in_the_pod_s_message(tmp_path):
+    done = laid(tmp_path, inbox=str(tmp_path / "nothing"))
+    outcome = parcels.outcome_of((tmp_path / "message").read_text())
+    assert (done.returncode, outcome.exit_code, outcome.reason) == (1, 1, "inbox-missing")
+    assert "nothing" in outcome.message
+    assert outcome.message in done.stderr
+
+
 def test_the_program_sees_neither_marker_nor_plan_nor_the_keys_of_the_store(tmp_path):
     program = (
         "import os; print([n for n in os.environ if 'EXCHANGE' in n or n == 'STORE_KEY']);"

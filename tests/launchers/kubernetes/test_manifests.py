@@ -9,6 +9,7 @@ import string
 import kubernetes_validate
 import pytest
 
+from nbmlops import images
 from nbmlops.errors import WrongUse
 from nbmlops.launchers.kubernetes import manifests, names, restricted
 from nbmlops.launchers.kubernetes.restricted import PodRefused
@@ -18,11 +19,13 @@ from nbmlops.records import JobSpec, Resources, Scale
 # The oldest minor version whose API has all that is used, and the newest that is known.
 VERSIONS = ("1.31", "1.37")
 SEED = 20260601
+CARRIER = "127.0.0.1:5000/churn@sha256:" + "1" * 64
 PATCH = {
     "priorityClassName": "low",
     "tolerations": [{"key": "gpu", "operator": "Exists"}],
     "containers": [{"name": "job", "env": [{"name": "TZ", "value": "UTC"}]}],
 }
+SERVED = {"port": 8080, "ready_path": "/v2/health/ready"}
 
 
 def a_job(**changes):
@@ -44,9 +47,12 @@ def generated(count):
     for number in range(count):
         port = draw.choice([None, None, 8080, 5000])
         name = "".join(draw.choices("abc019-", k=draw.randint(0, 60))).strip("-") or "x"
+        carrier = draw.choice([None, CARRIER]) if port else None
+        words = ("run", "".join(draw.choices(text, k=9)))
         job = a_job(
             name=f"j{name}",
-            command=("run", "".join(draw.choices(text, k=9))),
+            command=draw.choice([words, ()]) if carrier else words,
+            carrier=carrier,
             environment={f"V{n}": "".join(draw.choices(text, k=9)) for n in range(number % 3)},
             secrets=tuple(f"KEY_{n}" for n in range(draw.randint(0, 2))),
             resources=Resources(
@@ -168,6 +174,36 @@ def test_replicas_are_left_to_an_autoscaler_where_there_is_one():
         a_job(port=8080, exposed=True), ClusterSettings(max_replicas=4), "churn"
     )
     assert front[0]["spec"]["replicas"] == 1
+
+
+@pytest.mark.parametrize("exchange", ["secret", "pvc:claim", "s3://bucket/folder"])
+def test_a_program_in_an_image_of_its_own_gets_its_inbox_and_nothing_else(exchange):
+    settings = ClusterSettings(exchange=exchange, exchange_secret="keys")
+    job = a_job(**SERVED, carrier=CARRIER, environment={"A": "$(B)"}, resources=Resources(gpus=1))
+    pod = pod_of(manifests.manifests(job, settings, "churn"))
+    (carrier,), (container,) = pod["initContainers"], pod["containers"]
+    assert (carrier["name"], carrier["image"]) == ("inbox", CARRIER)
+    assert carrier["command"][:2] == [images.TOOL_PYTHON, "-I"]
+    assert carrier["command"][2:] == ["-m", "nbmlops.exchange", "lay"]
+    assert "nvidia.com/gpu" not in carrier["resources"]["limits"]
+    assert ("envFrom" in carrier) == ("://" in exchange)
+    mounted = {mount["mountPath"] for mount in carrier["volumeMounts"]}
+    ways = {"secret": {"/exchange"}, "pvc:claim": {"/exchange", "/nbmlops/claim"}}
+    assert mounted == {"/nbmlops", *ways.get(exchange, ())}
+    assert container["command"] == list(job.command)
+    assert container["env"] == [{"name": "HOME", "value": "/tmp"}, {"name": "A", "value": "$$(B)"}]
+    assert container["volumeMounts"] == [
+        {"name": "tmp", "mountPath": "/tmp"},
+        {"name": "work", "mountPath": images.INBOX, "subPath": "inbox", "readOnly": True},
+    ]
+    assert "envFrom" not in container
+    assert container["readinessProbe"]["httpGet"]["path"] == SERVED["ready_path"]
+
+
+def test_an_image_s_own_entry_point_is_left_to_it():
+    job = a_job(**SERVED, carrier=CARRIER, command=())
+    (container,) = pod_of(manifests.manifests(job, ClusterSettings(), "churn"))["containers"]
+    assert not {"command", "args"} & {*container}
 
 
 def test_names_of_two_jobs_never_meet():

@@ -18,7 +18,7 @@ def asked(spec=RUN):
     return Asked(spec=spec, number=1, marker="m", asked_s=0.0, launched=True)
 
 
-def pod(*, state=None, last=None, conditions=(), restart="Never", leaving=False, **status):
+def pod(*, state=None, last=None, before=(), restart="Never", leaving=False, **status):
     about = {"name": "p", "labels": {names.JOB: "r1"}, "creationTimestamp": SAID}
     if leaving:
         about["deletionTimestamp"] = SAID
@@ -28,7 +28,8 @@ def pod(*, state=None, last=None, conditions=(), restart="Never", leaving=False,
         "spec": {"restartPolicy": restart, "nodeName": "n1"},
         "status": {
             "phase": "Pending",
-            "conditions": list(conditions),
+            "conditions": [],
+            "initContainerStatuses": list(before),
             "containerStatuses": statuses if state or last else [],
             **status,
         },
@@ -37,6 +38,11 @@ def pod(*, state=None, last=None, conditions=(), restart="Never", leaving=False,
 
 def waiting(reason, message="said"):
     return {"waiting": {"reason": reason, "message": message}}
+
+
+def carrier(*, state, last=None):
+    """Return the status of what lays an inbox before a program that is not ours."""
+    return {"name": "inbox", "state": state, "lastState": last or {}}
 
 
 def terminated(code, reason="Error", message=None):
@@ -88,6 +94,32 @@ def outcome(**said):
             ),
             "cannot-start",
         ),
+        (
+            pod(
+                state=waiting("PodInitializing"),
+                before=[carrier(state=waiting("ImagePullBackOff"))],
+            ),
+            "image-pull",
+        ),
+        (
+            pod(
+                state=waiting("PodInitializing"),
+                before=[
+                    carrier(
+                        state=waiting("CrashLoopBackOff"),
+                        last=terminated(1, message=outcome(reason="inbox-missing")),
+                    )
+                ],
+            ),
+            "inbox-missing",
+        ),
+        (
+            pod(
+                state=waiting("ImagePullBackOff"),
+                before=[carrier(state=terminated(0, "Completed"))],
+            ),
+            "image-pull",
+        ),
     ],
 )
 def test_what_keeps_a_pod_from_starting_has_one_code_and_a_remedy(seen, code):
@@ -100,6 +132,8 @@ def test_a_pod_that_only_starts_has_no_trouble():
     assert troubles.of_pod(pod(state=waiting("ContainerCreating"))) is None
     assert troubles.of_pod(pod(conditions=[condition("PodScheduled")])) is None
     assert troubles.of_pod(pod()) is None
+    laying = [carrier(state={"running": {"startedAt": SAID}})]
+    assert troubles.of_pod(pod(state=waiting("PodInitializing"), before=laying)) is None
 
 
 @pytest.mark.parametrize(
@@ -159,6 +193,11 @@ def test_a_pod_that_only_starts_has_no_trouble():
             "job-lost",
         ),
         (pod(phase="Failed"), Status.LOST, "job-lost"),
+        (
+            pod(phase="Failed", before=[carrier(state=terminated(137, "OOMKilled"))]),
+            Status.FAILED,
+            "out-of-memory",
+        ),
         (pod(state=terminated(143), leaving=True), Status.LOST, "job-lost"),
         (pod(state=terminated(137, "OOMKilled"), leaving=True), Status.FAILED, "out-of-memory"),
     ],
@@ -169,6 +208,13 @@ def test_how_a_pod_ended_has_one_status_and_code(seen, status, code):
     assert end.status is status
     assert (end.cause.code if end.cause else None) == code
     assert troubles.end_of(seen, cancelled=True).status is Status.CANCELLED
+
+
+def test_a_job_that_never_began_has_no_exit_code_and_no_log_to_wait_for():
+    before = [carrier(state=terminated(1, message=outcome(reason="inbox-missing")))]
+    seen = pod(phase="Failed", state=waiting("PodInitializing"), before=before)
+    end = troubles.end_of(seen, cancelled=False)
+    assert (end.status, end.exit_code, end.cause.code) == (Status.FAILED, None, "inbox-missing")
 
 
 def test_a_program_that_ended_well_while_its_node_was_drained_has_succeeded():

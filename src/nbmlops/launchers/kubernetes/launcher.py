@@ -118,7 +118,7 @@ class KubernetesLauncher:
         fits = len(archive) <= parcels.INBOX_LIMIT_BYTES
         if parts or not fits:
             sent = None if fits else archive
-            self._couriers.send_inbox(job.name, str(job.image), sent, folder, parts)
+            self._couriers.send_inbox(job.name, str(job.tool_image), sent, folder, parts)
         return (archive, asked) if fits else (None, replace(asked, inbox_by_secret=False))
 
     def _applied(self, document: Document) -> Document:
@@ -337,7 +337,7 @@ class KubernetesLauncher:
             if self._settings.url is not None:
                 depots.get_files(place, manifests.ATTEMPT, outbox, came)
             else:
-                job, image = asked.spec.name, str(asked.spec.image)
+                job, image = asked.spec.name, str(asked.spec.tool_image)
                 self._couriers.get_files(job, image, manifests.ATTEMPT, outbox, came)
         finally:
             kept.take(came)
@@ -353,7 +353,7 @@ class KubernetesLauncher:
         if self._settings.url is not None:
             depots.get_outbox(str(self._place(job)), attempt, digest, outbox)
         else:
-            self._couriers.get_outbox(job, str(asked.spec.image), attempt, digest, outbox)
+            self._couriers.get_outbox(job, str(asked.spec.tool_image), attempt, digest, outbox)
 
     def logs(
         self,

@@ -4,6 +4,9 @@ A run is a Job, a batch an indexed Job, a job with a port a Deployment with a Se
 NetworkPolicy and a PodDisruptionBudget. Beside it stands one Secret with the job's inbox, marker
 and secret values; :func:`manifests` names its keys, and only the launcher fills them in.
 Quantities are written as the API server writes them, so that what stands equals what was sent.
+
+A program whose image has no nbmlops in it runs as that image's own, and an init container of the
+tool's image lays the inbox before it starts: what the exchange needs never meets the program.
 """
 
 from __future__ import annotations
@@ -17,12 +20,13 @@ from nbmlops import images, parcels
 from nbmlops.errors import WrongUse
 from nbmlops.launchers.kubernetes import names, restricted
 from nbmlops.project import ClusterSettings
-from nbmlops.records import JobSpec, Resources
+from nbmlops.records import JobSpec, Resources, replace
 
 Document = dict[str, Any]
 
 PORT = 8080
 CONTAINER = "job"
+CARRIER = "inbox"
 MARKER_KEY = "marker"
 ATTEMPT = "a1"
 # A Job that nobody has looked at is kept for a week; one whose end is known is removed at once.
@@ -330,6 +334,8 @@ def _pod(job: JobSpec, settings: ClusterSettings, owner: str, *, by_secret: bool
         "containers": [_container(job, settings, owner, by_secret=by_secret)],
         "volumes": _volumes(job, settings, owner, by_secret=by_secret),
     }
+    if job.carrier:
+        pod["initContainers"] = [_carrier(job, settings, owner, by_secret=by_secret)]
     if settings.service_account:
         pod["serviceAccountName"] = settings.service_account
     if settings.image_pull_secrets:
@@ -398,27 +404,90 @@ def _container(job: JobSpec, settings: ClusterSettings, owner: str, *, by_secret
             f"the job {job.name} has no image, and a cluster runs nothing else",
             "Build one: `nbmlops build --push`.",
         )
-    command = [images.TOOL_PYTHON, "-I", "-m", "nbmlops.exchange", "--", *job.command]
     container: Document = {
         "name": CONTAINER,
         "image": job.image,
-        "command": [_literal(word) for word in command],
-        "env": _environment(job, settings, owner, by_secret=by_secret),
         "resources": _resources(job, settings),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-        "volumeMounts": _mounts(job, settings, owner, by_secret=by_secret),
+        "securityContext": _nothing_allowed(),
+        **(
+            _alone(job, owner)
+            if job.carrier
+            else {
+                "command": _exchanging("--", *job.command),
+                "env": _environment(job, settings, owner, by_secret=by_secret),
+                "volumeMounts": _mounts(job, settings, owner, by_secret=by_secret),
+                **_credentials(settings),
+            }
+        ),
     }
-    if settings.url and settings.exchange_secret:
-        reference = {"name": settings.exchange_secret}
-        container["envFrom"] = [{"prefix": parcels.CREDENTIALS_PREFIX, "secretRef": reference}]
     if job.port is not None:
         container["ports"] = [{"containerPort": PORT, "protocol": "TCP"}]
         container["readinessProbe"] = _probe(job)
     return container
+
+
+def _alone(job: JobSpec, owner: str) -> Document:
+    """Return what of a container is its own where nothing of ours stands before its program."""
+    made: Document = {
+        "env": [*_told({"HOME": "/tmp", **job.environment}), *_hidden(job, owner)],  # noqa: S108
+        "volumeMounts": [
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  # a mount
+            {
+                "name": "work",
+                "mountPath": images.INBOX,
+                "subPath": PurePosixPath(images.INBOX).name,
+                "readOnly": True,
+            },
+        ],
+        # Others learn meanwhile to call elsewhere; no program of ours is there to wait.
+        "lifecycle": {"preStop": {"sleep": {"seconds": int(_DRAIN_S)}}},
+    }
+    if job.command:
+        made["command"] = [_literal(word) for word in job.command]
+    return made
+
+
+def _carrier(job: JobSpec, settings: ClusterSettings, owner: str, *, by_secret: bool) -> Document:
+    """Return the init container that lays the inbox of a program that is not ours."""
+    plan = msgspec.json.encode(_plan(job, settings, owner, by_secret=by_secret)).decode()
+    mounts = _mounts(job, settings, owner, by_secret=by_secret)
+    asked = replace(job, resources=replace(job.resources, gpus=0))
+    return {
+        "name": CARRIER,
+        "image": job.carrier,
+        "command": _exchanging("lay"),
+        # What a library leaves lying is not in the program's way.
+        "env": _told({"HOME": _WORK, "TMPDIR": _WORK, parcels.PLAN_VARIABLE: plan}),
+        "resources": _resources(asked, settings),
+        "securityContext": _nothing_allowed(),
+        "volumeMounts": [
+            mount
+            for mount in mounts
+            if mount["mountPath"] not in ("/tmp", images.OUTBOX)  # noqa: S108
+        ],
+        **_credentials(settings),
+    }
+
+
+def _exchanging(*words: str) -> list[str]:
+    command = (images.TOOL_PYTHON, "-I", "-m", "nbmlops.exchange", *words)
+    return [_literal(word) for word in command]
+
+
+def _nothing_allowed() -> Document:
+    return {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def _credentials(settings: ClusterSettings) -> Document:
+    """Return what gives a container the keys of the object store, where there is one."""
+    if not (settings.url and settings.exchange_secret):
+        return {}
+    reference = {"name": settings.exchange_secret}
+    return {"envFrom": [{"prefix": parcels.CREDENTIALS_PREFIX, "secretRef": reference}]}
 
 
 def _probe(job: JobSpec) -> Document:
@@ -444,15 +513,23 @@ def _environment(
     name = names.object_name(owner, job.name)
     plan = msgspec.json.encode(_plan(job, settings, owner, by_secret=by_secret)).decode()
     plain = {"HOME": "/tmp", **job.environment, parcels.PLAN_VARIABLE: plan}  # noqa: S108  # a mount
-    told = [{"name": key, "value": _literal(value)} for key, value in plain.items()]
+    told = _told(plain)
     if needs_secret(job, by_secret=by_secret) and settings.url is None and settings.claim is None:
         told.append(_by_secret(parcels.MARKER_VARIABLE, name, MARKER_KEY))
-    hidden = [
+    return [*told, *_hidden(job, owner)]
+
+
+def _told(plain: dict[str, str]) -> list[Document]:
+    return [{"name": key, "value": _literal(value)} for key, value in plain.items()]
+
+
+def _hidden(job: JobSpec, owner: str) -> list[Document]:
+    name = names.object_name(owner, job.name)
+    return [
         _by_secret(variable, name, secret_key(variable), optional=True)
         for variable in job.secrets
-        if variable not in plain
+        if variable not in {"HOME", parcels.PLAN_VARIABLE, *job.environment}
     ]
-    return [*told, *hidden]
 
 
 def _by_secret(variable: str, name: str, key: str, *, optional: bool = False) -> Document:

@@ -94,7 +94,11 @@ def of_pod(pod: Document) -> Trouble | None:
         said = scheduled.get("message") or scheduled.get("reason") or "no node takes it"
         code = "pod-misconfigured" if "persistentvolumeclaim" in said else "unschedulable"
         return Trouble(cause(code, f"no node of the cluster takes the job: {said}"))
-    found = container(pod)
+    found = [trouble for one in (*_initial(pod), container(pod)) if (trouble := _of_container(one))]
+    return found[0] if found else None
+
+
+def _of_container(found: Document) -> Trouble | None:
     waiting = found.get("state", {}).get("waiting", {})
     reason = waiting.get("reason", "")
     if reason in _WAITING:
@@ -208,6 +212,9 @@ def end_of(pod: Document, *, cancelled: bool) -> End:
     if killed and stopped and pod["metadata"].get("deletionTimestamp"):
         said = "somebody has deleted the job's pod, or its Job"
         return _as(end, Status.LOST, cause("job-lost", said))
+    if terminated is None and (before := _failed_before(pod)) is not None:
+        end = _ended(before, None)  # whose exit code and log are not the job's
+        return End(end.status, None, end.started_at, end.finished_at, end.cause, end.outcome)
     if terminated is None:
         said = pod.get("status", {}).get("message") or "its pod ended without a word"
         return _as(end, Status.LOST, cause("job-lost", f"the job is gone: {said}"))
@@ -281,6 +288,17 @@ def container(pod: Document) -> Document:
         if found.get("name") == CONTAINER:
             return found
     return {}
+
+
+def _initial(pod: Document) -> list[Document]:
+    """Return the statuses of the containers that run before a pod's job."""
+    return list(pod.get("status", {}).get("initContainerStatuses") or ())
+
+
+def _failed_before(pod: Document) -> Document | None:
+    """Return the end of what was to run before a pod's job and failed."""
+    ends = [found.get("state", {}).get("terminated") or {} for found in _initial(pod)]
+    return next((end for end in ends if end.get("exitCode")), None)
 
 
 def is_running(pod: Document) -> bool:
