@@ -12,7 +12,6 @@ import hashlib
 import http.client
 import re
 import secrets
-import socket
 import time
 from collections.abc import Generator
 from datetime import UTC, datetime
@@ -20,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from nbmlops import calllog, decisions, images, layout, records, sites
+from nbmlops import calllog, decisions, images, layout, records, sites, tensors
 from nbmlops.errors import (
     CallFailed,
     DeploymentFailed,
@@ -196,7 +195,7 @@ def found_again(workspace: Workspace, name: str, launcher: str) -> EndpointRecor
         status = workspace.launcher(launcher).poll([job])[job]
         up = status.status is Status.RUNNING
         known = (status.address if up else None, *(item.decision.url for item in reversed(placed)))
-        url = next((url for url in known if url), None) or f"http://127.0.0.1:{_free_port()}"
+        url = next((url for url in known if url), None) or f"http://127.0.0.1:{tensors.free_port()}"
         port = int(url.rpartition(":")[2])
     table = given(workspace, job)
     return EndpointRecord(
@@ -221,12 +220,6 @@ def given(workspace: Workspace, job: JobHandle) -> RouteTable | None:
         return records.load(data, RouteTable)
     except (OSError, msgspec.DecodeError):
         return None
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def point(workspace: Workspace, name: str, deployment_id: str | None) -> EndpointRecord:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,7 @@ import time
 from collections.abc import Generator, MutableMapping
 from pathlib import Path
 
-from nbmlops import asking, digests, formats, layout, records, scoring
+from nbmlops import asking, digests, formats, layout, records, scoring, tensors
 from nbmlops.asking import Asker, ModelFailed
 from nbmlops.errors import NbmlopsError
 from nbmlops.records import Cause, ScoringResult, ScoringSpec, WorkerSpec
@@ -75,7 +74,9 @@ def _worker(
     contract = records.load((inbox / layout.SPEC_FILE).read_bytes(), WorkerSpec).schema
     foreign = spec.version.format == formats.COMMAND
     with tempfile.TemporaryDirectory() as folder:
-        address = f"tcp:127.0.0.1:{_free_port()}" if foreign else f"unix:{folder}/worker.sock"
+        address = (
+            f"tcp:127.0.0.1:{tensors.free_port()}" if foreign else f"unix:{folder}/worker.sock"
+        )
         given = {
             **environ,
             layout.INBOX_VARIABLE: str(inbox),
@@ -108,13 +109,6 @@ def _until_ready(process: subprocess.Popen[bytes], spec: ScoringSpec, asker: Ask
                 f"{spec.version.name} did not start: {told}",
                 "See what it wrote, in the log of the job; try it here: leave --on out.",
             )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _say(text: str) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import re
+import socket
 import struct
 import sys
 from array import array
@@ -104,6 +105,14 @@ class Address:
 
 
 _TCP = re.compile(r"tcp:(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9][A-Za-z0-9.-]{0,252}):([0-9]{1,5})")
+
+
+def free_port() -> int:
+    """Return a TCP port of this machine's loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def parse_address(text: str) -> Address:

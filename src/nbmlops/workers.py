@@ -7,7 +7,6 @@ with the model's files and what the program has to know laid where it is told.
 from __future__ import annotations
 
 import shutil
-import socket
 
 from nbmlops import (
     archives,
@@ -19,6 +18,7 @@ from nbmlops import (
     records,
     sites,
     snapshot,
+    tensors,
 )
 from nbmlops.records import Environment, JobHandle, JobSpec, ModelVersion, WorkerSpec
 from nbmlops.sites import Foreign
@@ -173,18 +173,11 @@ def described(
         inbox=paths.inbox.as_uri(),
         outbox=paths.outbox.as_uri(),
         image=made.image,
-        port=_free_port() if foreign else PORT,
+        port=tensors.free_port() if foreign else PORT,
         tcp=foreign,
         ready_path=READY_PATH,
         labels=_labels(version, deployment_id, made.image_digest),
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def program(made: Environment) -> tuple[str, ...]:
