@@ -163,7 +163,8 @@ def test_sigterm_is_forwarded_and_what_is_left_over_is_killed(tmp_path):
         "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'],"
         " start_new_session=True);"
         "signal.signal(signal.SIGTERM, lambda *a: sys.exit(5));"
-        "print(p.pid, flush=True); time.sleep(600)"
+        # Short sleeps: a signal just before one would be heard when it is over.
+        "print(p.pid, flush=True); [time.sleep(0.05) for _ in range(12000)]"
     )
     process = start(tmp_path, program)
     pid = int(process.stdout.readline())
