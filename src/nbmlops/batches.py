@@ -73,9 +73,9 @@ def predict(
     version = models.find(workspace, reference)
     launcher = launcher or stints.place_of(version)
     contract = models.schema(workspace, version)
-    sheets.format_of(out)
-    _refuse_target(source, out, force=force)
     scoring.check_header(source, version, contract)
+    _refuse_target(source, out, force=force)
+    sheets.format_of(out)
     asked = _file(source, out)
     if launcher in FAR:
         _refuse_far(workspace, version, launcher, [asked])
@@ -188,7 +188,7 @@ def _refuse_target(source: Path, out: Path, *, force: bool, inside: Path | None 
     if out.exists() and source.exists() and out.samefile(source):
         raise WrongUse(f"{out.name} is the file that is read", "Name another file: --out FILE.")
     if out.is_dir():
-        raise WrongUse(f"{out} is a folder", "Name a file in it: --out FILE.")
+        raise WrongUse(f"{out} is a folder", f"Name a file in it: --out {out.name}/{source.name}.")
     if inside is None and not out.parent.is_dir():
         raise WrongUse(f"there is no folder {out.parent}", f"Make it: `mkdir -p {out.parent}`.")
     if out.exists() and not force:

@@ -80,7 +80,7 @@ def read(
     try:
         yield from reader(path, columns, rows)
     except FileNotFoundError:
-        raise InvalidFile(f"there is no file {path}", "See what is there: `ls`.") from None
+        raise _not_there(path) from None
     except IsADirectoryError:
         raise InvalidFile(f"{path} is a folder", "Name a file in it.") from None
     except (UnicodeDecodeError, csv.Error) as error:
@@ -99,6 +99,8 @@ def names(path: Path) -> list[str]:
     InvalidFile
         When it has no rows, or cannot be read.
     """
+    if not path.exists():
+        raise _not_there(path)
     if format_of(path) == "parquet":
         with _opened(path) as file:
             found = list(file.schema_arrow.names) if file.metadata.num_rows else []
