@@ -241,6 +241,20 @@ def test_an_archive_with_tricks_is_not_laid_out(tmp_path, entries):
     assert sorted(p for p in tmp_path.iterdir() if p.name != "work") == before
 
 
+@pytest.mark.parametrize("kind", ["link", "sparse"])
+def test_files_of_a_model_hold_no_links_and_nothing_that_unfolds(tmp_path, kind):
+    with tarfile.open(tmp_path / "model.tar", "w") as archive:
+        about = tarfile.TarInfo("weights")
+        if kind == "link":
+            about.type, about.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        else:
+            about.type = tarfile.GNUTYPE_SPARSE
+        archive.addfile(about)
+    with pytest.raises((ValueError, tarfile.TarError)):
+        archives.unpack(tmp_path / "model.tar", tmp_path / "files", with_links=False)
+    assert not (tmp_path / "files" / "weights").exists()
+
+
 def test_links_in_a_folder_of_data_are_read_and_never_in_a_circle(folder, outside):
     data = folder / "data"
     (data / "own").mkdir(parents=True)

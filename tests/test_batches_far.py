@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import subprocess
+import threading
 import unittest.mock
 
 import pytest
@@ -46,10 +47,17 @@ class Cluster:
         self.polls += 1
         if self.interrupted == self.polls:
             raise KeyboardInterrupt
+        if handles and handles[0].index is None:
+            return {handle: self._whole(handle) for handle in handles}
         for handle in handles[:2]:  # the others wait
             self._run(handle)
         waiting = JobStatus(status=Status.PENDING)
         return {handle: self.ends.get(handle, waiting) for handle in handles}
+
+    def _whole(self, handle):
+        (job,) = [one for one in self.launched if one.name == handle.name]
+        ended = sum(one.name == handle.name for one in self.ends) == job.parallel
+        return JobStatus(status=Status.SUCCEEDED if ended else Status.RUNNING)
 
     def _run(self, handle):
         job = next(one for one in self.launched if one.name == handle.name)
@@ -118,7 +126,7 @@ def folder(tmp_path):
 
 
 def ask(churn, folder, out, **more):
-    files = batches.files_of(folder.parent, folder.name)
+    files = batches.files_of(folder.parent, folder.name, str(out))
     return batches.predict_all(churn, "churn:1", files, out, launcher="kubernetes", **more)
 
 
@@ -133,7 +141,7 @@ def test_many_files_are_one_job_and_answered_as_here(churn, cluster, folder, tmp
     assert report.rows == sum(range(1, GOOD + 1))
     (job,) = cluster.launched
     assert (job.parallel, job.apart, job.port, report.job) == (GOOD, True, None, job.name)
-    files = batches.files_of(tmp_path, "in")
+    files = batches.files_of(tmp_path, "in", "out")
     here = batches.predict_all(churn, "churn:1", files, tmp_path / "here")
     assert {one.out_digest for one in here.files} == {one.out_digest for one in report.files}
     assert texts(tmp_path / "here") == texts(tmp_path / "far")
@@ -206,6 +214,73 @@ def test_a_command_that_was_interrupted_is_gone_on_with_by_the_same(
     opened.close()
 
 
+def test_what_an_earlier_job_was_not_asked_for_is_another_job(churn, cluster, folder, tmp_path):
+    (first, *_) = batches.files_of(tmp_path, "in", "out")
+    batches.predict_all(churn, "churn:1", [first], tmp_path / "out", launcher="kubernetes")
+    cluster.interrupted = cluster.polls + 1
+    with pytest.raises(KeyboardInterrupt):
+        ask(churn, folder, tmp_path / "out")
+    (tmp_path / "out" / first[0]).unlink()
+    report = ask(churn, folder, tmp_path / "out")
+    assert (report.already, len(report.files), report.failed) == (0, GOOD, ())
+    assert [job.parallel for job in cluster.launched] == [1, GOOD - 1, 1]
+    # A file that was moved since then is the same question.
+    cluster.interrupted = cluster.polls + 1
+    with pytest.raises(KeyboardInterrupt):
+        ask(churn, folder, tmp_path / "again")
+    folder.rename(tmp_path / "moved")
+    files = batches.files_of(tmp_path, "moved", "again")
+    report = batches.predict_all(churn, "churn:1", files, tmp_path / "again", launcher="kubernetes")
+    assert {os.path.dirname(one.source) for one in report.files} >= {str(tmp_path / "moved")}
+    assert (len(report.files), len(cluster.launched)) == (GOOD, 4)
+
+
+def test_the_same_command_twice_at_once_asks_once(churn, cluster, folder, tmp_path):
+    reports = []
+
+    def again():
+        other = workspaces.open_at(churn.root)
+        other._launchers["kubernetes"] = cluster
+        reports.append(ask(other, folder, tmp_path / "out"))
+        other.close()
+
+    threads = [threading.Thread(target=again) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(one.already for one in reports) == [0, GOOD]
+    assert len(cluster.launched) == 1
+
+
+def test_killed_before_the_answers_have_their_name_the_same_command_goes_on(
+    churn, cluster, folder, tmp_path, monkeypatch
+):
+    named = type(tmp_path).replace
+
+    def killed(path, target):
+        if tmp_path / "out" in type(tmp_path)(target).parents:
+            raise KeyboardInterrupt
+        return named(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(tmp_path), "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            ask(churn, folder, tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("*.*"))
+    report = ask(churn, folder, tmp_path / "out")
+    assert (report.already, len(report.files)) == (0, GOOD)
+    assert len(cluster.launched) == 1
+
+
+def test_a_file_that_is_no_such_file_is_told_and_passed(churn, cluster, folder, tmp_path):
+    (folder / "empty.csv").write_text("city,age\n")
+    report = ask(churn, folder, tmp_path / "out")
+    assert len(report.files) == GOOD
+    assert [one.code for one in report.failed] == ["invalid-file"]
+    assert cluster.launched[0].parallel == GOOD
+
+
 def test_answers_that_are_not_what_was_sent_are_refused(churn, cluster, folder, tmp_path):
     run = cluster._run
 
@@ -232,21 +307,47 @@ def test_parquet_needs_its_library_in_the_image(churn, cluster, folder, tmp_path
     assert cluster.launched == []
 
 
+def found(start, text, out="out"):
+    files = batches.files_of(start, text, out)
+    return files and [name for name, _ in files]
+
+
 def test_a_folder_and_a_pattern_are_files_with_their_names(folder, tmp_path):
-    names = [name for name, _ in batches.files_of(tmp_path, "in")]
-    assert names == ["day 0.csv", "day 2.csv", "more/day 1.jsonl"]
-    assert [n for n, _ in batches.files_of(tmp_path, "in/*.csv")] == names[:2]
-    assert [n for n, _ in batches.files_of(tmp_path, "in/**/*.csv")] == [
-        n for n in sorted(names) if n.endswith("csv")
+    names = ["day 0.csv", "day 2.csv", "more/day 1.jsonl"]
+    assert found(tmp_path, "in") == names
+    assert found(tmp_path, "in/*.csv") == names[:2]
+    assert found(tmp_path, "in/**/*.jsonl") == names[2:]
+    assert found(tmp_path, "in/**") == names
+    assert found(tmp_path, "in/*") == names[:2]
+    assert batches.files_of(tmp_path, str(folder / "day [0-1].csv"), "out") == [
+        ("day 0.csv", folder / "day 0.csv")
     ]
-    assert batches.files_of(tmp_path, str(folder / "day [0-2].csv")) == [
-        (f"day {n}.csv", folder / f"day {n}.csv") for n in (0, 2)
-    ]
-    assert batches.files_of(tmp_path, "in/day 0.csv") is None
-    assert batches.files_of(tmp_path, "nothing.csv") is None
+    assert found(tmp_path, "in/day 0.csv") is None
+    assert found(tmp_path, "nothing.csv") is None
     (tmp_path / "a[1].csv").write_text("x")
-    assert batches.files_of(tmp_path, "a[1].csv") is None
-    assert batches.files_of(tmp_path, "none/*.csv") == []
+    assert found(tmp_path, "a[1].csv") is None
+    assert found(tmp_path, "none/*.csv") == []
+
+
+def test_answers_inside_the_folder_are_not_taken_for_files(folder, tmp_path):
+    assert found(tmp_path, "in", "in/more") == ["day 0.csv", "day 2.csv"]
+    assert found(tmp_path, "in", "in") == []
+
+
+@pytest.mark.parametrize("pattern", ["in/*/../*.csv", "in/**x.csv/../../*"])
+def test_a_pattern_that_leads_up_is_refused(folder, tmp_path, pattern):
+    with pytest.raises(WrongUse, match="leads up"):
+        found(tmp_path, pattern)
+
+
+def test_answers_never_go_out_of_their_folder(churn, cluster, folder, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (out / "more").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(WrongUse, match="leads out of"):
+        ask(churn, folder, out)
+    assert cluster.launched == []
 
 
 def test_it_is_typed_with_a_folder_and_the_exit_code_tells_of_failures(churn, folder, tmp_path):

@@ -360,6 +360,27 @@ def test_tampering_is_reported(tmp_path, clock, change, problem):
             calllog.find(tmp_path, made[0].call_id)
 
 
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_copy_of_the_count_may_be_older_than_the_records(tmp_path, clock, copied):
+    log = CallLog(tmp_path, "cancer", now_ms=clock, copied=copied)
+    write(log, 0.0)
+    (counter,) = (tmp_path / DEPLOYMENT).glob("*.count")
+    before = counter.read_bytes()
+    for number in range(3):
+        write(log, float(number))
+    log.close()
+    assert calllog.verify(tmp_path, DEPLOYMENT).problems == ()
+    assert len(before) == counter.stat().st_size
+    counter.write_bytes(before)
+    found = calllog.verify(tmp_path, DEPLOYMENT)
+    assert bool(found.problems) == (not copied), found.problems
+    # Records that the count tells of are missed all the same.
+    (segment,) = (tmp_path / DEPLOYMENT).glob("*.jsonl")
+    segment.chmod(0o600)
+    segment.write_bytes(b"")
+    assert calllog.verify(tmp_path, DEPLOYMENT).problems
+
+
 def test_a_log_with_nothing_in_it_has_no_problems(tmp_path):
     found = calllog.verify(tmp_path, DEPLOYMENT)
     assert (found.answered, found.records, found.drops, found.problems) == (0, 0, 0, ())

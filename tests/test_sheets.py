@@ -135,3 +135,13 @@ def test_a_file_without_rows_is_told_as_such_and_not_as_lacking_columns(tmp_path
     assert list(sheets.read(path)) == []
     with pytest.raises(InvalidFile, match=rf"a\.{form} has no rows"):
         sheets.names(path)
+
+
+def test_parquet_that_is_damaged_inside_is_told_as_the_files_fault(tmp_path):
+    path = tmp_path / "rows.parquet"
+    pd.DataFrame({"a": range(100_000)}).to_parquet(path)
+    content = bytearray(path.read_bytes())
+    content[200:20_000] = b"\xff" * 19_800
+    path.write_bytes(content)
+    with pytest.raises(InvalidFile, match=r"rows\.parquet"):
+        list(sheets.read(path))

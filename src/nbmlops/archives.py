@@ -38,8 +38,10 @@ def pack(source: Path) -> bytes:
     return buffer.getvalue()
 
 
-def unpack(archive: Path, work: Path) -> None:
+def unpack(archive: Path, work: Path, *, with_links: bool = True) -> None:
     """Lay out the files of an archive; links come last, so that nothing is written through one.
+
+    Where ``with_links`` is false there may be none: what is read through one may be anywhere.
 
     Raises
     ------
@@ -55,14 +57,17 @@ def unpack(archive: Path, work: Path) -> None:
             if not path.parent.resolve().is_relative_to(inside) or ".." in path.parts:
                 raise ValueError(f"{member.name} leads out of the archive")
             path.parent.mkdir(parents=True, exist_ok=True)
-            content = source.extractfile(member) if member.isreg() else None
+            is_file = member.isreg() and not member.issparse()  # which may unfold without an end
+            content = source.extractfile(member) if is_file else None
             if content is not None:
                 with path.open("xb") as target:
                     shutil.copyfileobj(content, target)
                 path.chmod(0o755 if member.mode & 0o100 else 0o644)
-            elif member.issym():
+            elif with_links and member.issym():
                 links.append((path, member.linkname))
             else:
-                raise ValueError(f"{member.name} is neither a file nor a link")
+                raise ValueError(
+                    f"{member.name} is no plain file{' or link' if with_links else ''}"
+                )
     for path, target in links:
         path.symlink_to(target)

@@ -9,12 +9,15 @@ object however many files there are, and whoever gives the same command again fo
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import time
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from nbmlops import digests, layout, models, records, runs, scoring, sheets, sites, stints, workers
+from nbmlops.asking import Asker, ModelFailed
 from nbmlops.errors import InvalidRecords, NbmlopsError, WrongUse
 from nbmlops.records import (
     BatchFailure,
@@ -72,21 +75,20 @@ def predict(
     """
     version = models.find(workspace, reference)
     launcher = launcher or stints.place_of(version)
-    contract = models.schema(workspace, version)
-    scoring.check_header(source, version, contract)
+    scoring.check_header(source, version, models.schema(workspace, version))
     _refuse_target(source, out, force=force)
+    if not out.parent.is_dir():
+        raise WrongUse(f"there is no folder {out.parent}", f"Make it: `mkdir -p {out.parent}`.")
     sheets.format_of(out)
     asked = _file(source, out)
     if launcher in FAR:
         _refuse_far(workspace, version, launcher, [asked])
-        ((_, found),) = _far(workspace, version, [asked], [asked], launcher)
+        found = _far(workspace, version, [asked], launcher, force=force).found[0]
         if isinstance(found, BatchFailure):
             raise BatchFailed(found.message, found.hint or "", reason=found.code)
         return found
-    began_s = time.monotonic()
     with stints.stint(workspace, version, launcher) as asker:
-        scored = scoring.answer(asker, source, out, workspace.say)
-    return _kept(workspace, version, asked, scored, time.monotonic() - began_s)
+        return _answered_near(workspace, asker, asked)
 
 
 class BatchFailed(NbmlopsError):
@@ -107,8 +109,8 @@ def predict_all(
 ) -> BatchReport:
     """Answer files, each under its own name, below the folder ``out``.
 
-    A file that cannot be answered keeps none from being answered. One that this version has
-    answered before, and whose answers lie there as they were written, is passed over.
+    A file that cannot be answered keeps none from being answered; it is told. One that this version
+    has answered before, and whose answers lie there as they were written, is passed over.
 
     Raises
     ------
@@ -116,8 +118,6 @@ def predict_all(
         When there is no such version.
     WrongUse
         When there are no files, or something else is where answers would be written.
-    InvalidFile
-        When a file cannot be read, lacks columns, or has one that would be written.
     """
     version = models.find(workspace, reference)
     launcher = launcher or stints.place_of(version)
@@ -130,69 +130,115 @@ def predict_all(
         )
     if out.exists() and not out.is_dir():
         raise WrongUse(f"{out} is a file", "Name a folder for the answers: --out FOLDER.")
-    every = [_file(source, out / name) for name, source in sources]
-    waiting: list[ScoringFile] = []
-    for asked in every:
-        source = Path(asked.source)
-        if not force and _is_answered(workspace, version, asked):
-            continue
-        _refuse_target(source, Path(asked.out), force=force, inside=out)
-        scoring.check_header(source, version, contract)
-        waiting.append(asked)
-    found: list[BatchRecord | BatchFailure] = []
-    job: str | None = None
-    if waiting and launcher in FAR:
+    wanted: list[ScoringFile] = []
+    refused: list[BatchFailure] = []
+    for name, source in sources:
+        _refuse_outside(out, name)
+        asked = _file(source, out / name)
+        try:
+            scoring.check_header(source, version, contract)
+        except sheets.InvalidFile as error:
+            refused.append(_failure(asked, _cause(error)))
+        else:
+            wanted.append(asked)
+    waiting = _waiting(workspace, version, wanted, force=force)
+    outcome = _Outcome([], None)
+    if launcher in FAR and wanted:
         _refuse_far(workspace, version, launcher, waiting)
-        for name, one in _far(workspace, version, every, waiting, launcher):
-            job = name
-            found.append(one)
+        outcome = _far(workspace, version, wanted, launcher, force=force)
     elif waiting:
-        found += _near(workspace, version, waiting, launcher)
+        outcome = _Outcome(list(_near(workspace, version, waiting, launcher)), None)
+    found = outcome.found
     answered = tuple(one for one in found if isinstance(one, BatchRecord))
     return BatchReport(
         model=version.model,
         version=version.version,
         commit=version.commit,
         launcher=launcher,
-        job=job,
+        job=outcome.job,
         out=str(out),
         files=answered,
-        failed=tuple(one for one in found if isinstance(one, BatchFailure)),
-        already=len(sources) - len(waiting),
+        failed=(*refused, *(one for one in found if isinstance(one, BatchFailure))),
+        already=len(wanted) - len(found),
         rows=sum(one.rows for one in answered),
         out_of_bounds=sum(one.out_of_bounds for one in answered),
         seconds=round(time.monotonic() - began_s, 3),
     )
 
 
-def files_of(start: Path, text: str) -> list[tuple[str, Path]] | None:
+class _Outcome(NamedTuple):
+    """What became of files, and the job of a cluster that answered them last."""
+
+    found: list[BatchRecord | BatchFailure]
+    job: str | None
+
+
+def _waiting(
+    workspace: Workspace, version: ModelVersion, wanted: Sequence[ScoringFile], *, force: bool
+) -> list[ScoringFile]:
+    """Return the files that are not answered yet; with ``force`` all of them."""
+    left = [asked for asked in wanted if force or not _is_answered(workspace, version, asked)]
+    for asked in left:
+        _refuse_target(Path(asked.source), Path(asked.out), force=force)
+    return left
+
+
+def files_of(start: Path, text: str, out: str) -> list[tuple[str, Path]] | None:
     """Return the files of a folder, or of a pattern such as ``in/*.csv``, with their names below.
 
-    ``None`` for what can only be the name of one file.
+    What lies below ``out``, where answers go, is left out. ``None`` for what can only be the name
+    of one file.
+
+    Raises
+    ------
+    WrongUse
+        When the pattern has no meaning, or leads up again.
     """
-    path = start / text
+    path, answers = start / text, (start / out).resolve()
     parts = Path(text).parts
     fixed = next((n for n, part in enumerate(parts) if set(part) & set("*?[")), None)
     if path.is_dir():
         root, found = path, [file for _, file in digests.files_below(path, follow=True)]
-        found = [file for file in found if file.suffix.lower() in sheets.FORMATS]
     elif fixed is not None and not path.exists():
         root = start.joinpath(*parts[:fixed])
-        found = [file for file in root.glob("/".join(parts[fixed:])) if file.is_file()]
+        found = _matching(root, parts[fixed:], text)
     else:
         return None
-    return [(file.relative_to(root).as_posix(), file) for file in sorted(found)]
+    inside = answers.is_relative_to(root.resolve())
+    return [
+        (file.relative_to(root).as_posix(), file)
+        for file in sorted(found)
+        if file.suffix.lower() in sheets.FORMATS
+        and not (inside and file.resolve().is_relative_to(answers))
+    ]
 
 
-def _refuse_target(source: Path, out: Path, *, force: bool, inside: Path | None = None) -> None:
+def _matching(root: Path, parts: Sequence[str], text: str) -> list[Path]:
+    # What `**` alone at the end matches differs between versions of Python.
+    pattern = "/".join((*parts, "*") if parts[-1] == "**" else parts)
+    if ".." in parts:
+        raise WrongUse(f"the pattern {text} leads up again", "Name the folder without `..`.")
+    try:
+        return [file for file in root.glob(pattern) if file.is_file()]
+    except ValueError as error:
+        raise WrongUse(
+            f"the pattern {text} has no meaning: {error}", 'Write such as "in/**/*.csv".'
+        ) from error
+
+
+def _refuse_target(source: Path, out: Path, *, force: bool) -> None:
     if out.exists() and source.exists() and out.samefile(source):
         raise WrongUse(f"{out.name} is the file that is read", "Name another file: --out FILE.")
     if out.is_dir():
         raise WrongUse(f"{out} is a folder", f"Name a file in it: --out {out.name}/{source.name}.")
-    if inside is None and not out.parent.is_dir():
-        raise WrongUse(f"there is no folder {out.parent}", f"Make it: `mkdir -p {out.parent}`.")
     if out.exists() and not force:
         raise WrongUse(f"{out} is there already", "Name another, or write over it: --force.")
+
+
+def _refuse_outside(out: Path, name: str) -> None:
+    """Refuse a name, or a link on its way, that leads out of the folder of the answers."""
+    if not (out / name).resolve().is_relative_to(out.resolve()):
+        raise WrongUse(f"{out / name} leads out of {out}", "Name another folder: --out FOLDER.")
 
 
 # --- on this machine ------------------------------------------------------------------------------
@@ -201,20 +247,29 @@ def _refuse_target(source: Path, out: Path, *, force: bool, inside: Path | None 
 def _near(
     workspace: Workspace, version: ModelVersion, waiting: Sequence[ScoringFile], launcher: str
 ) -> Iterator[BatchRecord | BatchFailure]:
-    """Answer file after file by one worker; a file whose rows are refused is told, and passed."""
-    with stints.stint(workspace, version, launcher) as asker:
-        for number, asked in enumerate(waiting, 1):
-            source, out = Path(asked.source), Path(asked.out)
-            workspace.say(f"{source.name}: {number:,} of {len(waiting):,} files")
-            began_s = time.monotonic()
-            out.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                scored = scoring.answer(asker, source, out, workspace.say)
-            except (InvalidRecords, sheets.InvalidFile) as error:
-                cause = Cause(code=error.code, message=error.message, hint=error.hint or None)
-                yield _failure(asked, cause)
-            else:
-                yield _kept(workspace, version, asked, scored, time.monotonic() - began_s)
+    """Answer file after file by one worker; a file that cannot be answered is told, and passed."""
+    left = list(waiting)
+    while left:
+        with stints.stint(workspace, version, launcher) as asker:
+            is_up = True
+            while left and is_up:
+                asked = left.pop(0)
+                number = len(waiting) - len(left)
+                workspace.say(f"{Path(asked.source).name}: {number:,} of {len(waiting):,} files")
+                Path(asked.out).parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    yield _answered_near(workspace, asker, asked)
+                except (InvalidRecords, sheets.InvalidFile, ModelFailed) as error:
+                    yield _failure(asked, _cause(error))
+                    is_up = not isinstance(error, ModelFailed) or asker.is_ready()
+
+
+def _answered_near(workspace: Workspace, asker: Asker, asked: ScoringFile) -> BatchRecord:
+    """Answer a file by a worker that is up."""
+    began_s = time.monotonic()
+    with _beside(Path(asked.out)) as made:
+        scored = scoring.answer(asker, Path(asked.source), made, workspace.say)
+        return _put(workspace, asker.version, asked, made, scored, time.monotonic() - began_s)
 
 
 # --- in a cluster ---------------------------------------------------------------------------------
@@ -251,53 +306,96 @@ def _refuse_far(
 def _far(
     workspace: Workspace,
     version: ModelVersion,
-    every: Sequence[ScoringFile],
-    waiting: Sequence[ScoringFile],
+    wanted: Sequence[ScoringFile],
     launcher: str,
-) -> Iterator[tuple[str, BatchRecord | BatchFailure]]:
-    """Answer files by one indexed job, and yield its name with what became of each as it ends.
+    *,
+    force: bool,
+) -> _Outcome:
+    """Answer the files that are not answered yet by an indexed job.
 
-    A job that was asked for ``every`` one of these files before, and was not followed to its end,
-    is gone on with.
+    A job that was asked for these files before, and was not followed to its end, is gone on with;
+    what it was not asked for is another job's.
     """
-    key = _key(version, launcher, every)
+    key = _key(version, launcher, wanted)
+    outcome = _Outcome([], None)
     with _only_one(workspace, key):
-        kept = workspace.store.get(JOBS, key, ScoringJob)
-        if kept is not None and not kept.record.ended:
-            record, revision = kept.record, kept.revision
-            workspace.say(f"going on with {record.job}, which was asked for before")
-        else:
-            name = layout.new_id(f"batch-{version.model}"[:36], workspace.now().timestamp())
-            record = ScoringJob(
-                key=key,
-                job=name,
-                launcher=launcher,
-                version=version.name,
-                files=tuple(waiting),
-            )
-            revision = workspace.store.swap(
-                JOBS, key, record, expected=kept.revision if kept else 0, key=f"{JOBS}:{name}"
-            )
-        handle = workspace.launcher(launcher).launch(_job(workspace, version, record))
-        # What was taken before the command that began it was ended stays as it is.
-        left = {
-            replace(handle, index=index): asked
-            for index, asked in enumerate(record.files)
-            if asked in waiting
+        # What another command has answered while this one waited for it is not answered again.
+        waiting = {
+            (asked.digest, asked.out): asked
+            for asked in _waiting(workspace, version, wanted, force=force)
         }
-        workspace.say(f"{record.job} answers {len(record.files):,} files")
-        try:
-            for one in _followed(workspace, version, left):
-                yield record.job, one
-        except KeyboardInterrupt:
-            workspace.warn(
-                f"{record.job} goes on in the cluster, and the same command with it. To end it:"
-                f" {workspace.launcher(launcher).ending(handle)}"
+        while True:
+            kept = workspace.store.get(JOBS, key, ScoringJob)
+            if kept is not None and not kept.record.ended:
+                record, revision = kept.record, kept.revision
+                workspace.say(f"going on with {record.job}, which was asked for before")
+            elif waiting:
+                record = _asked(workspace, version, key, launcher, list(waiting.values()))
+                revision = workspace.store.swap(
+                    JOBS,
+                    key,
+                    record,
+                    expected=kept.revision if kept else 0,
+                    key=f"{JOBS}:{record.job}",
+                )
+            else:
+                return outcome
+            found = _by(workspace, version, record, waiting)
+            outcome = _Outcome([*outcome.found, *found], record.job)
+            workspace.store.swap(
+                JOBS,
+                key,
+                replace(record, ended=True),
+                expected=revision,
+                key=f"{JOBS}:{record.job}:ended",
             )
-            raise
-        ended = replace(record, ended=True)
-        workspace.store.swap(JOBS, key, ended, expected=revision, key=f"{JOBS}:{record.job}:ended")
-        shutil.rmtree(workspace.home.job(record.job).root, ignore_errors=True)
+            shutil.rmtree(workspace.home.job(record.job).root, ignore_errors=True)
+
+
+def _asked(
+    workspace: Workspace,
+    version: ModelVersion,
+    key: str,
+    launcher: str,
+    waiting: Sequence[ScoringFile],
+) -> ScoringJob:
+    return ScoringJob(
+        key=key,
+        job=layout.new_id(f"batch-{version.model}"[:36], workspace.now().timestamp()),
+        launcher=launcher,
+        version=version.name,
+        files=tuple(waiting),
+    )
+
+
+def _by(
+    workspace: Workspace,
+    version: ModelVersion,
+    record: ScoringJob,
+    waiting: dict[tuple[str, str], ScoringFile],
+) -> list[BatchRecord | BatchFailure]:
+    """Have a job answer files, and take those that it answers from ``waiting``.
+
+    Of a job that was begun before, what was taken then stays as it is.
+    """
+    handle = JobHandle(launcher=record.launcher, name=record.job)
+    left = {
+        replace(handle, index=index): waiting.pop((asked.digest, asked.out))
+        for index, asked in enumerate(record.files)
+        if (asked.digest, asked.out) in waiting
+    }
+    if not left:
+        return []
+    try:
+        workspace.launcher(record.launcher).launch(_job(workspace, version, record))
+        workspace.say(f"{record.job} answers {len(record.files):,} files")
+        return list(_followed(workspace, version, left))
+    except KeyboardInterrupt:
+        workspace.warn(
+            f"{record.job} goes on in the cluster, and the same command with it. To end it:"
+            f" {workspace.launcher(record.launcher).ending(handle)}"
+        )
+        raise
 
 
 def _key(version: ModelVersion, launcher: str, every: Sequence[ScoringFile]) -> str:
@@ -376,7 +474,7 @@ def _followed(
                 yield one
         running = sum(seen[handle].ready for handle in left)
         waits = [seen[handle].cause for handle in left]
-        told = f"{count - len(left):,} of {count:,} files answered, {running:,} under way"
+        told = f"{count - len(left):,} of {count:,} files done, {running:,} under way"
         told += f", {failed:,} failed" if failed else ""
         if not running and (why := next(filter(None, waits), None)) is not None:
             told += f"; {why.message}"
@@ -413,11 +511,10 @@ def _collected(
         return _failure(asked, Cause(code="batch-failed", message=changed, hint="Ask again."))
     out = Path(asked.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    beside = out.with_name(f".{out.name}.{layout.new_id('part')}")
-    shutil.copyfile(found, beside)
-    beside.replace(out)
-    scored = Scored(result.rows, result.out_of_bounds)
-    return _kept(workspace, version, asked, scored, result.seconds)
+    with _beside(out) as made:
+        shutil.copyfile(found, made)
+        scored = Scored(result.rows, result.out_of_bounds)
+        return _put(workspace, version, asked, made, scored, result.seconds)
 
 
 # --- what is kept ---------------------------------------------------------------------------------
@@ -433,10 +530,35 @@ def _failure(asked: ScoringFile, cause: Cause) -> BatchFailure:
     )
 
 
-def _kept(
-    workspace: Workspace, version: ModelVersion, asked: ScoringFile, scored: Scored, seconds: float
+def _cause(error: NbmlopsError) -> Cause:
+    return Cause(code=error.code, message=error.message, hint=error.hint or None)
+
+
+@contextlib.contextmanager
+def _beside(out: Path) -> Generator[Path, None, None]:
+    """Yield where answers are written before they have their name."""
+    made = out.with_name(f".{out.stem[:100]}.{layout.new_id('part')}{out.suffix}")
+    try:
+        yield made
+    finally:
+        made.unlink(missing_ok=True)
+
+
+def _put(
+    workspace: Workspace,
+    version: ModelVersion,
+    asked: ScoringFile,
+    made: Path,
+    scored: Scored,
+    seconds: float,
 ) -> BatchRecord:
+    """Keep what was answered, and only then give the answers their name.
+
+    Killed in between, a file is not answered yet; it is never taken for somebody else's.
+    """
     now = workspace.now()
+    with made.open("rb") as file:
+        os.fsync(file.fileno())
     record = BatchRecord(
         batch_id=layout.new_id(version.model, now.timestamp()),
         model=version.model,
@@ -447,7 +569,7 @@ def _kept(
         source=asked.source,
         source_digest=asked.digest,
         out=asked.out,
-        out_digest=digests.of_file(Path(asked.out)),
+        out_digest=digests.of_file(made),
         seconds=round(seconds, 3),
         created_at=now,
         author=workspace.repo.author(),
@@ -462,6 +584,7 @@ def _kept(
         expected=before.revision if before else 0,
         key=f"{_ANSWERED}:{record.batch_id}",
     )
+    made.replace(asked.out)
     return record
 
 

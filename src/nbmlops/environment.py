@@ -339,11 +339,10 @@ def tool_requirements(more: Iterable[str] = (), cache: Path | None = None) -> st
 
 
 def _installed_state() -> list[tuple[str, int]]:
-    """Return the folders that packages are found in, each with when it was changed last."""
-    folders = [
-        Path(place) for place in sys.path if place.endswith(("site-packages", "dist-packages"))
-    ]
-    return [(str(folder), folder.stat().st_mtime_ns) for folder in folders if folder.is_dir()]
+    """Return the folders that have packages in them, each with when it was changed last."""
+    folders = [Path(place) for place in dict.fromkeys(sys.path)]
+    found = [folder for folder in folders if next(folder.glob("*.dist-info"), None) is not None]
+    return [(str(folder), folder.stat().st_mtime_ns) for folder in found]
 
 
 def _tool_requirements(more: Iterable[str]) -> str:

@@ -353,14 +353,16 @@ def _owned(workspace: Workspace) -> Iterator[Finding]:
                 fix=deployments.deploying(record),
             )
     for job in batches.jobs(workspace):
-        is_there = not job.ended and workspace.home.job(job.job).root.is_dir()
-        if is_there and not batches.is_followed(workspace, job):
-            handle = JobHandle(launcher=job.launcher, name=job.job)
+        if job.ended or batches.is_followed(workspace, job):
+            continue
+        launcher = workspace.launcher(job.launcher)
+        handle = JobHandle(launcher=job.launcher, name=job.job)
+        if not launcher.poll([handle])[handle].status.is_final:
             yield Finding(
                 code="batch-unfollowed",
-                message=f"{job.job} was to answer {len(job.files):,} files by {job.version}, and"
-                " nobody waits for it: the same `nbmlops predict` goes on with it",
-                fix=workspace.launcher(job.launcher).ending(handle),
+                message=f"{job.job} answers {len(job.files):,} files by {job.version}, and nobody"
+                " waits for it: the same `nbmlops predict` goes on with it",
+                fix=launcher.ending(handle),
             )
     wanted = rebuilding.wanted(workspace) | rebuilding.ending(workspace)
     for launcher in workspace.launchers():

@@ -34,12 +34,12 @@ def ended_jobs(workspace: Workspace, keep: timedelta) -> Iterator[tuple[str, str
     limit = (workspace.now() - max(keep, _DAY)).timestamp()
     for job in batches.jobs(workspace):
         made_s = layout.seconds_of(job.job)
-        is_there = workspace.home.job(job.job).root.is_dir()
-        if is_there and made_s is not None and made_s < limit:
+        if made_s is not None and made_s < limit:
             yield job.job, "a job that answered files"
-    for folder in sorted(workspace.home.local_jobs.glob(f"{stints.PREFIX}*")):
-        if folder.stat().st_mtime < limit:
-            yield folder.name, "a command's worker that has ended"
+    for place in workspace.home.launcher_folders:
+        for folder in sorted(place.glob(f"{stints.PREFIX}*")):
+            if folder.stat().st_mtime < limit:
+                yield folder.name, "a command's worker that has ended"
 
 
 def _of_services(workspace: Workspace, keep: timedelta) -> Iterator[tuple[str, str]]:

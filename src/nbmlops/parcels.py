@@ -45,6 +45,9 @@ LAID_LIMIT_FILES = 200_000
 _SMALL_LAID_LIMIT_BYTES = 256 * 2**20
 # What names that cannot stand side by side, or at all, make of the file system.
 _OF_NAMES = (None, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EINVAL)
+# A file of this size may say how far larger ones have come. Copied while they are written, it is
+# read before them and put after them, so that it never tells of more than they hold.
+SMALL_BYTES = 4096
 # A frame is one write that a pipe takes whole, so that no other line gets into it.
 _FRAME_BYTES = 2880
 _COPY_BYTES = 2**20
@@ -126,11 +129,20 @@ def pack(folder: Path, *, without: str | None = None) -> bytes:
     return gzip.compress(buffer.getvalue(), compresslevel=6, mtime=0)
 
 
-def pack_to(folder: Path, target: Path, *, below: str = "") -> str:
-    """Pack a folder, or what is ``below`` it, into a file and return the digest of that file."""
-    with target.open("wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
+def pack_to(folder: Path, target: Path, *, below: str = "", quick: bool = False) -> str:
+    """Pack a folder, or what is ``below`` it, into a file and return the digest of that file.
+
+    A ``quick`` parcel is larger, for whoever waits while it is packed.
+    """
+    level = 1 if quick else 6
+    with target.open("wb") as file, gzip.GzipFile("", "wb", level, file, mtime=0) as packed:
         _write_tar(packed, folder, below=below)
     return digests.of_file(target)
+
+
+def pack_part(folder: Path, target: Path, index: int) -> None:
+    """Pack what of an inbox only one part of a batch gets."""
+    pack_to(folder, target, below=f"{layout.EACH_FOLDER}/{index}", quick=True)
 
 
 def _write_tar(
@@ -313,5 +325,6 @@ def _unpack(
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as target:
                 shutil.copyfileobj(content, target, _COPY_BYTES)
+            path.chmod(0o755 if member.mode & 0o100 else 0o644)
             names.append(name)
     return names

@@ -423,8 +423,7 @@ def refuse_here(version: ModelVersion, launcher: str) -> None:
         raise NeedsContainers(
             f"{version.name} is served by a program in the image {version.image}, and the launcher"
             f" `{launcher}` runs no containers",
-            f"Serve it where there are: `nbmlops deploy {version.name} --on docker`, or"
-            " `--on kubernetes`.",
+            "Name one that does: --on docker, or --on kubernetes.",
             image=version.image,
         )
     if launcher in FAR and not _digest_named(version.image):

@@ -7,6 +7,7 @@ with the model's files and what the program has to know laid where it is told.
 from __future__ import annotations
 
 import shutil
+import tarfile
 
 from nbmlops import (
     archives,
@@ -20,6 +21,7 @@ from nbmlops import (
     snapshot,
     tensors,
 )
+from nbmlops.errors import ModelRefused
 from nbmlops.records import Environment, JobHandle, JobSpec, ModelVersion, WorkerSpec
 from nbmlops.sites import Foreign
 from nbmlops.workspace import IN_CONTAINERS, Workspace
@@ -108,8 +110,15 @@ def _fill_foreign(workspace: Workspace, version: ModelVersion, deployment_id: st
     archive = paths.root / "model.tar"
     workspace.artifacts.copy_to(file.digest, archive)
     shutil.rmtree(paths.inbox / FILES_FOLDER, ignore_errors=True)
-    archives.unpack(archive, paths.inbox / FILES_FOLDER)
-    archive.unlink()
+    try:
+        archives.unpack(archive, paths.inbox / FILES_FOLDER, with_links=False)
+    except (ValueError, tarfile.TarError) as error:
+        raise ModelRefused(
+            f"the files of {version.name} are no archive of plain files: {error}",
+            "Log the model again: log_model(model, files=FOLDER, ...).",
+        ) from error
+    finally:
+        archive.unlink()
     spec = WorkerSpec(
         deployment_id=deployment_id,
         model=version.model,

@@ -31,16 +31,22 @@ class Line(msgspec.Struct):
 
 
 class Count(msgspec.Struct):
-    """What a writer counts; ``chain`` is that of its last record."""
+    """What a writer counts; ``chain`` is that of its last record.
+
+    ``copied`` is whether the log is read as copies that were made while it was written: the count
+    may then be older than the records, though its writer is no more.
+    """
 
     answered: int
     dropped: int
     chain: str
+    copied: bool = False
 
     def line(self) -> bytes:
         """Return the counts in a fixed number of bytes, which is JSON all the same."""
         text = f'{{"answered":{self.answered:20d},"dropped":{self.dropped:20d},"chain":"'
-        return f'{text}{self.chain}"}}\n'.encode()
+        more = ',"copied":true' if self.copied else ""
+        return f'{text}{self.chain}"{more}}}\n'.encode()
 
 
 LINES = msgspec.json.Decoder(Line)

@@ -103,7 +103,7 @@ def _verified(folder: Path) -> Verification:
             continue
         answered += max(count.answered, tally.sequence)
         drops += count.dropped
-        tally.problems += _disagreements(writer, tally, count, live=live)
+        tally.problems += _disagreements(writer, tally, count, live=live or count.copied)
     return Verification(
         answered=answered,
         records=sum(tally.records for tally in tallies.values()),

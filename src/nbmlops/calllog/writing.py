@@ -88,6 +88,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 class CallLog:
     """Writes the calls that this process answers; one writer for each deployment.
 
+    ``copied`` says that others read copies of the files, made while they are written.
     ``encode`` and ``drop`` never touch the disk. ``append`` may run in another thread, ``sync`` in
     a third one at the same time.
     """
@@ -97,11 +98,13 @@ class CallLog:
         calls: Path,
         endpoint: str,
         *,
+        copied: bool = False,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         random: Callable[[int], int] = secrets.randbits,
     ) -> None:
         self._calls = calls
         self._endpoint = endpoint
+        self._copied = copied
         self._now_ms = now_ms
         self._random = random
         self._writers: dict[str, _Writer] = {}
@@ -129,7 +132,7 @@ class CallLog:
             return
         writer = f"{self._random(32):08x}"
         folder = self._calls / checked_deployment(deployment_id)
-        count = Count(0, 0, first_link(deployment_id, writer))
+        count = Count(0, 0, first_link(deployment_id, writer), copied=self._copied)
         self._writers[deployment_id] = made = _Writer(deployment_id, folder, writer, count)
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -47,10 +47,9 @@ def predict(
     from nbmlops import batches
 
     target, workspace = _inside(context, out), context.workspace()
-    _inside(context, file)
-    files = batches.files_of(context.start, file)
+    source = _inside(context, file)
+    files = batches.files_of(context.start, file, out)
     if files is None:
-        source = _inside(context, file)
         return batches.predict(workspace, model, source, target, launcher=on, force=force)
     for _, path in files:
         _inside(context, str(path))

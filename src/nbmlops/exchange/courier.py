@@ -68,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        """Send a file, or the names and sizes of the files below a folder."""
+        """Send a file, or the names, sizes and states of the files below a folder."""
         path = self._asked()
         if path is None or not path.exists():
             self._answer(404)
@@ -147,15 +147,17 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-def _files(folder: Path) -> dict[str, int]:
-    found: dict[str, int] = {}
+def _files(folder: Path) -> dict[str, tuple[int, str]]:
+    """Return the files below a folder, each with its size and what tells whether it has changed."""
+    found: dict[str, tuple[int, str]] = {}
     for place, _, names in os.walk(folder):
         for name in names:
             path = Path(place, name)
             with contextlib.suppress(OSError):
                 about = path.lstat()
                 if stat.S_ISREG(about.st_mode):
-                    found[path.relative_to(folder).as_posix()] = about.st_size
+                    state = f"{about.st_mtime_ns}.{about.st_ino}"
+                    found[path.relative_to(folder).as_posix()] = about.st_size, state
             if len(found) > parcels.LAID_LIMIT_FILES:
                 return found
     return found

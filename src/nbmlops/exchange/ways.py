@@ -126,7 +126,7 @@ class StoreWay:
         self._plan = plan
         self._place = str(plan.place)
         self._attempt = attempt
-        self._sent: dict[str, tuple[int, int]] = {}
+        self._sent: dict[str, object] = {}
 
     def bring(self, inbox: Path) -> None:
         """Get the archive and lay it."""
@@ -192,12 +192,26 @@ class StoreWay:
         return replace(outcome, digest=digest, size_bytes=beside.stat().st_size)
 
     def _ship_files(self, outbox: Path) -> None:
+        small: list[tuple[str, bytes]] = []
+        large: list[tuple[str, Path]] = []
         for name, path in digests.files_below(outbox):
+            if path.stat().st_size <= parcels.SMALL_BYTES:
+                small.append((name, path.read_bytes()))
+            else:
+                large.append((name, path))
+        for name, path in large:
             about = path.stat()
-            seen = (about.st_size, about.st_mtime_ns)
-            if self._sent.get(name) != seen:
-                _put(path, f"{self._place}/{self._attempt}/files/{name}")
-                self._sent[name] = seen
+            self._ship_file(name, (about.st_size, about.st_mtime_ns), path)
+        beside = outbox.with_name("small.upload")
+        for name, content in small:
+            beside.write_bytes(content)
+            self._ship_file(name, content, beside)
+        beside.unlink(missing_ok=True)
+
+    def _ship_file(self, name: str, seen: object, path: Path) -> None:
+        if self._sent.get(name) != seen:
+            _put(path, f"{self._place}/{self._attempt}/files/{name}")
+            self._sent[name] = seen
 
 
 class ClaimWay:

@@ -120,7 +120,7 @@ def _with_calls(spec: FrontSpec, inbox: Path, environ: Mapping[str, str]) -> Fro
     key = inbox / calllog.KEY_FILE
     if key.exists():
         layout.write_file(calls / calllog.KEY_FILE, key.read_bytes(), mode=0o600)
-    return records.replace(spec, calls=str(calls))
+    return records.replace(spec, calls=str(calls), copied=True)
 
 
 def main(environ: Mapping[str, str]) -> int:

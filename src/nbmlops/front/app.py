@@ -80,7 +80,7 @@ class App:
         self.token = token
         self.draining = False
         self.metrics = metrics.Metrics()
-        self.log = CallLog(Path(spec.calls), spec.endpoint)
+        self.log = CallLog(Path(spec.calls), spec.endpoint, copied=spec.copied)
         self.routes = Routes(RouteTable(endpoint=spec.endpoint, revision=0, routes=()))
         self._described = b""
         self._width = 0  # columns of the widest model

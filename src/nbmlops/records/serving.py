@@ -98,10 +98,12 @@ class FrontSpec(Record, frozen=True, kw_only=True):
     Tokens are here as their SHA-256. Beyond loopback there is an ``access_digest``, and ``hosts``
     are the names, with ports, that clients know the endpoint by. ``published_on_loopback`` says
     that what it listens on is reached from this machine's loopback alone, though it is none itself.
+    ``copied`` says that the call log is read as copies that are made while it is written.
     """
 
     endpoint: str
     calls: str
+    copied: bool = False
     control_digest: str
     access_digest: str | None = None
     hosts: tuple[str, ...] = ()

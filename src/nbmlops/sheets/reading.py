@@ -85,6 +85,12 @@ def read(
         raise InvalidFile(f"{path} is a folder", "Name a file in it.") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise InvalidFile(f"{path.name} cannot be read: {error}", "Write it as UTF-8.") from error
+    except OSError as error:
+        if error.errno is not None:  # the disk's affair, and not the file's
+            raise
+        raise InvalidFile(
+            f"{path.name} is damaged: {str(error)[:300]}", "Write it again from where it came."
+        ) from error
 
 
 def _not_there(path: Path) -> InvalidFile:

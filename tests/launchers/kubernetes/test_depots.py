@@ -1,5 +1,8 @@
 """An object store between this machine and pods, as a folder that fsspec opens."""
 
+import os
+import shutil
+
 import pytest
 
 from nbmlops import digests, parcels
@@ -56,6 +59,34 @@ def test_files_of_a_service_come_as_they_grow_and_what_was_removed_here_stays_so
     (tmp_path / "got" / "calls" / "log").unlink()
     depots.get_files(store.as_uri(), "a1", tmp_path / "got", came)
     assert not (tmp_path / "got" / "calls" / "log").exists()
+
+
+def test_a_file_that_changes_and_keeps_its_size_comes_again(store, tmp_path):
+    count = store / "a1" / "files" / "calls" / "w.count"
+    came = {}
+    for number in (1, 2):
+        count.write_text(f"answered {number}")
+        os.utime(count, (number, number))
+        depots.get_files(store.as_uri(), "a1", tmp_path / "got", came)
+        assert (tmp_path / "got" / "calls" / "w.count").read_text() == f"answered {number}"
+
+
+def test_what_counts_a_log_is_brought_before_it_and_never_ahead_of_it(store, tmp_path, monkeypatch):
+    calls = store / "a1" / "files" / "calls"
+    (calls / "a.log").write_bytes(b"1" * 5000)
+    (calls / "z.count").write_text("5000")
+    came, copied = {}, shutil.copyfileobj
+
+    def goes_on(source, target, size):
+        copied(source, target, size)
+        if target.name.split(".")[1] == "z":  # the writer goes on just then
+            (calls / "a.log").write_bytes(b"1" * 6000)
+            (calls / "z.count").write_text("6000")
+
+    monkeypatch.setattr(depots.shutil, "copyfileobj", goes_on)
+    depots.get_files(store.as_uri(), "a1", tmp_path / "got", came)
+    got = tmp_path / "got" / "calls"
+    assert (got / "a.log").stat().st_size >= int((got / "z.count").read_text())
 
 
 def test_a_job_that_has_written_nothing_yet_gives_nothing(store, tmp_path):

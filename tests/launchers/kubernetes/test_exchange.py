@@ -255,6 +255,11 @@ def asked_of(courier, method, path, body=None):
     return response.status, response.read()
 
 
+def state(path):
+    about = path.stat()
+    return f"{about.st_mtime_ns}.{about.st_ino}"
+
+
 def test_a_courier_hands_out_files_and_what_a_job_puts_in_the_way_leads_nowhere(courier, tmp_path):
     job = courier.root / "job"
     (tmp_path / "private").write_text("secret")
@@ -263,7 +268,7 @@ def test_a_courier_hands_out_files_and_what_a_job_puts_in_the_way_leads_nowhere(
     (job / "out").symlink_to(tmp_path)
     os.mkfifo(job / "a1" / "fifo")
     assert asked_of(courier, "GET", "/job/a1/f") == (200, b"x")
-    assert json.loads(asked_of(courier, "GET", "/job/a1")[1]) == {"f": 1}
+    assert json.loads(asked_of(courier, "GET", "/job/a1")[1]) == {"f": [1, state(job / "a1" / "f")]}
     for path in (
         *("/job/a1/link", "/job/out/private", "/job/out", "/job/a1/fifo", "/../private", "/"),
         *("/job/../../private", "/job/%2e%2e/%2e%2e/private", "/job/a1/f%00", "/none"),
@@ -338,11 +343,15 @@ def test_by_a_secret_a_part_finds_its_own_among_all(tmp_path):
 
 def test_the_same_files_are_the_same_bytes_whoever_packs_them(tmp_path):
     inbox = batch_of(tmp_path / "batch")
+    (inbox / "serve").write_text("a program")
+    (inbox / "serve").chmod(0o755)
     digest = parcels.pack_to(inbox, tmp_path / "one")
     os.utime(inbox / "common", (1, 1))
     assert digest == parcels.pack_to(inbox, tmp_path / "two")
     parcels.lay(io.BytesIO(parcels.pack(inbox)), tmp_path / "laid")
     assert (tmp_path / "laid" / "each" / "1" / "rows").read_text() == "rows 1"
+    modes = [(tmp_path / "laid" / name).stat().st_mode & 0o777 for name in ("serve", "common")]
+    assert modes == [0o755, 0o644]
     empty = tmp_path / "empty"
     empty.mkdir()
     parcels.lay(io.BytesIO(parcels.pack(empty)), tmp_path / "nothing")

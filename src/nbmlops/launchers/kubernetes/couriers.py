@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from nbmlops import layout, parcels
+from nbmlops import parcels
 from nbmlops.errors import LauncherUnavailable
 from nbmlops.launchers.kubernetes import forwarding, manifests, names, troubles
 from nbmlops.launchers.kubernetes.cluster import Cluster
@@ -29,6 +29,8 @@ from nbmlops.project import ClusterSettings
 _PATIENCE_S = 60.0
 _ANSWER_S = 60.0
 _COPY_BYTES = 2**20
+# Names of files with size and state; of a courier of an older version the sizes alone.
+_Listing = dict[str, int | tuple[int, str]]
 
 
 class Couriers:
@@ -81,7 +83,7 @@ class Couriers:
             beside.unlink(missing_ok=True)
 
     def get_files(
-        self, job: str, image: str, attempt: str, folder: Path, came: dict[str, int]
+        self, job: str, image: str, attempt: str, folder: Path, came: dict[str, str]
     ) -> None:
         """Get what a job that stays up has written so far; see :func:`.depots.get_files`.
 
@@ -94,25 +96,28 @@ class Couriers:
         """
         where = f"/{job}/{attempt}/files"
         with self._reached(image) as connection:
-            connection.request("GET", where)
-            found = msgspec.json.decode(_answered(connection) or b"{}", type=dict[str, int])
-            left = parcels.LAID_LIMIT_BYTES
-            for told, size in sorted(found.items()):
-                name = PurePosixPath(told)
-                left -= size
-                if name.is_absolute() or ".." in name.parts or not name.parts or left < 0:
-                    raise ParcelRefused(f"{told[:200]} is not a file that may be taken", "")
-                if came.get(str(name)) == size:
-                    continue
-                target = folder / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-                try:
-                    _download(connection, f"{where}/{quote(told)}", beside)
-                    came[str(name)] = beside.stat().st_size
-                    beside.replace(target)
-                finally:
-                    beside.unlink(missing_ok=True)
+            for small in (True, False):
+                connection.request("GET", where)
+                found = msgspec.json.decode(_answered(connection) or b"{}", type=_Listing)
+                left = parcels.LAID_LIMIT_BYTES
+                for told, about in sorted(found.items()):
+                    size, state = (about, "") if isinstance(about, int) else about
+                    name = PurePosixPath(told)
+                    left -= size
+                    if name.is_absolute() or ".." in name.parts or not name.parts or left < 0:
+                        raise ParcelRefused(f"{told[:200]} is not a file that may be taken", "")
+                    seen = f"{size} {state}"
+                    if (size <= parcels.SMALL_BYTES) != small or came.get(str(name)) == seen:
+                        continue
+                    target = folder / name
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+                    try:
+                        _download(connection, f"{where}/{quote(told)}", beside)
+                        came[str(name)] = seen
+                        beside.replace(target)
+                    finally:
+                        beside.unlink(missing_ok=True)
 
     def remove(self, job: str) -> None:
         """Remove what a job has left on the claim, where a courier is there that can."""
@@ -182,7 +187,7 @@ def send(
     for index in range(parts):
         with tempfile.TemporaryDirectory() as aside:
             packed = Path(aside) / "part"
-            parcels.pack_to(folder, packed, below=f"{layout.EACH_FOLDER}/{index}")
+            parcels.pack_part(folder, packed, index)
             with packed.open("rb") as body:
                 size = {"Content-Length": str(packed.stat().st_size)}
                 connection.request("PUT", f"/{job}/{parcels.part_file(index)}", body, size)

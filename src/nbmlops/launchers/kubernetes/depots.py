@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -37,14 +37,18 @@ def send_inbox(folder: Path, place: str, parts: int = 0) -> None:
     with _told(place), _fsspec().open(f"{place}/{parcels.INBOX_FILE}", "wb") as target:
         target.write(archive)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for sent in [pool.submit(_send_part, folder, place, index) for index in range(parts)]:
-            sent.result()
+        try:
+            for sent in [pool.submit(_send_part, folder, place, index) for index in range(parts)]:
+                sent.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _send_part(folder: Path, place: str, index: int) -> None:
     with tempfile.TemporaryDirectory() as aside:
         packed = Path(aside) / "part"
-        parcels.pack_to(folder, packed, below=f"{layout.EACH_FOLDER}/{index}")
+        parcels.pack_part(folder, packed, index)
         where = f"{place}/{parcels.part_file(index)}"
         with _told(place), packed.open("rb") as source, _fsspec().open(where, "wb") as target:
             shutil.copyfileobj(source, target, _COPY_BYTES)
@@ -77,11 +81,12 @@ def get_outbox(place: str, attempt: str, digest: str | None, folder: Path) -> No
         beside.unlink(missing_ok=True)
 
 
-def get_files(place: str, attempt: str, folder: Path, came: dict[str, int]) -> None:
+def get_files(place: str, attempt: str, folder: Path, came: dict[str, str]) -> None:
     """Get what a job that stays up has written so far.
 
-    ``came`` are the files that have come before with their sizes, and is brought up to date: one
-    that was removed here since then, or changed, is not brought again.
+    ``came`` are the files that have come before, each with what told its state, and is brought up
+    to date: one that was removed here since then, or changed, is not brought again. Small files
+    come first, see :data:`.parcels.SMALL_BYTES`.
 
     Raises
     ------
@@ -91,30 +96,40 @@ def get_files(place: str, attempt: str, folder: Path, came: dict[str, int]) -> N
         When the store does not give them.
     """
     where = f"{place}/{attempt}/files"
-    with _told(place):
-        store, root = _fsspec().core.url_to_fs(where)
-        store.invalidate_cache()
-        found = store.find(root, detail=True) if store.exists(root) else {}
-    left = parcels.LAID_LIMIT_BYTES
-    for path, about in sorted(found.items()):
-        name = PurePosixPath(path).relative_to(PurePosixPath(root))
-        left -= int(about["size"])
-        if ".." in name.parts or not name.parts or left < 0:
-            raise ParcelRefused(f"{name} in {where} is not a file that may be taken", "Remove it.")
-        if came.get(str(name)) == about["size"]:
-            continue
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-        try:
-            with _told(place), store.open(path, "rb") as source, beside.open("wb") as file:
-                shutil.copyfileobj(source, file, _COPY_BYTES)
-                file.flush()
-                os.fsync(file.fileno())
-            came[str(name)] = beside.stat().st_size
-            beside.replace(target)
-        finally:
-            beside.unlink(missing_ok=True)
+    for small in (True, False):
+        with _told(place):
+            store, root = _fsspec().core.url_to_fs(where)
+            store.invalidate_cache()
+            found = store.find(root, detail=True) if store.exists(root) else {}
+        left = parcels.LAID_LIMIT_BYTES
+        for path, about in sorted(found.items()):
+            name, size = PurePosixPath(path).relative_to(PurePosixPath(root)), int(about["size"])
+            left -= size
+            if ".." in name.parts or not name.parts or left < 0:
+                raise ParcelRefused(
+                    f"{name} in {where} is not a file that may be taken", "Remove it."
+                )
+            state = _state(about)
+            if (size <= parcels.SMALL_BYTES) != small or came.get(str(name)) == state:
+                continue
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+            try:
+                with _told(place), store.open(path, "rb") as source, beside.open("wb") as file:
+                    shutil.copyfileobj(source, file, _COPY_BYTES)
+                    file.flush()
+                    os.fsync(file.fileno())
+                came[str(name)] = state
+                beside.replace(target)
+            finally:
+                beside.unlink(missing_ok=True)
+
+
+def _state(about: Mapping[str, Any]) -> str:
+    """Return what tells whether an object has changed: files of one size may differ."""
+    told = (about.get(key) for key in ("ETag", "etag", "LastModified", "updated", "mtime"))
+    return f"{about['size']} {next((one for one in told if one is not None), '')}"
 
 
 def remove(place: str) -> None:

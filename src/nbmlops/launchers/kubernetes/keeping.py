@@ -94,16 +94,16 @@ class Kept:
             return 0.0
         return now_s - seen.since_s
 
-    def came(self) -> dict[str, int]:
-        """Return the files that have come of a job that stays up, with their sizes."""
+    def came(self) -> dict[str, str]:
+        """Return the files that have come of a job that stays up, with what tells their states."""
         try:
             return msgspec.json.decode(
-                (self._folder / "came.json").read_bytes(), type=dict[str, int]
+                (self._folder / "came.json").read_bytes(), type=dict[str, str]
             )
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (FileNotFoundError, msgspec.DecodeError):  # or of an older version
             return {}
 
-    def take(self, came: dict[str, int]) -> None:
+    def take(self, came: dict[str, str]) -> None:
         """Keep which files have come."""
         layout.write_file(self._folder / "came.json", msgspec.json.encode(came))
 
