@@ -120,6 +120,13 @@ def replay(
 
 def _inside(context: Context, file: str) -> Path:
     target = context.start / file
+    try:
+        target.exists()
+    except (ValueError, OSError) as error:
+        raise WrongUse(
+            f"{file[:100]!r} cannot be the name of a file: {getattr(error, 'strerror', error)}",
+            "Name another one; see what is there: `ls`.",
+        ) from error
     if context.bounds is not None and not target.resolve().is_relative_to(context.bounds):
         raise WrongUse(f"{file!r} leads out of {context.bounds}", "Name a file inside it.")
     return target
