@@ -99,7 +99,7 @@ def main() -> int:
     """Run all checks."""
     fast = "--fast" in sys.argv
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    arguments = ["tests", "-q"]
+    arguments = ["tests", "-q", "--durations=25", "--durations-min=10"]
     if fast:
         arguments += ["-m", "not slow and not browser"]
     else:
