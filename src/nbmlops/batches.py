@@ -476,7 +476,7 @@ def _followed(
         waits = [seen[handle].cause for handle in left]
         told = f"{count - len(left):,} of {count:,} files done, {running:,} under way"
         told += f", {failed:,} failed" if failed else ""
-        if not running and (why := next(filter(None, waits), None)) is not None:
+        if count == len(left) and not running and (why := next(filter(None, waits), None)):
             told += f"; {why.message}"
         if told != said:
             workspace.say(told)
