@@ -253,6 +253,31 @@ def test_the_same_command_twice_at_once_asks_once(churn, cluster, folder, tmp_pa
     assert len(cluster.launched) == 1
 
 
+def test_one_file_that_another_command_answers_meanwhile_is_not_answered_again(
+    churn, cluster, folder, tmp_path
+):
+    ends = []
+
+    def again():
+        other = workspaces.open_at(churn.root)
+        other._launchers["kubernetes"] = cluster
+        source, out = folder / "day 0.csv", tmp_path / "out.csv"
+        try:
+            ends.append(batches.predict(other, "churn:1", source, out, launcher="kubernetes").rows)
+        except WrongUse as error:
+            ends.append(error.message)
+        other.close()
+
+    threads = [threading.Thread(target=again) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (refused,) = [end for end in ends if end != 1]
+    assert "is there already" in refused
+    assert len(cluster.launched) == 1
+
+
 def test_killed_before_the_answers_have_their_name_the_same_command_goes_on(
     churn, cluster, folder, tmp_path, monkeypatch
 ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from nbmlops import digests
@@ -28,14 +29,19 @@ def pack(source: Path) -> bytes:
     if not files:
         raise WrongUse(f"there are no files at {source}", "Write the model before you log it.")
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+    write(buffer, files)
+    return buffer.getvalue()
+
+
+def write(target: io.BufferedIOBase, files: Iterable[tuple[str, Path]]) -> None:
+    """Write files under their names into an archive, piece by piece."""
+    with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name, path in files:
-            about = tarfile.TarInfo(str(name))
+            about = tarfile.TarInfo(name)
             about.size = path.stat().st_size
             about.mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
             with path.open("rb") as content:
                 archive.addfile(about, content)
-    return buffer.getvalue()
 
 
 def unpack(archive: Path, work: Path, *, with_links: bool = True) -> None:

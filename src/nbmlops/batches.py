@@ -43,6 +43,7 @@ KIND = "batch"
 # Which batch answered a file, by the version, the file's digest and where the answers are.
 _ANSWERED = "batch-answered"
 JOBS = "batch-job"
+_OPEN, _ENDED = "open", "ended"
 _ALL = 1_000_000
 _LOOK_EVERY_S = 2.0
 _PARQUET_NEEDS = "pyarrow"
@@ -82,11 +83,13 @@ def predict(
     sheets.format_of(out)
     asked = _file(source, out)
     if launcher in FAR:
-        _refuse_far(workspace, version, launcher, [asked])
-        found = _far(workspace, version, [asked], launcher, force=force).found[0]
-        if isinstance(found, BatchFailure):
-            raise BatchFailed(found.message, found.hint or "", reason=found.code)
-        return found
+        found = _far(workspace, version, [asked], launcher, force=force).found
+        if not found:  # another command has answered it meanwhile
+            _refuse_target(source, out, force=False)
+        if isinstance(found[0], BatchFailure):
+            why = found[0]
+            raise BatchFailed(why.message, why.hint or "", reason=why.code)
+        return found[0]
     with stints.stint(workspace, version, launcher) as asker:
         return _answered_near(workspace, asker, asked)
 
@@ -138,24 +141,21 @@ def predict_all(
         try:
             scoring.check_header(source, version, contract)
         except sheets.InvalidFile as error:
-            refused.append(_failure(asked, _cause(error)))
+            refused.append(_failure(asked, error))
         else:
             wanted.append(asked)
-    waiting = _waiting(workspace, version, wanted, force=force)
-    outcome = _Outcome([], None)
-    if launcher in FAR and wanted:
-        _refuse_far(workspace, version, launcher, waiting)
-        outcome = _far(workspace, version, wanted, launcher, force=force)
-    elif waiting:
-        outcome = _Outcome(list(_near(workspace, version, waiting, launcher)), None)
-    found = outcome.found
+    if launcher in FAR:
+        found, job = _far(workspace, version, wanted, launcher, force=force)
+    else:
+        waiting = _waiting(workspace, version, wanted, force=force)
+        found, job = list(_near(workspace, version, waiting, launcher)), None
     answered = tuple(one for one in found if isinstance(one, BatchRecord))
     return BatchReport(
         model=version.model,
         version=version.version,
         commit=version.commit,
         launcher=launcher,
-        job=outcome.job,
+        job=job,
         out=str(out),
         files=answered,
         failed=(*refused, *(one for one in found if isinstance(one, BatchFailure))),
@@ -260,7 +260,7 @@ def _near(
                 try:
                     yield _answered_near(workspace, asker, asked)
                 except (InvalidRecords, sheets.InvalidFile, ModelFailed) as error:
-                    yield _failure(asked, _cause(error))
+                    yield _failure(asked, error)
                     is_up = not isinstance(error, ModelFailed) or asker.is_ready()
 
 
@@ -320,10 +320,10 @@ def _far(
     outcome = _Outcome([], None)
     with _only_one(workspace, key):
         # What another command has answered while this one waited for it is not answered again.
-        waiting = {
-            (asked.digest, asked.out): asked
-            for asked in _waiting(workspace, version, wanted, force=force)
-        }
+        left = _waiting(workspace, version, wanted, force=force)
+        if left:
+            _refuse_far(workspace, version, launcher, left)
+        waiting = {(asked.digest, asked.out): asked for asked in left}
         while True:
             kept = workspace.store.get(JOBS, key, ScoringJob)
             if kept is not None and not kept.record.ended:
@@ -337,6 +337,7 @@ def _far(
                     record,
                     expected=kept.revision if kept else 0,
                     key=f"{JOBS}:{record.job}",
+                    status=_OPEN,
                 )
             else:
                 return outcome
@@ -345,9 +346,10 @@ def _far(
             workspace.store.swap(
                 JOBS,
                 key,
-                replace(record, ended=True),
+                replace(record, ended=True, files=()),  # each has a record of its own
                 expected=revision,
                 key=f"{JOBS}:{record.job}:ended",
+                status=_ENDED,
             )
             shutil.rmtree(workspace.home.job(record.job).root, ignore_errors=True)
 
@@ -524,14 +526,10 @@ def _file(source: Path, out: Path) -> ScoringFile:
     return ScoringFile(source=str(source), digest=digests.of_file(source), out=str(out))
 
 
-def _failure(asked: ScoringFile, cause: Cause) -> BatchFailure:
+def _failure(asked: ScoringFile, why: Cause | NbmlopsError) -> BatchFailure:
     return BatchFailure(
-        source=asked.source, code=cause.code, message=cause.message, hint=cause.hint
+        source=asked.source, code=why.code, message=why.message, hint=why.hint or None
     )
-
-
-def _cause(error: NbmlopsError) -> Cause:
-    return Cause(code=error.code, message=error.message, hint=error.hint or None)
 
 
 @contextlib.contextmanager
@@ -605,7 +603,8 @@ def is_followed(workspace: Workspace, job: ScoringJob) -> bool:
         return not ours
 
 
-def jobs(workspace: Workspace) -> Iterator[ScoringJob]:
-    """Yield the jobs that have answered files in a cluster, or do."""
-    for item in workspace.store.page(JOBS, ScoringJob, limit=_ALL):
+def jobs(workspace: Workspace, *, every: bool = False) -> Iterator[ScoringJob]:
+    """Yield the jobs of clusters whose answers are not all taken; or all that ever were."""
+    status = None if every else (_OPEN,)
+    for item in workspace.store.page(JOBS, ScoringJob, limit=_ALL, status=status):
         yield item.record

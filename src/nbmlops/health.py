@@ -353,7 +353,7 @@ def _owned(workspace: Workspace) -> Iterator[Finding]:
                 fix=deployments.deploying(record),
             )
     for job in batches.jobs(workspace):
-        if job.ended or batches.is_followed(workspace, job):
+        if batches.is_followed(workspace, job):
             continue
         launcher = workspace.launcher(job.launcher)
         handle = JobHandle(launcher=job.launcher, name=job.job)

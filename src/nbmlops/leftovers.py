@@ -32,7 +32,7 @@ def ended_jobs(workspace: Workspace, keep: timedelta) -> Iterator[tuple[str, str
             for folder in sorted(workspace.home.batches_of(kept.record.sweep_id)):
                 yield folder.name, "trials of a sweep that has ended"
     limit = (workspace.now() - max(keep, _DAY)).timestamp()
-    for job in batches.jobs(workspace):
+    for job in batches.jobs(workspace, every=True):
         made_s = layout.seconds_of(job.job)
         if made_s is not None and made_s < limit:
             yield job.job, "a job that answered files"

@@ -22,7 +22,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from nbmlops import digests, layout
+from nbmlops import archives, digests, layout
 from nbmlops.errors import NbmlopsError
 from nbmlops.records.record import Record
 
@@ -124,41 +124,29 @@ def pack(folder: Path, *, without: str | None = None) -> bytes:
 
     ``without`` names a folder in it that is left out.
     """
+    found = sorted(digests.files_below(folder))
+    kept = [(name, path) for name, path in found if PurePosixPath(name).parts[0] != without]
     buffer = io.BytesIO()
-    _write_tar(buffer, folder, without=without)
+    archives.write(buffer, kept)
     return gzip.compress(buffer.getvalue(), compresslevel=6, mtime=0)
 
 
-def pack_to(folder: Path, target: Path, *, below: str = "", quick: bool = False) -> str:
-    """Pack a folder, or what is ``below`` it, into a file and return the digest of that file.
-
-    A ``quick`` parcel is larger, for whoever waits while it is packed.
-    """
-    level = 1 if quick else 6
-    with target.open("wb") as file, gzip.GzipFile("", "wb", level, file, mtime=0) as packed:
-        _write_tar(packed, folder, below=below)
+def pack_to(folder: Path, target: Path) -> str:
+    """Pack a folder into a file, piece by piece, and return the digest of that file."""
+    _pack_to(target, sorted(digests.files_below(folder)), level=6)
     return digests.of_file(target)
 
 
 def pack_part(folder: Path, target: Path, index: int) -> None:
-    """Pack what of an inbox only one part of a batch gets."""
-    pack_to(folder, target, below=f"{layout.EACH_FOLDER}/{index}", quick=True)
+    """Pack what of an inbox only one part of a batch gets, quickly: somebody waits for each."""
+    own = f"{layout.EACH_FOLDER}/{index}"
+    found = sorted(digests.files_below(folder / own))
+    _pack_to(target, [(f"{own}/{name}", path) for name, path in found], level=1)
 
 
-def _write_tar(
-    target: io.BufferedIOBase, folder: Path, *, below: str = "", without: str | None = None
-) -> None:
-    """Write files piece by piece, their names as they are in the folder."""
-    with tarfile.open(fileobj=target, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-        for _, path in sorted(digests.files_below(folder / below)):
-            name = path.relative_to(folder)
-            if name.parts[0] == without:
-                continue
-            about = tarfile.TarInfo(name.as_posix())
-            about.size = path.stat().st_size
-            about.mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
-            with path.open("rb") as content:
-                archive.addfile(about, content)
+def _pack_to(target: Path, files: Iterable[tuple[str, Path]], *, level: int) -> None:
+    with target.open("wb") as file, gzip.GzipFile("", "wb", level, file, mtime=0) as packed:
+        archives.write(packed, files)
 
 
 def pack_inbox(folder: Path) -> bytes:

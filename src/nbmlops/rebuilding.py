@@ -370,7 +370,7 @@ def wanted(workspace: Workspace) -> set[str]:
             names.add(endpoints.handle(endpoint).name)
     names |= {record.deployment_id for record in deployments.listed(workspace)}
     names |= stints.at_work(workspace)
-    names |= {one.job for one in batches.jobs(workspace) if not one.ended}
+    names |= {one.job for one in batches.jobs(workspace)}
     # What was decided counts although the store has lost it.
     for name, traffic in decisions.traffic(decisions.here(workspace)).items():
         if traffic.standing and endpoints.find(workspace, name) is None:

@@ -22,7 +22,7 @@ from nbmlops import (
     tensors,
 )
 from nbmlops.errors import ModelRefused
-from nbmlops.records import Environment, JobHandle, JobSpec, ModelVersion, WorkerSpec
+from nbmlops.records import Environment, JobHandle, JobSpec, ModelVersion, WorkerSpec, replace
 from nbmlops.sites import Foreign
 from nbmlops.workspace import IN_CONTAINERS, Workspace
 
@@ -52,30 +52,42 @@ def job(
 def fill(workspace: Workspace, version: ModelVersion, name: str) -> None:
     """Lay what a worker needs into the inbox of a job."""
     paths = workspace.home.job(name)
-    file = version.files["model"]
     kept = "model.skops" if version.format == formats.SKOPS else "model.tar"
-    workspace.artifacts.copy_to(file.digest, paths.inbox / kept)
+    workspace.artifacts.copy_to(version.files["model"].digest, paths.inbox / kept)
     if version.format != formats.SKOPS:
         snapshot.export(workspace.repo, version.commit, paths.inbox / layout.SOURCE_FILE)
     numeric = version.files.get("numeric")
     if numeric is not None:
         workspace.artifacts.copy_to(numeric.digest, paths.inbox / NUMERIC_FILE)
-    spec = WorkerSpec(
-        deployment_id=name,
-        model=version.model,
-        version=version.version,
-        format=version.format,
-        model_file=kept,
-        model_digest=file.digest,
-        schema=models.schema(workspace, version),
+    spec = replace(
+        _spec(workspace, version, name, kept),
         form=version.probe.form,
         numeric_file=NUMERIC_FILE if numeric else None,
         numeric_digest=numeric.digest if numeric else "",
         sample=models.sample(workspace, version),
         loader=version.loader,
-        command=version.command,
         project_dir=version.project_dir,
     )
+    _write_spec(paths, spec)
+
+
+def _spec(
+    workspace: Workspace, version: ModelVersion, deployment_id: str, model_file: str
+) -> WorkerSpec:
+    """Return what every worker is told of its model, whoever's program it is."""
+    return WorkerSpec(
+        deployment_id=deployment_id,
+        model=version.model,
+        version=version.version,
+        format=version.format,
+        model_file=model_file,
+        model_digest=version.files["model"].digest,
+        schema=models.schema(workspace, version),
+        command=version.command,
+    )
+
+
+def _write_spec(paths: layout.JobPaths, spec: WorkerSpec) -> None:
     layout.write_file(paths.inbox / layout.SPEC_FILE, records.dump(spec))
     paths.outbox.mkdir(parents=True, exist_ok=True)
 
@@ -106,9 +118,8 @@ def _write_token(workspace: Workspace, deployment_id: str) -> None:
 def _fill_foreign(workspace: Workspace, version: ModelVersion, deployment_id: str) -> None:
     """Lay the model's files in the inbox of a program that cannot unpack them itself."""
     paths = workspace.home.job(deployment_id)
-    file = version.files["model"]
     archive = paths.root / "model.tar"
-    workspace.artifacts.copy_to(file.digest, archive)
+    workspace.artifacts.copy_to(version.files["model"].digest, archive)
     shutil.rmtree(paths.inbox / FILES_FOLDER, ignore_errors=True)
     try:
         archives.unpack(archive, paths.inbox / FILES_FOLDER, with_links=False)
@@ -119,18 +130,7 @@ def _fill_foreign(workspace: Workspace, version: ModelVersion, deployment_id: st
         ) from error
     finally:
         archive.unlink()
-    spec = WorkerSpec(
-        deployment_id=deployment_id,
-        model=version.model,
-        version=version.version,
-        format=version.format,
-        model_file=FILES_FOLDER,
-        model_digest=file.digest,
-        schema=models.schema(workspace, version),
-        command=version.command,
-    )
-    layout.write_file(paths.inbox / layout.SPEC_FILE, records.dump(spec))
-    paths.outbox.mkdir(parents=True, exist_ok=True)
+    _write_spec(paths, _spec(workspace, version, deployment_id, FILES_FOLDER))
 
 
 def _of_image(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 import sys
@@ -10,8 +11,9 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from nbmlops import digests, layout, parcels
 from nbmlops.errors import NbmlopsError, WrongUse
@@ -185,10 +187,10 @@ class StoreWay:
         beside = outbox.with_name(parcels.OUTBOX_FILE)
         digest = parcels.pack_to(outbox, beside)
         where = f"{self._place}/{self._attempt}"
-        _patiently(lambda: _put(beside, f"{where}/{parcels.OUTBOX_FILE}"))
+        _patiently(lambda: _put(partial(beside.open, "rb"), f"{where}/{parcels.OUTBOX_FILE}"))
         mark = outbox.with_name(parcels.DIGEST_FILE)
         mark.write_text(digest)
-        _patiently(lambda: _put(mark, f"{where}/{parcels.DIGEST_FILE}"))
+        _patiently(lambda: _put(partial(mark.open, "rb"), f"{where}/{parcels.DIGEST_FILE}"))
         return replace(outcome, digest=digest, size_bytes=beside.stat().st_size)
 
     def _ship_files(self, outbox: Path) -> None:
@@ -201,16 +203,13 @@ class StoreWay:
                 large.append((name, path))
         for name, path in large:
             about = path.stat()
-            self._ship_file(name, (about.st_size, about.st_mtime_ns), path)
-        beside = outbox.with_name("small.upload")
+            self._ship_file(name, (about.st_size, about.st_mtime_ns), partial(path.open, "rb"))
         for name, content in small:
-            beside.write_bytes(content)
-            self._ship_file(name, content, beside)
-        beside.unlink(missing_ok=True)
+            self._ship_file(name, content, partial(io.BytesIO, content))
 
-    def _ship_file(self, name: str, seen: object, path: Path) -> None:
+    def _ship_file(self, name: str, seen: object, opened: Callable[[], BinaryIO]) -> None:
         if self._sent.get(name) != seen:
-            _put(path, f"{self._place}/{self._attempt}/files/{name}")
+            _put(opened, f"{self._place}/{self._attempt}/files/{name}")
             self._sent[name] = seen
 
 
@@ -339,6 +338,6 @@ def _get(url: str, path: Path) -> None:
         shutil.copyfileobj(source, target, 2**20)
 
 
-def _put(path: Path, url: str) -> None:
-    with path.open("rb") as source, _fsspec().open(url, "wb") as target:
+def _put(opened: Callable[[], BinaryIO], url: str) -> None:
+    with opened() as source, _fsspec().open(url, "wb") as target:
         shutil.copyfileobj(source, target, 2**20)

@@ -69,7 +69,7 @@ class ScoringFile(Record, frozen=True, kw_only=True):
 class ScoringJob(Record, frozen=True, kw_only=True):
     """A job that answers files, one by each part; ``ended`` once what it left was taken.
 
-    ``key`` is the same for the same request.
+    ``key`` is the same for the same request. Which files they were is not kept beyond the end.
     """
 
     key: str

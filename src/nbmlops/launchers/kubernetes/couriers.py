@@ -14,14 +14,14 @@ import secrets
 import tempfile
 import time
 from collections.abc import Generator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from urllib.parse import quote
 
 import msgspec
 
 from nbmlops import parcels
 from nbmlops.errors import LauncherUnavailable
-from nbmlops.launchers.kubernetes import forwarding, manifests, names, troubles
+from nbmlops.launchers.kubernetes import copies, forwarding, manifests, names, troubles
 from nbmlops.launchers.kubernetes.cluster import Cluster
 from nbmlops.parcels import ParcelRefused
 from nbmlops.project import ClusterSettings
@@ -30,7 +30,7 @@ _PATIENCE_S = 60.0
 _ANSWER_S = 60.0
 _COPY_BYTES = 2**20
 # Names of files with size and state; of a courier of an older version the sizes alone.
-_Listing = dict[str, int | tuple[int, str]]
+_Found = dict[str, int | tuple[int, str]]
 
 
 class Couriers:
@@ -85,7 +85,7 @@ class Couriers:
     def get_files(
         self, job: str, image: str, attempt: str, folder: Path, came: dict[str, str]
     ) -> None:
-        """Get what a job that stays up has written so far; see :func:`.depots.get_files`.
+        """Get what a job that stays up has written so far; see :func:`.copies.bring`.
 
         Raises
         ------
@@ -96,28 +96,19 @@ class Couriers:
         """
         where = f"/{job}/{attempt}/files"
         with self._reached(image) as connection:
-            for small in (True, False):
+
+            def listed() -> copies.Listing:
                 connection.request("GET", where)
-                found = msgspec.json.decode(_answered(connection) or b"{}", type=_Listing)
-                left = parcels.LAID_LIMIT_BYTES
-                for told, about in sorted(found.items()):
-                    size, state = (about, "") if isinstance(about, int) else about
-                    name = PurePosixPath(told)
-                    left -= size
-                    if name.is_absolute() or ".." in name.parts or not name.parts or left < 0:
-                        raise ParcelRefused(f"{told[:200]} is not a file that may be taken", "")
-                    seen = f"{size} {state}"
-                    if (size <= parcels.SMALL_BYTES) != small or came.get(str(name)) == seen:
-                        continue
-                    target = folder / name
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-                    try:
-                        _download(connection, f"{where}/{quote(told)}", beside)
-                        came[str(name)] = seen
-                        beside.replace(target)
-                    finally:
-                        beside.unlink(missing_ok=True)
+                found = msgspec.json.decode(_answered(connection) or b"{}", type=_Found)
+                return {
+                    name: (about, "") if isinstance(about, int) else about
+                    for name, about in found.items()
+                }
+
+            def get(name: str, target: Path) -> None:
+                _download(connection, f"{where}/{quote(name)}", target)
+
+            copies.bring(listed, get, folder, came)
 
     def remove(self, job: str) -> None:
         """Remove what a job has left on the claim, where a courier is there that can."""

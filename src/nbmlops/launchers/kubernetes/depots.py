@@ -19,6 +19,7 @@ from typing import Any
 
 from nbmlops import layout, parcels
 from nbmlops.errors import LauncherUnavailable, MissingExtra, NbmlopsError
+from nbmlops.launchers.kubernetes import copies
 from nbmlops.parcels import ParcelRefused
 
 _COPY_BYTES = 2**20
@@ -82,11 +83,7 @@ def get_outbox(place: str, attempt: str, digest: str | None, folder: Path) -> No
 
 
 def get_files(place: str, attempt: str, folder: Path, came: dict[str, str]) -> None:
-    """Get what a job that stays up has written so far.
-
-    ``came`` are the files that have come before, each with what told its state, and is brought up
-    to date: one that was removed here since then, or changed, is not brought again. Small files
-    come first, see :data:`.parcels.SMALL_BYTES`.
+    """Get what a job that stays up has written so far; see :func:`.copies.bring`.
 
     Raises
     ------
@@ -95,41 +92,34 @@ def get_files(place: str, attempt: str, folder: Path, came: dict[str, str]) -> N
     LauncherUnavailable
         When the store does not give them.
     """
-    where = f"{place}/{attempt}/files"
-    for small in (True, False):
+    with _told(place):
+        store, root = _fsspec().core.url_to_fs(f"{place}/{attempt}/files")
+
+    def listed() -> copies.Listing:
         with _told(place):
-            store, root = _fsspec().core.url_to_fs(where)
             store.invalidate_cache()
             found = store.find(root, detail=True) if store.exists(root) else {}
-        left = parcels.LAID_LIMIT_BYTES
-        for path, about in sorted(found.items()):
-            name, size = PurePosixPath(path).relative_to(PurePosixPath(root)), int(about["size"])
-            left -= size
-            if ".." in name.parts or not name.parts or left < 0:
-                raise ParcelRefused(
-                    f"{name} in {where} is not a file that may be taken", "Remove it."
-                )
-            state = _state(about)
-            if (size <= parcels.SMALL_BYTES) != small or came.get(str(name)) == state:
-                continue
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-            try:
-                with _told(place), store.open(path, "rb") as source, beside.open("wb") as file:
-                    shutil.copyfileobj(source, file, _COPY_BYTES)
-                    file.flush()
-                    os.fsync(file.fileno())
-                came[str(name)] = state
-                beside.replace(target)
-            finally:
-                beside.unlink(missing_ok=True)
+        return {
+            PurePosixPath(path).relative_to(PurePosixPath(root)).as_posix(): (
+                int(about["size"]),
+                _state(about),
+            )
+            for path, about in found.items()
+        }
+
+    def get(name: str, target: Path) -> None:
+        with _told(place), store.open(f"{root}/{name}", "rb") as source, target.open("wb") as file:
+            shutil.copyfileobj(source, file, _COPY_BYTES)
+            file.flush()
+            os.fsync(file.fileno())
+
+    copies.bring(listed, get, folder, came)
 
 
 def _state(about: Mapping[str, Any]) -> str:
     """Return what tells whether an object has changed: files of one size may differ."""
     told = (about.get(key) for key in ("ETag", "etag", "LastModified", "updated", "mtime"))
-    return f"{about['size']} {next((one for one in told if one is not None), '')}"
+    return str(next((one for one in told if one is not None), ""))
 
 
 def remove(place: str) -> None:
