@@ -385,6 +385,8 @@ def test_it_is_typed_with_a_folder_and_the_exit_code_tells_of_failures(churn, fo
     words = ("predict", "churn:1", str(folder), "--out", str(out), "--force")
     document, code, _ = typed(churn.root, *words)
     assert (code, len(document["failed"]), len(document["files"])) == (1, 1, GOOD - 1)
+    empty = typed(churn.root, "predict", "churn:1", "", "--out", str(out))
+    assert (empty[1], "is empty" in empty[0]["error"]["message"]) == (2, True)
     nothing = typed(churn.root, "predict", "churn:1", f"{tmp_path}/x/*.csv", "--out", str(out))
     assert nothing[1] == 2
     assert "no files" in nothing[0]["error"]["message"]

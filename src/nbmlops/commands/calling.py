@@ -119,6 +119,8 @@ def replay(
 
 
 def _inside(context: Context, file: str) -> Path:
+    if not file:
+        raise WrongUse("the name of a file is empty", "Name one; `.` is the folder you stand in.")
     target = context.start / file
     try:
         target.lstat()
