@@ -119,6 +119,13 @@ export interface Budget {
   readonly windows: number;
 }
 
+/** What else happened when the calls changed. */
+export interface Coincidence {
+  readonly kind: 'client' | 'data-definition' | 'pipeline' | 'release';
+  readonly at: string | null;
+  readonly message: string;
+}
+
 /** What monitoring found about one column. */
 export interface ColumnReport {
   readonly name: string;
@@ -145,6 +152,41 @@ export interface Effect {
   readonly name: string;
   readonly value: number | null;
   readonly threshold: number;
+  readonly low: number | null;
+  readonly high: number | null;
+}
+
+/** Since when calls differ, which features do, what happened then, and who served them. */
+export interface Explanation {
+  readonly since: string | null;
+  readonly suspects: readonly Suspect[];
+  readonly coincidences: readonly Coincidence[];
+  readonly commit: string | null;
+  readonly version: string | null;
+}
+
+/** What was found about one column of a slice: the verdict and the size of the difference. */
+export interface Judgement {
+  readonly verdict: 'drift' | 'ok' | 'unknown';
+  readonly effect: number | null;
+}
+
+/** A metric of a window beside the test set's; every interval is of 95 %. */
+export interface Metric {
+  readonly name: string;
+  readonly value: number | null;
+  readonly low: number | null;
+  readonly high: number | null;
+  readonly reference: number | null;
+  readonly reference_low: number | null;
+  readonly reference_high: number | null;
+  readonly difference: number | null;
+  readonly difference_low: number | null;
+  readonly difference_high: number | null;
+  readonly rows: number;
+  readonly estimated: boolean;
+  readonly worse: boolean;
+  readonly greater_is_better: boolean;
 }
 
 /** The document of ``monitor``. */
@@ -162,6 +204,10 @@ export interface MonitorReport {
   readonly version: number | null;
   readonly commit: string | null;
   readonly endpoint: string | null;
+  readonly metrics: readonly Metric[];
+  readonly history: readonly Slice[];
+  readonly explanation: Explanation | null;
+  readonly traffic: Traffic | null;
 }
 
 /** The four questions of monitoring. */
@@ -176,6 +222,37 @@ export interface Questions {
 export interface Reference {
   readonly rows: number;
   readonly digest: string;
+}
+
+/** A part of the history: the calls from ``since`` up to and without ``until``. */
+export interface Slice {
+  readonly since: string;
+  readonly until: string;
+  readonly rows: number;
+  readonly verdict: 'alert' | 'ok' | 'unknown';
+  readonly columns: Readonly<Record<string, Judgement>>;
+  readonly prediction: Judgement | null;
+  readonly out_of_bounds: number;
+  readonly metrics: readonly Metric[];
+  readonly traffic: Traffic | null;
+}
+
+/** A feature that changed, and its ``share`` of all change, from 0 to 1. */
+export interface Suspect {
+  readonly column: string;
+  readonly share: number;
+  readonly change: 'constant' | 'missing' | 'new-categories' | 'range' | 'shift' | 'type' | 'unit';
+  readonly factor: number | null;
+  readonly since: string | null;
+}
+
+/** Volume, errors and latency of some calls; latencies in milliseconds. */
+export interface Traffic {
+  readonly calls: number;
+  readonly rows: number;
+  readonly failed: number | null;
+  readonly latency_p50_ms: number | null;
+  readonly latency_p99_ms: number | null;
 }
 
 /** The calls that were looked at. */

@@ -26,11 +26,16 @@ class Questions(Record, frozen=True, kw_only=True):
 
 
 class Effect(Record, frozen=True, kw_only=True):
-    """A size of difference that does not grow with the number of rows, and its threshold."""
+    """A size of difference that does not grow with the number of rows, and its threshold.
+
+    ``low`` and ``high`` are its 98 % confidence interval, as far as the rows are independent.
+    """
 
     name: str
     value: float | None
     threshold: float
+    low: float | None = None
+    high: float | None = None
 
 
 class Distribution(Record, frozen=True, kw_only=True):
@@ -58,6 +63,100 @@ class ColumnReport(Record, frozen=True, kw_only=True):
     missing_share: float | None = None
     new_categories: tuple[str, ...] = ()
     distribution: Distribution | None = None
+
+
+class Metric(Record, frozen=True, kw_only=True):
+    """A metric of a window beside the test set's; every interval is of 95 %.
+
+    ``estimated`` says that it follows from the model's own probabilities, or from a loss that was
+    learned on the test set, and from no actuals. ``rows`` is how many rows it is computed from.
+    ``difference`` is the window's minus the test set's; ``worse`` is whether its whole interval is
+    on the bad side of no change, ``greater_is_better`` says which side that is.
+    """
+
+    name: str
+    value: float | None
+    low: float | None
+    high: float | None
+    reference: float | None
+    reference_low: float | None
+    reference_high: float | None
+    difference: float | None
+    difference_low: float | None
+    difference_high: float | None
+    rows: int
+    estimated: bool
+    worse: bool
+    greater_is_better: bool
+
+
+class Traffic(Record, frozen=True, kw_only=True):
+    """Volume, errors and latency of some calls; latencies in milliseconds.
+
+    ``failed`` counts the calls that were answered with an error, where that is known.
+    """
+
+    calls: int
+    rows: int
+    failed: int | None = None
+    latency_p50_ms: float | None = None
+    latency_p99_ms: float | None = None
+
+
+class Judgement(Record, frozen=True, kw_only=True):
+    """What was found about one column of a slice: the verdict and the size of the difference."""
+
+    verdict: Literal["ok", "drift", "unknown"]
+    effect: float | None = None
+
+
+class Slice(Record, frozen=True, kw_only=True):
+    """A part of the history: the calls from ``since`` up to and without ``until``.
+
+    ``columns`` has the columns by name; ``prediction`` is the same of the predictions.
+    """
+
+    since: datetime
+    until: datetime
+    rows: int
+    verdict: Literal["ok", "alert", "unknown"]
+    columns: dict[str, Judgement] = {}
+    prediction: Judgement | None = None
+    out_of_bounds: int = 0
+    metrics: tuple[Metric, ...] = ()
+    traffic: Traffic | None = None
+
+
+class Suspect(Record, frozen=True, kw_only=True):
+    """A feature that changed, and its ``share`` of all change, from 0 to 1.
+
+    ``change`` is what happened to it: ``missing``, ``constant``, ``unit`` (multiplied by
+    ``factor``), ``new-categories``, ``range``, ``type`` or ``shift``.
+    """
+
+    column: str
+    share: float
+    change: Literal["missing", "constant", "unit", "new-categories", "range", "type", "shift"]
+    factor: float | None = None
+    since: datetime | None = None
+
+
+class Coincidence(Record, frozen=True, kw_only=True):
+    """What else happened when the calls changed."""
+
+    kind: Literal["release", "client", "data-definition", "pipeline"]
+    at: datetime | None
+    message: str
+
+
+class Explanation(Record, frozen=True, kw_only=True):
+    """Since when calls differ, which features do, what happened then, and who served them."""
+
+    since: datetime | None
+    suspects: tuple[Suspect, ...] = ()
+    coincidences: tuple[Coincidence, ...] = ()
+    commit: str | None = None
+    version: str | None = None
 
 
 class Window(Record, frozen=True, kw_only=True):
@@ -98,3 +197,7 @@ class MonitorReport(Record, frozen=True, kw_only=True):
     version: int | None = None
     commit: str | None = None
     endpoint: str | None = None
+    metrics: tuple[Metric, ...] = ()
+    history: tuple[Slice, ...] = ()
+    explanation: Explanation | None = None
+    traffic: Traffic | None = None
