@@ -11,33 +11,16 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_breast_cancer
 
 from nbmlops.monitoring.drift import ROWS_NEEDED, report
-from nbmlops.monitoring.profile import reference_profile, window_profile
-from nbmlops.records import (
-    Budget,
-    Column,
-    ModelSchema,
-    MonitorReport,
-    OutputSchema,
-    Prediction,
-    dump,
-    load,
-)
+from nbmlops.monitoring.profile import Gauge, reference_profile
+from nbmlops.records import Budget, MonitorReport, Prediction, dump, load
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
 
-def schema_of(names, kind="number", output="label"):
-    return ModelSchema(
-        columns=tuple(Column(name=name, kind=kind) for name in names),
-        output=OutputSchema(kind=output),
-    )
-
-
-def judged(reference, window, schema, **options):
+def judged(gauge, window, **options):
     return report(
-        reference,
+        gauge,
         window,
-        schema,
         model="cancer",
         version=1,
         commit=None,
@@ -50,28 +33,35 @@ def judged(reference, window, schema, **options):
     )
 
 
+def gauge_of(then, *, kind="number", output="label", target=None, answers=None):
+    """Return a gauge for one column."""
+    labels = ["a", "b"] * (len(then) // 2) if target is None else target
+    return Gauge(
+        reference_profile(
+            {"x": then}, {"x": kind}, labels, label=output == "label", answers=answers
+        )
+    )
+
+
 def compared(then, now, *, kind="number", **options):
     """Report on one column."""
-    schema = schema_of(["x"], kind)
-    reference = reference_profile({"x": then}, schema, ["a", "b"] * (len(then) // 2))
-    window = window_profile(
+    gauge = gauge_of(then, kind=kind)
+    window = gauge.calls(
         [{"x": value} for value in now],
         [Prediction(label="ab"[index % 2]) for index in range(len(now))],
-        reference,
     )
-    return judged(reference, window, schema, **options)
+    return judged(gauge, window, **options)
 
 
 def of_arrays(features, labels, calls, answers, *, kind="number"):
     names = [f"x{index}" for index in range(features.shape[1])]
-    schema = schema_of(names, kind)
-    reference = reference_profile({n: features[:, i] for i, n in enumerate(names)}, schema, labels)
-    window = window_profile(
-        [dict(zip(names, row, strict=True)) for row in calls.tolist()],
-        [Prediction(label=label) for label in answers.tolist()],
-        reference,
+    gauge = Gauge(
+        reference_profile(
+            {n: features[:, i] for i, n in enumerate(names)}, dict.fromkeys(names, kind), labels
+        )
     )
-    return judged(reference, window, schema)
+    window = gauge.count(len(calls), {n: calls[:, i] for i, n in enumerate(names)}, answers)
+    return judged(gauge, window)
 
 
 @pytest.fixture(scope="module")
@@ -220,11 +210,9 @@ def test_a_constant_column_is_ok_while_it_stays_and_drifts_when_it_changes():
 
 
 def test_predicted_labels_are_held_against_the_training_labels():
-    schema = schema_of(["x"])
-    reference = reference_profile({"x": NORMAL}, schema, ["a", "b"] * 200)
+    gauge = gauge_of(NORMAL)
     records = [{"x": value} for value in SAME.tolist()]
-    window = window_profile(records, [Prediction(label="a")] * 300, reference)
-    found = judged(reference, window, schema)
+    found = judged(gauge, gauge.calls(records, [Prediction(label="a")] * 300))
     assert found.questions.features.answer == "yes"
     assert found.questions.predictions.answer == "no"
     assert found.prediction.kind == "label"
@@ -233,11 +221,10 @@ def test_predicted_labels_are_held_against_the_training_labels():
 @pytest.mark.parametrize(("shift", "answer"), [(0.0, "yes"), (1.0, "no")])
 def test_predicted_values_are_held_against_the_mean_of_the_training_values(shift, answer):
     # Predictions of a regression vary less than what it was trained on.
-    schema = schema_of(["x"], output="value")
-    reference = reference_profile({"x": NORMAL}, schema, NORMAL)
+    gauge = gauge_of(NORMAL, output="value", target=NORMAL)
     records = [{"x": value} for value in SAME.tolist()]
     predictions = [Prediction(value=0.5 * value + shift) for value in SAME.tolist()]
-    found = judged(reference, window_profile(records, predictions, reference), schema)
+    found = judged(gauge, gauge.calls(records, predictions))
     assert found.questions.predictions.answer == answer
     assert found.prediction.kind == "value"
 
@@ -263,21 +250,19 @@ def test_an_empty_window_is_unknown_throughout():
 
 
 def test_an_all_null_training_column_is_unknown_and_the_others_are_answered():
-    schema = schema_of(["x", "empty"])
-    reference = reference_profile({"x": NORMAL, "empty": [None] * 400}, schema, [0] * 400)
+    kinds = {"x": "number", "empty": "number"}
+    gauge = Gauge(reference_profile({"x": NORMAL, "empty": [None] * 400}, kinds, [0] * 400))
     records = [{"x": value, "empty": None} for value in SAME.tolist()]
-    found = judged(reference, window_profile(records, [], reference), schema)
+    found = judged(gauge, gauge.calls(records, []))
     assert [column.verdict for column in found.columns] == ["ok", "unknown"]
     assert found.questions.features.answer == "yes"
     assert found.questions.features.evidence["unknown"] == ["empty"]
 
 
 def test_one_prediction_out_of_bounds_is_a_no_with_its_share():
-    schema = schema_of(["x"])
-    reference = reference_profile({"x": NORMAL}, schema, ["a", "b"] * 200)
+    gauge = gauge_of(NORMAL)
     predictions = [Prediction(label="a", within_bounds=index > 0) for index in range(4)]
-    window = window_profile([{"x": 0.0}] * 4, predictions, reference)
-    found = judged(reference, window, schema)
+    found = judged(gauge, gauge.calls([{"x": 0.0}] * 4, predictions))
     assert found.questions.bounds.answer == "no"
     assert found.questions.bounds.evidence["share"] == 0.25
     assert found.verdict == "alert"
@@ -344,22 +329,19 @@ def numbers_in(document):
 
 @settings(max_examples=200, deadline=None)
 @given(
-    kind=st.sampled_from(["number", "integer", "boolean", "category", "text"]),
+    kind=st.sampled_from(["number", "integer", "boolean", "category", "text", "datetime"]),
     output=st.sampled_from(["label", "value"]),
     then=VALUES,
     now=VALUES,
 )
 def test_any_column_gets_a_verdict_and_never_a_nan(kind, output, then, now):
-    schema = schema_of(["x"], kind, output)
-    reference = reference_profile({"x": then}, schema, then)
+    gauge = gauge_of(then, kind=kind, output=output, target=then)
     key = "label" if output == "label" else "value"
     numeric = [value if key == "label" or isinstance(value, float) else None for value in now]
-    window = window_profile(
-        [{"x": value} for value in now],
-        [Prediction(**{key: value}) for value in numeric],
-        reference,
+    window = gauge.calls(
+        [{"x": value} for value in now], [Prediction(**{key: value}) for value in numeric]
     )
-    found = judged(reference, window, schema)
+    found = judged(gauge, window)
     assert found.columns[0].verdict in {"ok", "drift", "unknown"}
     assert found.columns[0].reason
     assert all(math.isfinite(number) for number in numbers_in(msgspec.to_builtins(found)))

@@ -104,11 +104,11 @@ def test_adjusted_p_values_keep_their_order_and_are_not_less(p_values):
 
 
 def test_a_window_that_repeats_rows_counts_for_fewer():
-    unique = [1] * 128
-    assert independent_share(unique, [1] * 128, 1000, least=50) == 1
-    assert independent_share(unique, [10] * 100, 1000, least=50) == pytest.approx(0.1)
-    assert independent_share(unique, [1000], 1000, least=50) == pytest.approx(0.05)
+    unique = np.ones(128)
+    assert independent_share(unique, unique, 1000, least=50) == 1
+    assert independent_share(unique, np.full(100, 10.0), 1000, least=50) == pytest.approx(0.1)
+    assert independent_share(unique, np.array([1000.0]), 1000, least=50) == pytest.approx(0.05)
 
 
 def test_repetition_in_the_nature_of_the_data_is_no_repetition():
-    assert independent_share([200, 200], [500, 500], 1000, least=50) == 1
+    assert independent_share(np.full(2, 200.0), np.full(2, 500.0), 1000, least=50) == 1

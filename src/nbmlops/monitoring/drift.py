@@ -1,38 +1,48 @@
 """Hold a window of calls against the training data: the report that ``monitor`` answers with.
 
-A column drifts when two things hold. The difference is *large*: the Jensen-Shannon distance,
-which does not grow with the number of rows, is over :data:`EFFECT_THRESHOLD`, the same for all
-data. And it is *no accident*: a two-sample test, which knows that the training data are a sample
-too, is significant at the level that the budget of false alarms states for all columns together.
+A column drifts when two things hold. The difference *matters*: the Jensen-Shannon distance, which
+does not grow with the number of rows, is over :data:`EFFECT_THRESHOLD`, the same for all data, with
+its whole interval, and farther from training than any part of training of that size ever was. And
+it is *no accident*: a two-sample test, which knows that the training data are a sample too, and
+what rows that hang together are worth, is significant at the level that the budget of false alarms
+states for all columns together.
+
+A column is unchanged when the whole interval is below the threshold, and unknown in between. So few
+rows and many never contradict each other. Below :data:`ROWS_DECISIVE` rows that would be unknown
+throughout; there a column counts as unchanged as long as nothing speaks against it.
 """
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
+from typing import NamedTuple
 
 import numpy as np
 
-from nbmlops.monitoring import questions, statistics
+from nbmlops.monitoring import copies, dispersion, questions, statistics
+from nbmlops.monitoring.arrays import unpack
+from nbmlops.monitoring.coarse import LOST, MISSING, Coarse
+from nbmlops.monitoring.columns import Floats
 from nbmlops.monitoring.distributions import distribution
-from nbmlops.monitoring.profile import (
-    CategoryCounts,
-    ColumnProfile,
-    NumberSummary,
-    Profile,
-    regrid,
-)
+from nbmlops.monitoring.profile import Counted, Gauge, Tally, Variable
+from nbmlops.monitoring.statistics import CONFIDENCE
 from nbmlops.records import (
+    Answer,
     Budget,
-    Column,
     ColumnReport,
     Distribution,
     Effect,
-    ModelSchema,
+    Metric,
     MonitorReport,
     Record,
     Reference,
     Window,
+    replace,
 )
+
+ROWS_DECISIVE = 500
+"""From so many rows on, a difference that matters is told from none."""
 
 ROWS_NEEDED = 30
 """Rows that either side needs before anything is said about it."""
@@ -53,11 +63,11 @@ BUDGET_SHARE = 0.25
 """How much of the budget of false alarms the tests may spend. The rest is kept for what they
 assume and calls are not: independent of one another, window by window."""
 
-HEAD_SHARE_LEAST = 0.5
-"""Categories are compared by name where the named ones hold this share of the training rows."""
+LEANING = 0.8
+"""From which part of the threshold on an undecided column keeps the whole question open."""
 
-FREQUENT = 10
-"""How often training must have had a category among too many to name for it to stand alone."""
+VANISHED_SHARE = 0.01
+"""What share of training a category has at least whose absence is told."""
 
 NEW_NAMED = 20
 """How many new categories a report names."""
@@ -73,23 +83,34 @@ class Comparison(Record, frozen=True, kw_only=True):
 
     ``p_value`` is the least over the parts of the comparison (values, missing ones, values
     outside of the training range, new categories), times their number (Bonferroni). ``unknown``
-    is the reason why nothing can be said, unless the column drifts all the same.
+    is the reason why nothing can be said, unless the column drifts all the same; ``dependent`` why
+    its rows are too few however many they are; ``decisive`` whether there are enough to tell a
+    difference that matters from none; ``matters`` whether it is one, if it is no accident.
     """
 
     kind: str
     effect: Effect | None = None
     p_value: float | None = None
     unknown: str | None = None
+    dependent: str | None = None
+    decisive: bool = False
+    matters: bool = False
     missing_share: float | None = None
     new_categories: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     distribution: Distribution | None = None
 
 
+class Sizes(NamedTuple):
+    """What the rows of training and of a window are worth: so many independent ones."""
+
+    training: float
+    window: float
+
+
 def report(
-    reference: Profile,
-    window: Profile,
-    schema: ModelSchema,
+    gauge: Gauge,
+    window: Tally,
     *,
     model: str,
     version: int | None,
@@ -100,220 +121,362 @@ def report(
     until: datetime | None,
     created_at: datetime,
     budget: Budget = DEFAULT_BUDGET,
+    performance: tuple[tuple[Metric, ...], Answer] | None = None,
+    asked: frozenset[str] = questions.ALL,
 ) -> MonitorReport:
     """Answer the four questions of monitoring for one window.
 
-    ``window`` was made by :func:`~nbmlops.monitoring.profile.window_profile` on ``reference``.
-    The p-values in the report are adjusted for all columns and the prediction together (Holm),
-    so each compares as it stands with :data:`BUDGET_SHARE` of
-    ``budget.false_alarms / budget.windows``.
+    ``window`` was counted by ``gauge``. The p-values in the report are adjusted for all columns and
+    the prediction together (Holm), so each compares as it stands with :data:`BUDGET_SHARE` of
+    ``budget.false_alarms / budget.windows``. ``performance`` is what was found about the fourth
+    question; ``asked`` names the questions that count.
     """
-    share = statistics.independent_share(
-        reference.row_sample.copies,
-        window.row_sample.copies,
-        window.rows,
-        least=INDEPENDENT_ROWS_LEAST,
+    found = judge(gauge, window, budget=budget)
+    answers = questions.answers(
+        found.columns,
+        found.prediction,
+        window,
+        found.independent_rows,
+        undecided=found.undecided,
+        needed=ROWS_NEEDED,
+        performance=performance[1] if performance else None,
+        asked=asked,
     )
-    references = {column.name: column for column in reference.columns}
-    windows = {column.name: column for column in window.columns}
-    compared = {
-        str(column.name): compare(
-            references.get(column.name), windows.get(column.name), share, column=column
-        )
-        for column in schema.columns
-    }
-    answered = compare_output(reference.output, window.output, share)
-    alarms = budget.false_alarms / budget.windows if budget.windows > 0 else 0.0
-    level = BUDGET_SHARE * alarms
-    names = list(compared)
-    *columns, prediction = _judged(
-        [*names, "prediction"], [*compared.values(), answered], level=level
-    )
-    independent = round(share * window.rows)
-    asked = questions.answers(columns, prediction, window, independent, needed=ROWS_NEEDED)
     return MonitorReport(
-        verdict=questions.verdict(asked),
+        verdict=questions.verdict(answers),
         model=model,
         window=Window(since=since, until=until, rows=window.rows),
-        reference=Reference(rows=reference.rows, digest=reference_digest),
-        questions=asked,
-        columns=tuple(columns),
-        prediction=prediction,
+        reference=Reference(rows=gauge.reference.rows, digest=reference_digest),
+        questions=answers,
+        columns=found.columns,
+        prediction=found.prediction,
         budget=budget,
         created_at=created_at,
         version=version,
         commit=commit,
         endpoint=endpoint,
+        metrics=performance[0] if performance else (),
     )
+
+
+class Judged(NamedTuple):
+    """What was found of each column and of the prediction.
+
+    ``independent_rows`` is what the rows are worth, as far as their copies tell; ``undecided``
+    names the columns that look different and may be so by chance.
+    """
+
+    columns: tuple[ColumnReport, ...]
+    prediction: ColumnReport | None
+    independent_rows: int
+    undecided: frozenset[str]
+
+
+def judge(
+    gauge: Gauge, window: Tally, *, budget: Budget = DEFAULT_BUDGET, pictures: bool = True
+) -> Judged:
+    """Hold each column of a window, and its predictions, against training.
+
+    Without ``pictures`` there are no distributions, for whoever looks at many windows.
+    """
+    reference = gauge.reference
+    share = statistics.independent_share(
+        copies.copies_of(reference.tally.row_sample),
+        copies.copies_of(window.row_sample),
+        window.rows,
+        least=INDEPENDENT_ROWS_LEAST,
+    )
+    counted = gauge.counted(window)
+    memory = _memory(gauge, window, counted)
+    compared = [
+        compare(gauge, window, counted, place, share, memory, pictures=pictures)
+        for place in range(len(reference.variables))
+    ]
+    alarms = budget.false_alarms / budget.windows if budget.windows > 0 else 0.0
+    names = [variable.name for variable in reference.variables]
+    judged = _judged(names, compared, level=BUDGET_SHARE * alarms)
+    undecided = frozenset(
+        report.name
+        for report, item in zip(judged, compared, strict=True)
+        if report.verdict == "unknown" and _leans(item)
+    )
+    prediction = judged.pop() if reference.has_output else None
+    return Judged(tuple(judged), prediction, round(share * window.rows), undecided)
+
+
+def _is_undecided(item: Comparison) -> bool:
+    """Whether a difference that matters can neither be claimed nor excluded."""
+    effect = item.effect
+    return item.decisive and effect is not None and (effect.high or 0.0) > effect.threshold
+
+
+def _leans(item: Comparison) -> bool:
+    effect = item.effect
+    if not _is_undecided(item) or effect is None or effect.value is None:
+        return False
+    return effect.value > LEANING * effect.threshold
 
 
 def compare(
-    reference: ColumnProfile | None,
-    window: ColumnProfile | None,
+    gauge: Gauge,
+    window: Tally,
+    counts: list[Counted],
+    place: int,
     share: float,
+    memory: float = 1.0,
     *,
-    column: Column | None = None,
+    pictures: bool = True,
 ) -> Comparison:
-    """Compare one column's window with its training data.
+    """Compare one variable's window with its training data.
 
-    ``share`` is which part of the window's rows counts as independent observations.
+    ``share`` is which part of the window's rows counts as independent observations, as far as
+    copies of rows tell; ``memory`` how many rows count as one for half of the columns.
     """
-    kind = column.kind if column is not None else reference.kind if reference else "category"
-    if reference is None or window is None:
-        return Comparison(kind=kind, unknown="the profile of the training data has no such column")
-    missing_share = window.missing / window.rows if window.rows else None
-    drawn = distribution(reference, window)
-    unknown = _too_few(reference, window)
-    if unknown is not None and (not reference.count or _short(reference, window)):
-        return Comparison(
-            kind=kind, unknown=unknown, missing_share=missing_share, distribution=drawn
-        )
-    parts, known, note = _parts(reference, window, column)
-    effect, p_value = _tested(reference, window, parts, share)
-    return Comparison(
+    reference = gauge.reference
+    variable, coarse = reference.variables[place], gauge.coarse[place]
+    then, now = gauge.training[place], counts[place]
+    is_output = reference.has_output and place == len(counts) - 1
+    kind = variable.kind
+    if is_output:
+        kind = "label" if variable.by != "numbers" else "value"
+    base = Comparison(
         kind=kind,
-        effect=Effect(name="jensen-shannon-distance", value=effect, threshold=EFFECT_THRESHOLD),
-        p_value=p_value,
-        unknown=unknown,
-        missing_share=missing_share,
-        new_categories=known[:NEW_NAMED],
-        notes=_notes(reference, window, known, note),
-        distribution=drawn,
+        missing_share=now.missing / now.rows if now.rows else None,
+        distribution=distribution(gauge, place, now) if pictures else None,
+    )
+    unknown = _too_few(then, now)
+    if unknown is not None and (not then.count or min(then.rows, now.rows) < ROWS_NEEDED):
+        return replace(base, unknown=unknown)
+    if not is_output and _only_grows(variable, now):
+        return replace(base, unknown="it only grows, as clocks do: later values are new by nature")
+    counted = coarse.counts(now.cells, now.missing, now.lost)
+    sizes = _worth(gauge, window, place, counted, share, memory)
+    if kind == "value":
+        return _compared_means(base, gauge, then, now, sizes, unknown)
+    known = _new_categories(variable, now)
+    base = replace(base, unknown=unknown, new_categories=known[:NEW_NAMED])
+    training, tested, limit, noted = coarse.training, coarse.training, EFFECT_THRESHOLD, None
+    if is_output and reference.answered:
+        # Distances are a metric: farther from the labels than the model's own answers are, by the
+        # threshold, is at least so far from those answers.
+        tested = unpack(reference.answered).astype(np.float64)
+        gap = statistics.jensen_shannon_distance(training, tested) or 0.0
+        noted = f"the model's own answers are {gap:.2f} from the labels" if gap > 0.02 else None
+        limit += gap
+    farthest = 0.0
+    if reference.ordered:
+        farthest = dispersion.farthest(reference.stretches, place, now.rows, then.rows)
+    scales = Sizes(sizes.training / max(then.rows, 1), sizes.window / max(now.rows, 1))
+    differs = counted
+    if variable.by == "names" and variable.closed:
+        expected = _expected_new(then) * now.rows / max(then.rows, 1)
+        differs = _with_new_among_rare(coarse, counted, now, expected)
+        counted = _with_new_among_rare(coarse, counted, now, math.inf)
+    effect, low = _distance(
+        training * scales.training, differs * scales.window, max(limit, farthest)
+    )
+    fewer = min(1.0, sizes.training / max(tested.sum(), 1.0))
+    return replace(
+        base,
+        effect=effect,
+        p_value=_p_value(variable, tested * fewer, counted * scales.window, then, now, scales),
+        dependent=_dependent(sizes, now.rows),
+        decisive=share * now.rows >= ROWS_DECISIVE,
+        matters=effect is not None and low > limit and (low + (effect.value or 0.0)) / 2 > farthest,
+        notes=_notes(variable, then, now, known, noted),
     )
 
 
-def compare_output(
-    reference: ColumnProfile | None, window: ColumnProfile | None, share: float
+def _distance(training: Floats, window: Floats, limit: float) -> tuple[Effect | None, float]:
+    """Return the distance with its interval, and where that begins."""
+    distance = statistics.jensen_shannon_distance(training, window)
+    if distance is None:
+        return None, 0.0
+    low = distance - CONFIDENCE * statistics.distance_error_at(training, window, distance)
+    high = distance + CONFIDENCE * statistics.distance_error(
+        float(training.sum()), float(window.sum())
+    )
+    effect = Effect(
+        name="jensen-shannon-distance",
+        value=distance,
+        threshold=limit,
+        low=max(0.0, low),
+        high=min(1.0, high),
+    )
+    return effect, low
+
+
+def _with_new_among_rare(coarse: Coarse, counted: Floats, now: Counted, expected: float) -> Floats:
+    """Count as many new names as are to be expected where rare ones are that training had.
+
+    A test on the cell of new names, which was chosen for being empty in training, would find too
+    much in it.
+    """
+    unseen = float(now.cells[-1])
+    if not coarse.tails or not unseen:
+        return counted
+    found = counted.copy()
+    share = min(1.0, expected / unseen)
+    named = sum(now.unseen.values()) or 1
+    for name, count in now.unseen.items():
+        moved = share * unseen * count / named
+        found[coarse.tail_of(name)] += moved
+        found[MISSING - 1] -= moved
+    return found
+
+
+def _compared_means(
+    base: Comparison, gauge: Gauge, then: Counted, now: Counted, sizes: Sizes, unknown: str | None
 ) -> Comparison:
-    """Compare predictions with the training labels or values.
+    """Compare predicted values with the training values, by their means alone.
 
-    Labels are compared like any category. Of values only the mean is: predictions of a sound
-    regression vary less than the values that it was trained on (they keep the explained part of
-    the variance), so a comparison of whole distributions would always find them different.
+    Predictions of a sound regression vary less than the values that it was trained on (they keep
+    the explained part of the variance), so a comparison of whole distributions would always find
+    them different.
     """
-    if reference is None or window is None or reference.numbers is None:
-        compared = compare(reference, window, share)
-        return Comparison(
-            kind="label",
-            effect=compared.effect,
-            p_value=compared.p_value,
-            unknown=compared.unknown,
-            missing_share=compared.missing_share,
-            new_categories=compared.new_categories,
-            notes=compared.notes,
-            distribution=compared.distribution,
+    expected, observed = _moments(then, sizes.training), _moments(now, sizes.window)
+    if unknown is not None or expected is None or observed is None:
+        too_large = "the values are too large for their spread to be computed"
+        return replace(base, unknown=unknown or too_large)
+    spread = expected.variance**0.5
+    tested, limit, noted = expected, MEAN_THRESHOLD, None
+    if gauge.reference.answered and spread > 0:
+        mean, variance, rows = unpack(gauge.reference.answered).tolist()
+        gap = abs(mean - expected.mean) / spread
+        limit += min(gap, 1e6)
+        tested = statistics.Moments(mean=mean, variance=variance, rows=min(rows, sizes.training))
+        noted = (
+            f"the mean of the model's own answers is {gap:.2f} from training"
+            if gap > 0.02
+            else None
         )
-    missing_share = window.missing / window.rows if window.rows else None
-    drawn = distribution(reference, window)
-    unknown = _too_few(reference, window)
-    then, now = _moments(reference.numbers, 1.0), _moments(window.numbers, share)
-    if unknown is not None or then is None or now is None:
-        return Comparison(
-            kind="value",
-            unknown=unknown or "the values are too large for their spread to be computed",
-            missing_share=missing_share,
-            distribution=drawn,
-        )
-    p_value = statistics.mean_difference_p_value(then, now)
-    apart = abs(now.mean - then.mean)
+    apart = abs(observed.mean - expected.mean)
     # A constant in training: any other mean is a full difference.
-    size = apart / then.variance**0.5 if then.variance > 0 else float(apart > 0)
-    return Comparison(
-        kind="value",
+    size = min(apart / spread if spread > 0 else float(apart > 0), 1e6)
+    error = CONFIDENCE * (1 / sizes.training + 1 / sizes.window) ** 0.5
+    return replace(
+        base,
         effect=Effect(
-            name="standardized-mean-difference", value=min(size, 1e6), threshold=MEAN_THRESHOLD
+            name="standardized-mean-difference",
+            value=size,
+            threshold=limit,
+            low=max(0.0, size - error),
+            high=size + error,
         ),
-        p_value=p_value,
-        missing_share=missing_share,
-        notes=_notes(reference, window, (), None),
-        distribution=drawn,
+        p_value=statistics.mean_difference_p_value(tested, observed),
+        dependent=_dependent(sizes, now.rows),
+        decisive=now.rows >= ROWS_DECISIVE,
+        matters=size - error > limit,
+        notes=_notes(gauge.reference.variables[-1], then, now, (), noted),
     )
 
 
-# --- parts of a comparison ----------------------------------------------------------------------
+# --- what rows are worth ------------------------------------------------------------------------
 
 
-class Part(Record, frozen=True, kw_only=True):
-    """Rows that training had none of, or hardly any: more of them in the window is a finding."""
+def _memory(gauge: Gauge, window: Tally, counts: list[Counted]) -> float:
+    """Return the median variance inflation of a window's columns.
 
-    reference: float
-    window: float
-
-
-class Parts(Record, frozen=True, kw_only=True):
-    """A column's values that are there, counted on common cells.
-
-    ``beside`` are rows that are part of ``values`` too and are tested on their own as well;
-    ``cells`` are those of the effect.
+    Rows have one order for all columns. A column that went where all its values share a cell shows
+    no memory of its own.
     """
-
-    values: tuple[tuple[float, ...], tuple[float, ...]]
-    cells: tuple[tuple[float, ...], tuple[float, ...]]
-    beside: tuple[Part, ...] = ()
-
-
-def _parts(
-    reference: ColumnProfile, window: ColumnProfile, column: Column | None
-) -> tuple[Parts, tuple[str, ...], str | None]:
-    """Return the cells to compare, the new categories, and a note on what was compared."""
-    if reference.numbers is not None and window.numbers is not None:
-        return _number_parts(reference.numbers, window.numbers), (), None
-    if reference.categories is None or window.categories is None:
-        return Parts(values=((), ()), cells=((), ())), (), None
-    new = _new_categories(reference.categories, window.categories, column)
-    named = sum(reference.categories.counts)
-    if named >= HEAD_SHARE_LEAST * reference.count:
-        return _category_parts(reference.categories, window.categories), new, None
-    if reference.lengths is None or window.lengths is None:
-        return Parts(values=((), ()), cells=((), ())), (), None
-    note = f"compared by length of text, for there are {reference.categories.distinct} values"
-    return _number_parts(reference.lengths, window.lengths), new, note
+    found = [
+        _inflation(window, coarse, coarse.counts(now.cells, now.missing, now.lost), place)
+        for place, (coarse, now) in enumerate(zip(gauge.coarse, counts, strict=True))
+    ]
+    return float(np.median(found)) if found else 1.0
 
 
-def _number_parts(reference: NumberSummary, window: NumberSummary) -> Parts:
-    r, w = (regrid(summary, reference.cuts) for summary in (reference, window))
-    inner_r, inner_w = list(r[1:-1]), list(w[1:-1])
-    # Values outside of the training range also belong to the outermost cells: a test on cells
-    # that were chosen for being empty in training would find them too often.
-    inner_w[0] += w[0]
-    inner_w[-1] += w[-1]
-    return Parts(
-        values=(tuple(inner_r), tuple(inner_w)),
-        cells=(r, w),
-        beside=tuple(Part(reference=0, window=outside) for outside in (w[0], w[-1])),
-    )
+def _worth(
+    gauge: Gauge, window: Tally, place: int, counted: Floats, share: float, memory: float
+) -> Sizes:
+    """Return how many independent rows training and the window are worth for one variable."""
+    reference, coarse = gauge.reference, gauge.coarse[place]
+    training = float(coarse.training.sum())
+    if reference.ordered:
+        training /= _inflation(reference.tally, coarse, coarse.training, place)
+    rows = float(counted.sum())
+    held = rows / max(memory, _inflation(window, coarse, counted, place))
+    return Sizes(max(training, 1.0), max(min(held, share * rows), 1.0))
 
 
-def _category_parts(reference: CategoryCounts, window: CategoryCounts) -> Parts:
-    unseen = sum(window.unseen.values()) + window.other
-    named = list(zip(reference.names, reference.counts, window.counts, strict=True))
-    beside: tuple[Part, ...] = ()
-    if reference.closed:
-        named += [(name, 0, count) for name, count in window.unseen.items()]
-        rest = (0, window.other)
-        beside = (Part(reference=_expected_new(reference), window=unseen),)
-    else:
-        # Names were kept for being frequent in training; of the rare ones by luck.
-        rare = [item for item in named if item[1] < FREQUENT]
-        named = [item for item in named if item[1] >= FREQUENT]
-        rest = (
-            reference.other + sum(count for _, count, _ in rare),
-            unseen + sum(count for _, _, count in rare),
-        )
-    # Cells are merged with their neighbours where they are small: rare ones with rare ones, by
-    # both sides together and ties by name, which favours neither side.
-    named.sort(key=lambda item: (-item[1] - item[2], item[0]))
-    values = (
-        (*(count for _, count, _ in named), rest[0]),
-        (*(count for _, _, count in named), rest[1]),
-    )
-    if not reference.closed:
-        return Parts(values=values, cells=values)
-    cells = ((*reference.counts, 0), (*window.counts, unseen))
-    return Parts(values=values, cells=cells, beside=beside)
+def _inflation(tally: Tally, coarse: Coarse, totals: Floats, place: int) -> float:
+    levels = dispersion.inflations(totals, coarse, tally.blocks, tally.spread, place)
+    return dispersion.inflation(levels, float(totals.sum()))
 
 
-def _expected_new(reference: CategoryCounts) -> float:
+def _dependent(sizes: Sizes, rows: int) -> str | None:
+    """Return why rows cannot exclude a difference that matters, whatever they show."""
+    if sizes.window >= ROWS_NEEDED or rows < ROWS_NEEDED:
+        return None
+    return f"its {rows:,} rows hang together so much that they count as {sizes.window:.0f}"
+
+
+def _only_grows(variable: Variable, now: Counted) -> bool:
+    if variable.by != "numbers" or not now.count:
+        return False
+    beyond = int(now.cells[-1]) / now.count
+    return (variable.clock or variable.kind == "datetime") and beyond > 0.9
+
+
+# --- tests --------------------------------------------------------------------------------------
+
+
+def _p_value(
+    variable: Variable,
+    training: Floats,
+    window: Floats,
+    then: Counted,
+    now: Counted,
+    scales: Sizes,
+) -> float:
+    """Return the least p-value of a variable's parts, times their number.
+
+    ``training`` and ``window`` are coarse counts of independent rows, and ``scales`` what a row of
+    each is worth.
+    """
+    n, m = float(training.sum()), float(window.sum())
+    p_values = [
+        statistics.difference_p_value(float(training[cell]), n, float(window[cell]), m)
+        for cell in (MISSING, LOST)
+        if training[cell] or window[cell]
+    ]
+    values_r, values_w = training[:MISSING], window[:MISSING]
+    if variable.by == "names":
+        if variable.closed and len(values_r) > 1:
+            expected = min(_expected_new(then) * scales.training, n)
+            unseen = float(now.cells[-1]) * scales.window
+            p_values.append(statistics.excess_p_value(expected, n, unseen, m))
+            values_r, values_w = values_r[:-1], values_w[:-1]
+    elif len(values_r) > 2:
+        p_values += [
+            statistics.excess_p_value(0.0, n, float(values_w[cell]), m) for cell in (0, -1)
+        ]
+        # Values outside of the training range also belong to the outermost cells: a test on cells
+        # that were chosen for being empty in training would find them too often.
+        values_r, values_w = _folded(values_r), _folded(values_w)
+        distance = statistics.kolmogorov_smirnov(then.cells, now.cells)
+        if distance is not None:
+            p_values.append(
+                statistics.kolmogorov_p_value(
+                    distance, then.count * scales.training, now.count * scales.window
+                )
+            )
+    by_values = statistics.homogeneity_p_value(values_r, values_w)
+    if by_values is not None:
+        p_values.append(by_values)
+    return min(1.0, min(p_values, default=1.0) * len(p_values))
+
+
+def _folded(counts: Floats) -> Floats:
+    """Add the outermost cells to their neighbours."""
+    folded = counts[1:-1].copy()
+    folded[0] += counts[0]
+    folded[-1] += counts[-1]
+    return folded
+
+
+def _expected_new(then: Counted) -> float:
     """Return how many rows in new categories as many rows as training's would have, at most.
 
     A value that occurred once in training would have been new without that row: so much is to be
@@ -321,79 +484,39 @@ def _expected_new(reference: CategoryCounts) -> float:
     granted. Source: Good, "The population frequencies of species and the estimation of
     population parameters", Biometrika 40 (1953).
     """
-    once, twice = (sum(count == times for count in reference.counts) for times in (1, 2))
+    once, twice = (int((then.cells == times).sum()) for times in (1, 2))
     return once + 4 * (once + 2 * twice) ** 0.5
 
 
-def _new_categories(
-    reference: CategoryCounts, window: CategoryCounts, column: Column | None
-) -> tuple[str, ...]:
+def _new_categories(variable: Variable, now: Counted) -> tuple[str, ...]:
     """Return the window's categories that training did not have, if that can be told."""
-    names = sorted(window.unseen, key=lambda name: (-window.unseen[name], name))
-    if reference.closed:
-        return tuple(names)
-    if column is not None and column.categories is not None:
-        known = set(column.categories)
-        return tuple(name for name in names if name not in known)
-    return ()
+    if variable.by != "names" or not variable.closed:
+        return ()
+    return tuple(sorted(now.unseen, key=lambda name: (-now.unseen[name], name)))
 
 
-def _tested(
-    reference: ColumnProfile, window: ColumnProfile, parts: Parts, share: float
-) -> tuple[float | None, float]:
-    """Return the size of the difference and its p-value."""
-    n, m = float(reference.rows), window.rows * share
-    lost_r = (reference.missing, reference.odd + reference.non_finite)
-    lost_w = (window.missing, window.odd + window.non_finite)
-    effect = statistics.jensen_shannon_distance(
-        np.array([*parts.cells[0], *lost_r], dtype=np.float64),
-        np.array([*parts.cells[1], *lost_w], dtype=np.float64) * share,
-    )
-    p_values = [
-        statistics.difference_p_value(r, n, w * share, m)
-        for r, w in zip(lost_r, lost_w, strict=True)
-        if r or w
-    ]
-    p_values += [
-        statistics.excess_p_value(part.reference, n, part.window * share, m)
-        for part in parts.beside
-    ]
-    by_values = statistics.homogeneity_p_value(
-        np.array(parts.values[0], dtype=np.float64),
-        np.array(parts.values[1], dtype=np.float64) * share,
-    )
-    if by_values is not None:
-        p_values.append(by_values)
-    return effect, min(1.0, min(p_values, default=1.0) * len(p_values))
-
-
-def _moments(summary: NumberSummary | None, share: float) -> statistics.Moments | None:
-    if summary is None or summary.mean is None or summary.m2 is None:
+def _moments(counted: Counted, rows: float) -> statistics.Moments | None:
+    if not (math.isfinite(counted.mean) and math.isfinite(counted.m2)):
         return None
-    count = sum(summary.counts)
-    variance = summary.m2 / max(count - 1, 1)
-    return statistics.Moments(mean=summary.mean, variance=variance, rows=count * share)
+    variance = counted.m2 / max(counted.count - 1, 1)
+    return statistics.Moments(mean=counted.mean, variance=variance, rows=rows)
 
 
 # --- words ------------------------------------------------------------------------------------
 
 
-def _short(reference: ColumnProfile, window: ColumnProfile) -> bool:
-    return reference.rows < ROWS_NEEDED or window.rows < ROWS_NEEDED
-
-
-def _too_few(reference: ColumnProfile, window: ColumnProfile) -> str | None:
+def _too_few(then: Counted, now: Counted) -> str | None:
     """Return why a column cannot be called unchanged, or ``None`` when it can."""
-    if not reference.count:
+    if not then.count:
         return "the training data have no value in this column"
-    if reference.rows < ROWS_NEEDED:
-        return f"{_rows(reference.rows)} of training data, {ROWS_NEEDED} are needed"
-    if window.rows < ROWS_NEEDED:
-        return f"{_rows(window.rows)} in the window, {ROWS_NEEDED} are needed"
-    if reference.count < ROWS_NEEDED:
-        return f"{_values(reference.count)} in the training data, {ROWS_NEEDED} are needed"
-    if window.count < ROWS_NEEDED:
-        return f"{_values(window.count)} in the window, {ROWS_NEEDED} are needed"
+    if then.rows < ROWS_NEEDED:
+        return f"{_rows(then.rows)} of training data, {ROWS_NEEDED} are needed"
+    if now.rows < ROWS_NEEDED:
+        return f"{_rows(now.rows)} in the window, {ROWS_NEEDED} are needed"
+    if then.count < ROWS_NEEDED:
+        return f"{_values(then.count)} in the training data, {ROWS_NEEDED} are needed"
+    if now.count < ROWS_NEEDED:
+        return f"{_values(now.count)} in the window, {ROWS_NEEDED} are needed"
     return None
 
 
@@ -406,29 +529,43 @@ def _values(count: int) -> str:
 
 
 def _notes(
-    reference: ColumnProfile, window: ColumnProfile, new: tuple[str, ...], note: str | None
+    variable: Variable, then: Counted, now: Counted, new: tuple[str, ...], note: str | None
 ) -> tuple[str, ...]:
-    """Say in words what is missing, outside of the training range, or new."""
+    """Say in words what is missing, outside of the training range, new, or gone."""
     notes = [note] if note else []
-    rows = max(window.rows, 1)
-    now, then = window.missing / rows, reference.missing / max(reference.rows, 1)
-    if abs(now - then) >= 0.005:
-        notes.append(f"{now:.1%} missing, {then:.1%} in training")
-    lost = window.non_finite + window.odd
-    if lost:
-        notes.append(f"{lost / rows:.1%} infinite or of another type")
-    if reference.numbers is not None and window.numbers is not None and reference.numbers.cuts:
-        counts = regrid(window.numbers, reference.numbers.cuts)
-        if counts[0]:
-            notes.append(f"{counts[0] / rows:.1%} below the least of training")
-        if counts[-1]:
-            notes.append(f"{counts[-1] / rows:.1%} above the greatest of training")
-    if new and window.categories is not None:
-        unseen = sum(window.categories.unseen.get(name, 0) for name in new)
-        named = ", ".join(name[:NEW_NAME_LIMIT] for name in new[:3])
-        more = f" and {len(new) - 3} more" if len(new) > 3 else ""
-        notes.append(f"{unseen / rows:.1%} in new categories ({named}{more})")
+    rows = max(now.rows, 1)
+    share, before = now.missing / rows, then.missing / max(then.rows, 1)
+    if abs(share - before) >= 0.005:
+        notes.append(f"{share:.1%} missing, {before:.1%} in training")
+    if now.lost:
+        notes.append(f"{now.lost / rows:.1%} infinite or of another type")
+    if variable.by == "lengths":
+        notes.append(f"compared by length of text, for there are {variable.distinct} values")
+    elif variable.by == "numbers" and then.count:
+        if now.cells[0]:
+            notes.append(f"{now.cells[0] / rows:.1%} below the least of training")
+        if now.cells[-1]:
+            notes.append(f"{now.cells[-1] / rows:.1%} above the greatest of training")
+    elif variable.by == "names":
+        if new:
+            unseen = sum(now.unseen.get(name, 0) for name in new)
+            notes.append(f"{unseen / rows:.1%} in new categories ({_few(new)})")
+        gone = _vanished(variable, then, now)
+        if gone:
+            notes.append(f"none of {_few(gone)} any more")
     return tuple(notes)
+
+
+def _vanished(variable: Variable, then: Counted, now: Counted) -> tuple[str, ...]:
+    """Return categories that training had, and the window would have if nothing had changed."""
+    shares = then.cells[: len(variable.names)] / max(then.rows, 1)
+    there = (shares >= VANISHED_SHARE) & (shares * now.rows >= 10) & (now.cells[:-1] == 0)
+    return tuple(variable.names[place] for place in np.flatnonzero(there).tolist())
+
+
+def _few(names: tuple[str, ...]) -> str:
+    shown = ", ".join(name[:NEW_NAME_LIMIT] for name in names[:3])
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
 
 
 def _judged(names: list[str], compared: list[Comparison], *, level: float) -> list[ColumnReport]:
@@ -445,16 +582,22 @@ def _judged(names: list[str], compared: list[Comparison], *, level: float) -> li
 def _column_report(
     name: str, item: Comparison, p_value: float | None, *, level: float
 ) -> ColumnReport:
-    large = (
-        item.effect is not None
-        and item.effect.value is not None
-        and item.effect.value > item.effect.threshold
-    )
-    if large and p_value is not None and p_value <= level:
+    """Return the verdict: see this module's first lines."""
+    effect = item.effect
+    value = effect.value if effect is not None else None
+    low, high = (effect.low or 0.0, effect.high) if effect is not None else (0.0, None)
+    limit = effect.threshold if effect is not None else math.inf
+    significant = p_value is not None and p_value <= level
+    if significant and item.dependent is None and item.matters:
         verdict, reason = "drift", _difference(item)
     elif item.unknown is not None:
         verdict, reason = "unknown", item.unknown
-    elif large:
+    elif item.dependent is not None:
+        verdict, reason = "unknown", item.dependent
+    elif _is_undecided(item):
+        verdict = "unknown"
+        reason = f"the distance is {low:.2f} to {high:.2f}, and from {limit:.2g} on it matters"
+    elif value is not None and value > limit:
         verdict, reason = "ok", "the difference may be chance in so few rows"
     else:
         verdict, reason = "ok", "like the training data"

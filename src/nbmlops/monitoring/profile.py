@@ -1,647 +1,577 @@
 """Profiles: bounded, mergeable summaries of training data and of windows of calls.
 
-A reference profile is made beside the model, in the user's own environment: only numpy and
-msgspec are needed there, and pandas objects are taken as they come. A window's profile counts on
-the reference's bins, so that profiles of neighbouring windows add up. Neither holds rows.
+A reference profile is made beside the model, in the user's own environment, where nothing but
+numpy and msgspec need be; it says on which cells each column is counted, and what training had
+there. A window is counted on the same cells, in one pass, and windows add up: a month is the sum of
+its hours. Neither holds rows.
 
-Cells of numbers are closed on the right: a cell holds ``edges[i - 1] < value <= edges[i]``, the
-first everything up to ``edges[0]``, the last everything above ``edges[-1]``. The edges are the
-union of two coarser grids, to either of which counts can be added up exactly: ``cuts`` (least
-value, deciles, greatest value of the reference) for tests, ``ticks`` (round, evenly spaced) for
-pictures.
+A *variable* is what is counted of one column: its numbers, its names (categories, truth values), or
+the lengths of its texts where there are too many names to know. The counts of all variables lie one
+after another in one array, so that hundreds of windows are read and added in a moment.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
-from decimal import Decimal
-from hashlib import blake2b
-from itertools import pairwise, zip_longest
-from typing import Any
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from nbmlops.records import Column, ModelSchema, Prediction, Record
+from nbmlops.monitoring import columns, copies, dispersion
+from nbmlops.monitoring.arrays import pack, unpack
+from nbmlops.monitoring.cells import FINITE_LIMIT, Grid, Ruler, grid
+from nbmlops.monitoring.coarse import Coarse, of_names, of_numbers
+from nbmlops.monitoring.columns import Codes, Floats, Names, Numbers
+from nbmlops.monitoring.copies import RowDigests, RowSample
+from nbmlops.records import Prediction, Record, replace
 
-HEAD_LIMIT = 100
-"""How many categories a profile names, and how many new ones a window does."""
+FORMAT = 2
 
-NAME_LIMIT = 80
-"""The longest category name, in characters, that is kept as it is."""
+HEAD_LIMIT = 250
+"""How many categories a profile names."""
 
-FINITE_LIMIT = 1e300
-"""Numbers beyond this count as not finite, so that no width or sum overflows."""
+NEW_LIMIT = 100
+"""How many new categories a window names."""
 
-ROW_SAMPLE_LIMIT = 128
-"""How many distinct rows, by the least digests, a profile counts the copies of."""
+HEAD_SHARE_LEAST = 0.5
+"""Categories are counted by name where the named ones hold this share of the training rows."""
 
-REFERENCE_ROWS_HASHED = 5000
-"""How many rows of a reference, evenly spaced, are looked at for copies."""
+OUTPUT = "prediction"
+"""What the variable of labels and predictions is called."""
 
-_PICTURE_CELLS = 16
-_PICTURE_MARGIN = 5
-_DECILES = 10
-_DISTINCT_AS_CUTS = 20
-_MISSING_TYPES = frozenset({"NAType", "NaTType", "NoneType"})
-
-Floats = NDArray[np.float64]
-
-
-class NumberSummary(Record, frozen=True, kw_only=True):
-    """Counts and moments of finite numbers.
-
-    ``counts`` has one item more than ``edges``; ``cuts`` and ``ticks`` are subsets of ``edges``.
-    ``m2`` is the sum of squared differences from the ``mean``; both are ``None`` without values,
-    or when they are not finite.
-    """
-
-    edges: tuple[float, ...]
-    counts: tuple[int, ...]
-    cuts: tuple[float, ...] = ()
-    ticks: tuple[float, ...] = ()
-    low: float | None = None
-    high: float | None = None
-    mean: float | None = None
-    m2: float | None = None
+_RUNS_ROWS = 10
+Counts = NDArray[np.int64]
 
 
-class CategoryCounts(Record, frozen=True, kw_only=True):
-    """Counts of categories: ``names`` are the reference's most frequent, ``counts`` go with them.
+class Variable(Record, frozen=True, kw_only=True):
+    """What is counted of a column, and on which cells.
 
-    ``unseen`` are the window's most frequent among the rest and ``other`` counts what is named
-    nowhere. ``distinct`` is exact in a profile made at once; a merge keeps the larger, a lower
-    bound. ``closed`` says that ``names`` are all that the reference had.
-    """
-
-    names: tuple[str, ...]
-    counts: tuple[int, ...]
-    unseen: dict[str, int] = msgspec.field(default_factory=dict)
-    other: int = 0
-    distinct: int = 0
-    closed: bool = True
-
-
-class ColumnProfile(Record, frozen=True, kw_only=True):
-    """One column: ``count`` values of its kind, and how many were not.
-
-    ``non_finite`` counts infinities, ``odd`` values of another kind (a text among numbers).
-    Numbers have ``numbers``; booleans, categories and texts ``categories`` and the ``lengths``
-    of their spelling.
+    With ``names`` there is a cell for each, the most frequent first, and one for all others;
+    ``closed`` says that training had no others, and ``distinct`` how many it had. ``clock`` says
+    that the values grew from row to row.
     """
 
     name: str
     kind: str
-    count: int = 0
-    missing: int = 0
-    non_finite: int = 0
-    odd: int = 0
-    numbers: NumberSummary | None = None
-    categories: CategoryCounts | None = None
-    lengths: NumberSummary | None = None
+    by: Literal["numbers", "names", "lengths"]
+    grid: Grid = Grid()
+    names: tuple[str, ...] = ()
+    closed: bool = True
+    distinct: int = 0
+    clock: bool = False
+
+
+class Tally(Record, frozen=True, kw_only=True):
+    """What was counted of some rows.
+
+    ``cells`` has the counts of all variables' cells; ``sums`` of each variable how many values were
+    there, missing, not finite, and of another type; ``moments`` the least, the greatest, the mean
+    and the sum of squared differences from it, NaN where there are none. ``unseen`` has the most
+    frequent of the names that training did not have, by the variable's place. ``blocks`` and
+    ``spread`` are of :mod:`~nbmlops.monitoring.dispersion`. ``predictions`` and ``out_of_bounds``
+    count answers.
+    """
+
+    rows: int
+    cells: bytes
+    sums: bytes
+    moments: bytes
+    unseen: dict[int, dict[str, int]] = msgspec.field(default_factory=dict)
+    blocks: bytes = b""
+    spread: bytes = b""
+    row_sample: RowSample = RowSample()
+    predictions: int = 0
+    out_of_bounds: int = 0
+
+
+class Profile(Record, frozen=True, kw_only=True):
+    """The training data: the variables, the last of which is the output where there is one.
+
+    ``ordered`` says that rows may stand in the order of time; then ``stretches`` has how far parts
+    of so many rows lie from the whole: see :mod:`~nbmlops.monitoring.dispersion`. ``answered`` is
+    what the model itself answered when it was logged: of labels the counts of the coarse cells, of
+    values the mean, the variance and how many they were.
+    """
+
+    format: int = FORMAT
+    variables: tuple[Variable, ...]
+    has_output: bool
+    tally: Tally
+    ordered: bool = False
+    stretches: dict[int, bytes] = msgspec.field(default_factory=dict)
+    answered: bytes = b""
+
+    @property
+    def rows(self) -> int:
+        """How many rows training had."""
+        return self.tally.rows
+
+
+class Counted(NamedTuple):
+    """One variable's counts: ``cells`` the values that are there, and the ``rows`` of all kinds."""
+
+    cells: Counts
+    missing: int
+    non_finite: int
+    odd: int
+    low: float
+    high: float
+    mean: float
+    m2: float
+    unseen: Mapping[str, int]
+
+    @property
+    def count(self) -> int:
+        """How many values are there."""
+        return int(self.cells.sum())
+
+    @property
+    def lost(self) -> int:
+        """How many values are infinite, or of another type."""
+        return self.non_finite + self.odd
 
     @property
     def rows(self) -> int:
         """All rows, whatever they held."""
-        return self.count + self.missing + self.non_finite + self.odd
+        return self.count + self.missing + self.lost
 
 
-class RowSample(Record, frozen=True, kw_only=True):
-    """How often rows repeat: copies of the distinct rows with the least digests.
-
-    A bottom-k sample of the distinct rows (Cohen & Kaplan, "Summarizing data using bottom-k
-    sketches", PODC 2007), which merges exactly. ``rows`` is how many rows were looked at.
-    """
-
-    rows: int = 0
-    digests: tuple[int, ...] = ()
-    copies: tuple[int, ...] = ()
+# --- training -----------------------------------------------------------------------------------
 
 
-class Profile(Record, frozen=True, kw_only=True):
-    """What a set of rows, with their labels or predictions, looks like.
-
-    ``predictions`` counts the window's predictions and ``out_of_bounds`` those that were not
-    plausible; a reference has neither.
-    """
-
-    rows: int
-    columns: tuple[ColumnProfile, ...]
-    output: ColumnProfile | None = None
-    predictions: int = 0
-    out_of_bounds: int = 0
-    row_sample: RowSample = RowSample()
-    format: int = 1
-
-
-# --- making profiles --------------------------------------------------------------------------
-
-
-def reference_profile(features: Mapping[str, Any], schema: ModelSchema, target: Any) -> Profile:
+def reference_profile(
+    features: Mapping[str, Any],
+    kinds: Mapping[str, str],
+    target: Any = None,
+    *,
+    label: bool = True,
+    answers: Any = None,
+) -> Profile:
     """Summarise training data.
 
     Parameters
     ----------
     features
-        Column name to a one-dimensional list, numpy array or pandas Series; a column of the
-        schema that is not there counts as missing throughout, one of no schema is left out.
-    schema
-        Says which columns there are, and of which kind.
+        Column name to a one-dimensional list, numpy array, Arrow array or pandas Series. A column
+        of ``kinds`` that is not there counts as missing throughout; one of no kind is left out.
+    kinds
+        Which columns there are: ``number``, ``integer``, ``boolean``, ``category``, ``text`` or
+        ``datetime``.
     target
-        The training labels or values, one for each row.
+        The training labels or values, one for each row; ``None`` where there are none.
+    label
+        Whether ``target`` holds labels.
+    answers
+        What the model answers on data like these, on the test set if there is one.
     """
-    # str: the names that come with numpy arrays are numpy's, which JSON has no word for.
-    named = {str(column.name): _items(features.get(column.name)) for column in schema.columns}
-    labels = _items(target)
-    rows = max((len(items) for items in [*named.values(), labels]), default=0)
-    columns = tuple(
-        _reference_column(str(column.name), column.kind, _padded(named[str(column.name)], rows))
-        for column in schema.columns
-    )
-    output = Column(
-        name="prediction", kind="category" if schema.output.kind == "label" else "number"
-    )
-    return Profile(
-        rows=rows,
-        columns=columns,
-        output=_reference_column(output.name, output.kind, _padded(labels, rows)),
-        row_sample=_reference_row_sample(list(named.values()), rows),
-    )
-
-
-def window_profile(
-    records: Sequence[Mapping[str, Any]], predictions: Sequence[Prediction], reference: Profile
-) -> Profile:
-    """Summarise calls on the bins of a reference.
-
-    ``records`` are JSON rows as they were logged, ``None`` or no key where a value is missing;
-    ``predictions`` are the answers that they got.
-    """
-    columns = tuple(
-        _window_column([record.get(column.name) for record in records], column)
-        for column in reference.columns
-    )
-    output = None
-    if reference.output is not None:
-        output = _window_column([_answer(item) for item in predictions], reference.output)
-    names = [column.name for column in reference.columns]
-    rows = [[record.get(name) for name in names] for record in records]
-    return Profile(
-        rows=len(records),
-        columns=columns,
-        output=output,
-        predictions=len(predictions),
-        out_of_bounds=sum(not item.within_bounds for item in predictions),
-        row_sample=_row_sample(rows),
+    wanted = [(str(name), kind, features.get(name)) for name, kind in kinds.items()]
+    if target is not None:
+        wanted.append((OUTPUT, "category" if label else "number", target))
+    rows = max((columns.size(column) for _, _, column in wanted), default=0)
+    made: list[tuple[Variable, _Part]] = []
+    digests = RowDigests(rows)
+    sorted_by_value = False
+    for place, (name, kind, column) in enumerate(wanted):
+        variable, read = _variable(name, kind, _padded(column, rows))
+        is_output = target is not None and place == len(wanted) - 1
+        if not is_output:
+            digests.add(read)
+        sorted_by_value = sorted_by_value or _grouped(read, variable)
+        made.append((variable, _part(_Measure(variable), read, None)))
+    variables = tuple(variable for variable, _ in made)
+    parts = [part for _, part in made]
+    tally = _tally(rows, parts, digests.sample(), deflate=True)
+    bare = Profile(variables=variables, has_output=target is not None, tally=tally)
+    gauge = Gauge(bare)
+    coded = gauge.coded(parts)
+    blocks, spread = dispersion.sums(coded, gauge.coarse)
+    ordered = not sorted_by_value
+    return replace(
+        bare,
+        tally=replace(tally, blocks=blocks, spread=spread),
+        ordered=ordered,
+        stretches=dispersion.stretches(coded, gauge.coarse) if ordered else {},
+        answered=_answered(gauge, answers),
     )
 
 
-def merge(a: Profile, b: Profile) -> Profile:
-    """Add up the profiles of two windows that were made on the same reference.
+def _answered(gauge: Gauge, answers: Any) -> bytes:
+    """Summarise what the model answered, as :class:`Profile` keeps it."""
+    if not gauge.reference.has_output or not columns.size(answers):
+        return b""
+    measure, training = gauge.measures[-1], gauge.training[-1]
+    found = _part(measure, _read(measure.variable, answers), training).counted
+    if measure.variable.by == "numbers":
+        if not found.count or not math.isfinite(found.m2):
+            return b""
+        return pack(np.array([found.mean, found.m2 / max(found.count - 1, 1), found.count]))
+    return pack(gauge.coarse[-1].counts(found.cells, found.missing, found.lost).astype(np.int64))
+
+
+def _variable(name: str, kind: str, column: Any) -> tuple[Variable, Numbers | Names]:
+    if kind in {"number", "integer", "datetime"}:
+        found = columns.numbers(column)
+        values = found.values[np.abs(found.values) <= FINITE_LIMIT]
+        whole = kind == "integer" or bool(len(values) and (values == np.floor(values)).all())
+        clock = len(values) > 20 and bool((np.diff(values) >= 0).all() and values[0] < values[-1])
+        variable = Variable(
+            name=name, kind=kind, by="numbers", grid=grid(values, whole=whole), clock=clock
+        )
+        return variable, found
+    named = columns.names(column, kind)
+    counts = np.bincount(named.codes[named.codes >= 0], minlength=len(named.names))
+    counted = dict(zip(named.names, counts.tolist(), strict=True))
+    counted = {text: count for text, count in counted.items() if count}
+    head = sorted(counted.items(), key=lambda item: (-item[1], item[0]))[:HEAD_LIMIT]
+    closed = len(counted) <= HEAD_LIMIT
+    if not closed:  # a value that occurs once among so many is somebody's row, not a category
+        head = [(text, count) for text, count in head if count > 1]
+    total = sum(counted.values())
+    if sum(count for _, count in head) < HEAD_SHARE_LEAST * total:
+        long = columns.lengths(column)
+        there = long.values[~np.isnan(long.values)]
+        return (
+            Variable(
+                name=name,
+                kind=kind,
+                by="lengths",
+                grid=grid(there, whole=True),
+                distinct=len(counted),
+            ),
+            long,
+        )
+    variable = Variable(
+        name=name,
+        kind=kind,
+        by="names",
+        names=tuple(text for text, _ in head),
+        closed=closed,
+        distinct=len(counted),
+    )
+    return variable, named
+
+
+def _grouped(read: Numbers | Names, variable: Variable) -> bool:
+    """Whether rows were sorted by a column of few values, so that their order tells no time."""
+    if isinstance(read, Names):
+        codes, distinct = (
+            read.codes[read.codes >= 0],
+            len(set(read.codes[read.codes >= 0].tolist())),
+        )
+    else:
+        if variable.clock and variable.kind == "datetime":
+            return False
+        codes = read.values[~np.isnan(read.values)]
+        distinct = len(np.unique(codes[:: max(1, len(codes) // 2000)]))
+        if distinct > len(codes) / _RUNS_ROWS or distinct > 50:
+            return False
+        distinct = len(np.unique(codes))
+    if distinct < 2 or len(codes) < _RUNS_ROWS * distinct:
+        return False
+    return int((codes[1:] != codes[:-1]).sum()) + 1 == distinct
+
+
+def _padded(column: Any, rows: int) -> Any:
+    size = columns.size(column)
+    if size == rows:
+        return column
+    return [*(() if column is None else list(column)), *([None] * (rows - size))]
+
+
+# --- windows ------------------------------------------------------------------------------------
+
+
+class _Measure:
+    """A variable made ready for counting."""
+
+    def __init__(self, variable: Variable) -> None:
+        self.variable = variable
+        self.ruler = Ruler(variable.grid) if variable.by != "names" else None
+        self.known = {name: place for place, name in enumerate(variable.names)}
+        self.cells = self.ruler.cells if self.ruler else len(variable.names) + 1
+
+
+class _Part(NamedTuple):
+    """A column counted, and the cell of each row: ``cells`` is missing, ``cells + 1`` lost."""
+
+    counted: Counted
+    places: Codes
+    cells: int
+
+
+class Gauge:
+    """A reference made ready for counting windows; it is kept while windows are counted."""
+
+    def __init__(self, reference: Profile) -> None:
+        self.reference = reference
+        self.measures = [_Measure(variable) for variable in reference.variables]
+        self._starts = np.cumsum([0, *(measure.cells for measure in self.measures)])
+        self.training = self.counted(reference.tally)
+        self.coarse = [
+            _coarse(one, variable)
+            for one, variable in zip(self.training, reference.variables, strict=True)
+        ]
+
+    def coded(self, parts: Sequence[_Part]) -> list[Codes]:
+        """Return the coarse cell of each row, for each variable."""
+        return [one.of_cell[part.places] for one, part in zip(self.coarse, parts, strict=True)]
+
+    def counted(self, tally: Tally) -> list[Counted]:
+        """Return a tally's counts, variable by variable.
+
+        Raises
+        ------
+        ValueError
+            When the tally was made on another reference.
+        """
+        cells = unpack(tally.cells)
+        if len(cells) != self._starts[-1]:
+            raise ValueError("a tally of other cells")
+        sums = unpack(tally.sums).reshape(-1, 4).tolist()
+        moments = unpack(tally.moments).reshape(-1, 4).tolist()
+        return [
+            Counted(
+                cells[start:stop].astype(np.int64),
+                *sums[place][1:],
+                *moments[place],
+                tally.unseen.get(place, {}),
+            )
+            for place, (start, stop) in enumerate(pairwise(self._starts.tolist()))
+        ]
+
+    def count(
+        self,
+        rows: int,
+        features: Mapping[str, Any],
+        outputs: Any = None,
+        *,
+        out_of_bounds: int = 0,
+    ) -> Tally:
+        """Count a window, or a part of one.
+
+        Parameters
+        ----------
+        rows
+            How many there are.
+        features
+            Column name to its values, as :func:`reference_profile` takes them, in the order in
+            which the calls came; a column that is not there is missing throughout.
+        outputs
+            The predicted labels or values; fewer than ``rows`` or none where there were no answers.
+        out_of_bounds
+            How many of them were not plausible.
+        """
+        reference = self.reference
+        digests = RowDigests(rows)
+        parts: list[_Part] = []
+        last = len(self.measures) - 1
+        for place, measure in enumerate(self.measures):
+            is_output = reference.has_output and place == last
+            column = outputs if is_output else features.get(measure.variable.name)
+            if column is None:
+                column = [] if is_output else np.full(rows, math.nan)
+            read = _read(measure.variable, column)
+            if not is_output:
+                digests.add(read)
+            parts.append(_part(measure, read, self.training[place]))
+        blocks, spread = dispersion.sums(self.coded(parts), self.coarse)
+        return replace(
+            _tally(rows, parts, digests.sample()),
+            blocks=blocks,
+            spread=spread,
+            predictions=columns.size(outputs),
+            out_of_bounds=out_of_bounds,
+        )
+
+    def calls(
+        self, records: Sequence[Mapping[str, Any]], predictions: Sequence[Prediction]
+    ) -> Tally:
+        """Count calls as they were logged: their records, and the answers that they got."""
+        return self.count(
+            len(records),
+            {
+                measure.variable.name: columns.of_records(records, measure.variable.name)
+                for measure in self.measures
+            },
+            [prediction.outcome for prediction in predictions],
+            out_of_bounds=sum(not prediction.within_bounds for prediction in predictions),
+        )
+
+
+def _coarse(training: Counted, variable: Variable) -> Coarse:
+    if variable.by != "names":
+        return of_numbers(training.cells, training.missing, training.lost)
+    return of_names(
+        training.cells, training.missing, training.lost, variable.names, closed=variable.closed
+    )
+
+
+def merge(tallies: Sequence[Tally]) -> Tally:
+    """Add up windows, or parts of one, that were counted on the same reference.
+
+    The moments as in Chan, Golub & LeVeque, "Algorithms for computing the sample variance", The
+    American Statistician 37 (1983).
 
     Raises
     ------
     ValueError
-        When their columns or bins differ.
+        When there are none, or they are of different cells.
     """
-    if [column.name for column in a.columns] != [column.name for column in b.columns]:
-        raise ValueError("profiles of different columns cannot be merged")
-    if (a.output is None) != (b.output is None):
-        raise ValueError("a profile with predictions cannot be merged with one without")
-    output = None
-    if a.output is not None and b.output is not None:
-        output = _merged_column(a.output, b.output)
-    return Profile(
-        rows=a.rows + b.rows,
-        columns=tuple(_merged_column(x, y) for x, y in zip(a.columns, b.columns, strict=True)),
-        output=output,
-        predictions=a.predictions + b.predictions,
-        out_of_bounds=a.out_of_bounds + b.out_of_bounds,
-        row_sample=_merged_row_sample(a.row_sample, b.row_sample),
+    if not tallies:
+        raise ValueError("no tallies to add up")
+    if len(tallies) == 1:
+        return tallies[0]
+    first = unpack(tallies[0].cells)
+    cells = np.zeros(len(first), dtype=np.int64)
+    for tally in tallies:
+        found = unpack(tally.cells)
+        if len(found) != len(cells):
+            raise ValueError("tallies of different cells cannot be added up")
+        cells += found
+    unseen: dict[int, Counter[str]] = {}
+    for tally in tallies:
+        for place, named in tally.unseen.items():
+            unseen.setdefault(place, Counter()).update(named)
+    sums = np.stack([unpack(tally.sums).reshape(-1, 4).astype(np.int64) for tally in tallies])
+    blocks, spread = dispersion.merge([(tally.blocks, tally.spread) for tally in tallies])
+    return Tally(
+        rows=sum(tally.rows for tally in tallies),
+        cells=pack(cells),
+        sums=pack(sums.sum(axis=0)),
+        moments=pack(_moments(tallies, sums[:, :, 0].astype(np.float64))),
+        unseen={place: _most(named) for place, named in unseen.items()},
+        blocks=blocks,
+        spread=spread,
+        row_sample=copies.merge([tally.row_sample for tally in tallies]),
+        predictions=sum(tally.predictions for tally in tallies),
+        out_of_bounds=sum(tally.out_of_bounds for tally in tallies),
     )
 
 
-def regrid(summary: NumberSummary, grid: Sequence[float]) -> tuple[int, ...]:
-    """Add up a summary's counts to the cells of ``grid``, a subset of its edges.
-
-    Returns one count more than ``grid`` has items.
-    """
-    stops = [0, *(np.searchsorted(summary.edges, grid, side="left") + 1), len(summary.counts)]
-    return tuple(sum(summary.counts[start:stop]) for start, stop in pairwise(stops))
-
-
-# --- columns ----------------------------------------------------------------------------------
-
-
-def _reference_column(name: str, kind: str, items: Sequence[Any]) -> ColumnProfile:
-    if kind in ("number", "integer"):
-        values, missing, non_finite, odd = _numbers(items)
-        return ColumnProfile(
-            name=name,
-            kind=kind,
-            count=len(values),
-            missing=missing,
-            non_finite=non_finite,
-            odd=odd,
-            numbers=_reference_numbers(values, whole=kind == "integer"),
-        )
-    texts, missing = _texts(items, kind)
-    return ColumnProfile(
-        name=name,
-        kind=kind,
-        count=len(texts),
-        missing=missing,
-        categories=_reference_categories(texts),
-        lengths=_reference_numbers(_lengths(texts), whole=True),
-    )
+def _moments(tallies: Sequence[Tally], n: Floats) -> Floats:
+    moments = np.stack([unpack(tally.moments).reshape(-1, 4) for tally in tallies])
+    low, high, mean, m2 = (moments[..., place] for place in range(4))
+    n = np.where(np.isnan(mean), 0.0, n)
+    total = n.sum(axis=0)
+    some = n > 0
+    with np.errstate(all="ignore"):
+        middle = np.where(some, mean * (n / total), 0.0).sum(axis=0)
+        apart = np.where(some, mean - middle, 0.0)
+        squares = np.where(some, m2, 0.0).sum(axis=0) + (n * apart * apart).sum(axis=0)
+        least = np.where(some, low, np.inf).min(axis=0)
+        greatest = np.where(some, high, -np.inf).max(axis=0)
+    joined = np.stack([least, greatest, middle, squares], axis=1)
+    return np.where(total[:, None] > 0, joined, np.nan)
 
 
-def _window_column(items: Sequence[Any], reference: ColumnProfile) -> ColumnProfile:
-    if reference.numbers is not None:
-        values, missing, non_finite, odd = _numbers(items)
-        return ColumnProfile(
-            name=reference.name,
-            kind=reference.kind,
-            count=len(values),
-            missing=missing,
-            non_finite=non_finite,
-            odd=odd,
-            numbers=_counted(values, reference.numbers),
-        )
-    texts, missing = _texts(items, reference.kind)
-    return ColumnProfile(
-        name=reference.name,
-        kind=reference.kind,
-        count=len(texts),
-        missing=missing,
-        categories=_window_categories(texts, reference.categories),
-        lengths=reference.lengths and _counted(_lengths(texts), reference.lengths),
-    )
+# --- one column ---------------------------------------------------------------------------------
 
 
-def _merged_column(a: ColumnProfile, b: ColumnProfile) -> ColumnProfile:
-    return ColumnProfile(
-        name=a.name,
-        kind=a.kind,
-        count=a.count + b.count,
-        missing=a.missing + b.missing,
-        non_finite=a.non_finite + b.non_finite,
-        odd=a.odd + b.odd,
-        numbers=_merged_numbers(a.numbers, b.numbers),
-        categories=_merged_categories(a.categories, b.categories),
-        lengths=_merged_numbers(a.lengths, b.lengths),
-    )
+def _read(variable: Variable, column: Any) -> Numbers | Names:
+    if variable.by == "numbers":
+        return columns.numbers(column)
+    if variable.by == "lengths":
+        return columns.lengths(column)
+    return columns.names(column, variable.kind)
 
 
-def _items(column: Any) -> Sequence[Any]:
-    """Return an array-like as a numpy array when it is numeric, as a list otherwise."""
-    if column is None:
-        return ()
-    if hasattr(column, "to_numpy"):
-        column = column.to_numpy()
-    if isinstance(column, np.ndarray):
-        flat = column.ravel()
-        return flat if flat.dtype.kind in "fiub" else flat.tolist()  # pyright: ignore[reportReturnType]
-    return column if isinstance(column, list | tuple) else list(column)
+def _part(measure: _Measure, read: Numbers | Names, reference: Counted | None) -> _Part:
+    if isinstance(read, Names):
+        return _named(measure, read)
+    return _numeric(measure, read, reference)
 
 
-def _padded(items: Sequence[Any], rows: int) -> Sequence[Any]:
-    return items if len(items) == rows else [*items, *([None] * (rows - len(items)))]
-
-
-def _answer(prediction: Prediction) -> Any:
-    if prediction.label is not msgspec.UNSET:
-        return prediction.label
-    return None if prediction.value is msgspec.UNSET else prediction.value
-
-
-# --- numbers ----------------------------------------------------------------------------------
-
-
-def _numbers(items: Sequence[Any]) -> tuple[Floats, int, int, int]:
-    """Sort items into finite numbers, missing, not finite and not a number."""
-    odd = 0
-    values = _fast_numbers(items)
-    if values is None:
-        numbers = [_number(item) for item in items]
-        odd = sum(number is None for number in numbers)
-        values = np.array([number for number in numbers if number is not None], dtype=np.float64)
-    missing = np.isnan(values)
-    finite = np.abs(values) <= FINITE_LIMIT
-    non_finite = len(values) - int(missing.sum()) - int(finite.sum())
-    return values[finite], int(missing.sum()), non_finite, odd
-
-
-def _fast_numbers(items: Sequence[Any]) -> Floats | None:
-    if isinstance(items, np.ndarray):
-        return items.astype(np.float64) if items.dtype.kind in "fiub" else None
-    if {type(item) for item in items} <= {float, int, bool, type(None)}:
-        try:
-            return np.array(items, dtype=np.float64)
-        except OverflowError:  # an integer beyond the range of floats
-            return None
-    return None
-
-
-def _number(item: Any) -> float | None:
-    """Return a number, NaN for a missing one, ``None`` for what is no number."""
-    if _is_missing(item):
-        return math.nan
-    if not isinstance(item, int | float | Decimal | np.number | np.bool_):
-        return None
-    if isinstance(item, np.complexfloating):
-        return None
-    try:
-        return float(item)
-    except OverflowError:
-        return math.inf
-    except (TypeError, ValueError):
-        return None
-
-
-def _reference_numbers(values: Floats, *, whole: bool) -> NumberSummary:
-    if not len(values):
-        return NumberSummary(edges=(), counts=(0,))
-    ordered = np.sort(values)
-    cuts = _cuts(ordered)
-    ticks = _ticks(ordered, whole=whole)
-    edges = np.unique(np.concatenate([cuts, ticks]))
-    empty = NumberSummary(
-        edges=tuple(edges.tolist()),
-        counts=(0,) * (len(edges) + 1),
-        cuts=tuple(cuts.tolist()),
-        ticks=tuple(ticks.tolist()),
-    )
-    return _counted(values, empty)
-
-
-def _cuts(ordered: Floats) -> Floats:
-    """Return the least value, the deciles and the greatest; each value when there are few.
-
-    A decile is a value that occurs, so ties fall on one side of it; the first cut lies just below
-    the least value, because cells are closed on the right.
-    """
-    distinct = np.unique(ordered)
-    if len(distinct) <= _DISTINCT_AS_CUTS:
-        inner = distinct
+def _numeric(measure: _Measure, read: Numbers, reference: Counted | None) -> _Part:
+    assert measure.ruler is not None  # noqa: S101 numbers have one
+    values, cells = read.values, measure.cells
+    with np.errstate(invalid="ignore", over="ignore"):
+        bulk = float(np.abs(values).max()) if len(values) else 0.0  # NaN where one is missing
+    missing = non_finite = odd = 0
+    if bulk <= FINITE_LIMIT:
+        places = measure.ruler.places(values)
+        finite = values
     else:
-        ranks = np.ceil(np.arange(1, _DECILES) * len(ordered) / _DECILES).astype(int) - 1
-        inner = np.unique(ordered[[*ranks, -1]])
-    below = np.nextafter(ordered[:1], -np.inf)
-    return np.array([*below, *inner], dtype=np.float64)
+        gaps = np.isnan(values)
+        with np.errstate(invalid="ignore"):
+            there = np.abs(values) <= FINITE_LIMIT
+        finite = values[there]
+        odd = int(read.odd.sum()) if read.odd is not None else 0
+        missing = int(gaps.sum()) - odd
+        non_finite = len(values) - len(finite) - missing - odd
+        places = np.full(len(values), cells + 1, dtype=np.intp)
+        places[gaps] = cells
+        if read.odd is not None:
+            places[read.odd] = cells + 1
+        places[there] = measure.ruler.places(finite)
+    counts = np.bincount(places, minlength=cells + 2)[:cells]
+    low = high = mean = m2 = math.nan
+    if len(finite):
+        low, high = float(finite.min()), float(finite.max())
+        mean, m2 = _mean_and_squares(finite, low, high, reference)
+    return _Part(Counted(counts, missing, non_finite, odd, low, high, mean, m2, {}), places, cells)
 
 
-def _ticks(ordered: Floats, *, whole: bool) -> Floats:
-    """Return round, evenly spaced edges around the bulk of the values, with a margin."""
-    low, high = float(ordered[0]), float(ordered[-1])
-    near, far = (float(ordered[int(share * (len(ordered) - 1))]) for share in (0.01, 0.99))
-    if far > near and high - low > 4 * (far - near):
-        low, high = max(low, 2 * near - far), min(high, 2 * far - near)
-    step = _round_step((high - low) / _PICTURE_CELLS or abs(high) / 4 or 1.0)
-    if whole:
-        step = max(1.0, step)
-        low, high = low - 0.5, high + 0.5
-    first = math.floor(low / step)
-    last = math.ceil(high / step)
-    offset = 0.5 if whole and step == 1.0 else 0.0
-    places = np.arange(first - _PICTURE_MARGIN, last + _PICTURE_MARGIN + 1, dtype=np.float64)
-    ticks: Floats = (places + offset) * step
-    # Beside a huge offset a tiny step has no ticks of its own; the cuts serve the picture then.
-    return ticks if len(np.unique(ticks)) == len(ticks) else np.empty(0)
-
-
-def _round_step(width: float) -> float:
-    """Return the least of 1, 2, 2.5, 5 times a power of ten that is not below ``width``."""
-    power = 10.0 ** max(-300, math.floor(math.log10(width)))
-    return next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= width)
-
-
-def _counted(values: Floats, grid: NumberSummary) -> NumberSummary:
-    """Count values on a grid; moments are those of values clipped to about the grid's range.
+def _mean_and_squares(
+    values: Floats, low: float, high: float, reference: Counted | None
+) -> tuple[float, float]:
+    """Return the moments of values clipped to about the reference's range.
 
     Clipping (winsorising, Tukey 1962) keeps one absurd value from inflating the variance so much
     that a shift of all the others is not significant any more.
     """
-    cells = np.searchsorted(np.asarray(grid.edges, dtype=np.float64), values, side="left")
-    counts = np.bincount(cells, minlength=len(grid.edges) + 1)
-    mean = m2 = low = high = None
-    if len(values):
-        low, high = float(values.min()), float(values.max())
-        if grid.low is not None and grid.high is not None:
-            width = (grid.high - grid.low) or max(1.0, abs(grid.low))
-            values = np.clip(values, grid.low - width, grid.high + width)
-        with np.errstate(over="ignore", invalid="ignore"):
-            mean = _finite(float(values.mean()))
-            m2 = None if mean is None else _finite(float(np.square(values - mean).sum()))
-    return NumberSummary(
-        edges=grid.edges,
-        counts=tuple(counts.tolist()),
-        cuts=grid.cuts,
-        ticks=grid.ticks,
-        low=low,
-        high=high,
-        mean=mean,
-        m2=m2,
+    if reference is not None and not math.isnan(reference.low):
+        width = (reference.high - reference.low) or max(1.0, abs(reference.low))
+        if low < reference.low - width or high > reference.high + width:
+            values = np.clip(values, reference.low - width, reference.high + width)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = float(values.mean())
+        apart = values - mean
+        return mean, float(np.dot(apart, apart))
+
+
+def _named(measure: _Measure, read: Names) -> _Part:
+    other, cells = len(measure.known), measure.cells
+    to_cell = np.array([*(measure.known.get(name, other) for name in read.names), cells])
+    places = to_cell[read.codes]
+    by_name = np.bincount(read.codes + 1, minlength=len(read.names) + 1)[1:]
+    counts = np.bincount(places, minlength=cells + 1)
+    unseen: dict[str, int] = {}
+    if counts[other]:
+        new = np.flatnonzero((to_cell[:-1] == other) & (by_name > 0))
+        unseen = _most({read.names[place]: int(by_name[place]) for place in new.tolist()})
+    counted = Counted(
+        counts[:cells], int(counts[cells]), 0, 0, math.nan, math.nan, math.nan, math.nan, unseen
     )
+    return _Part(counted, places, cells)
 
 
-def _merged_numbers(a: NumberSummary | None, b: NumberSummary | None) -> NumberSummary | None:
-    """Add up counts and moments.
-
-    The moments as in Chan, Golub & LeVeque, "Algorithms for computing the sample variance",
-    The American Statistician 37 (1983).
-    """
-    if a is None or b is None:
-        return None
-    if a.edges != b.edges:
-        raise ValueError("profiles on different bins cannot be merged")
-    n, m = sum(a.counts), sum(b.counts)
-    if not n or not m:
-        return b if not n else a
-    mean = m2 = None
-    if a.mean is not None and b.mean is not None:
-        apart = b.mean - a.mean
-        mean = _finite(a.mean + apart * (m / (n + m)))
-        if a.m2 is not None and b.m2 is not None:
-            m2 = _finite(a.m2 + b.m2 + apart * apart * (n * m / (n + m)))
-    return NumberSummary(
-        edges=a.edges,
-        counts=tuple(x + y for x, y in zip(a.counts, b.counts, strict=True)),
-        cuts=a.cuts,
-        ticks=a.ticks,
-        low=min(x for x in (a.low, b.low) if x is not None),
-        high=max(x for x in (a.high, b.high) if x is not None),
-        mean=mean,
-        m2=m2,
-    )
+def _most(named: Mapping[str, int]) -> dict[str, int]:
+    """Return the most frequent names, ties in the order of the alphabet."""
+    if len(named) <= NEW_LIMIT:
+        return dict(named)
+    return dict(sorted(named.items(), key=lambda item: (-item[1], item[0]))[:NEW_LIMIT])
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-# --- categories -------------------------------------------------------------------------------
-
-
-def _texts(items: Sequence[Any], kind: str) -> tuple[list[str], int]:
-    """Spell the items that are there, and count the missing."""
-    if isinstance(items, np.ndarray):
-        items = items.tolist()
-    present = [item for item in items if not _is_missing(item)]
-    if kind == "boolean":
-        present = [_as_boolean(item) for item in present]
-    return [_spelled(item) for item in present], len(items) - len(present)
-
-
-def _as_boolean(item: Any) -> Any:
-    """Return 0 and 1, in any numeric type, as booleans."""
-    if isinstance(item, int | float | np.number) and item in (0, 1):
-        return bool(item)
-    return item
-
-
-def _spelled(item: Any) -> str:
-    """Return the one spelling of a category: ``1``, ``1.0`` and ``numpy.int64(1)`` are the same."""
-    if isinstance(item, np.generic):
-        item = item.item()
-    if isinstance(item, bool):
-        return "true" if item else "false"
-    if isinstance(item, float) and item.is_integer() and abs(item) < 2**53:
-        return str(int(item))
-    if isinstance(item, datetime | date):
-        return item.isoformat()
-    if not isinstance(item, str):
-        try:
-            return str(item)
-        except ValueError:  # an integer of thousands of digits
-            return type(item).__name__
-    return item
-
-
-def _is_missing(item: Any) -> bool:
-    if type(item).__name__ in _MISSING_TYPES:
-        return True
-    if isinstance(item, float | np.floating):
-        return bool(np.isnan(item))
-    return isinstance(item, Decimal) and item.is_nan()
-
-
-def _name(text: str) -> str:
-    """Return a category's bounded name; a long one ends in a digest, so that it stays distinct."""
-    # Lone surrogates cannot travel in JSON.
-    text = text.encode("utf-8", "replace").decode("utf-8")
-    if len(text) <= NAME_LIMIT:
-        return text
-    digest = blake2b(text.encode(), digest_size=4).hexdigest()
-    return f"{text[: NAME_LIMIT - 10]}…{digest}"
-
-
-def _lengths(texts: Sequence[str]) -> Floats:
-    return np.fromiter(map(len, texts), dtype=np.float64, count=len(texts))
-
-
-def _named_counts(texts: Iterable[str]) -> Counter[str]:
-    named: Counter[str] = Counter()
-    for text, count in Counter(texts).items():
-        named[_name(text)] += count
-    return named
-
-
-def _head(counts: Mapping[str, int]) -> list[tuple[str, int]]:
-    """Return the most frequent categories, ties by name."""
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:HEAD_LIMIT]
-
-
-def _reference_categories(texts: Sequence[str]) -> CategoryCounts:
-    counts = _named_counts(texts)
-    head = _head(counts)
-    closed = len(counts) <= HEAD_LIMIT
-    if not closed:  # a value that occurs once among so many is somebody's row, not a category
-        head = [(name, count) for name, count in head if count > 1]
-    return CategoryCounts(
-        names=tuple(name for name, _ in head),
-        counts=tuple(count for _, count in head),
-        other=len(texts) - sum(count for _, count in head),
-        distinct=len(counts),
-        closed=closed,
-    )
-
-
-def _window_categories(
-    texts: Sequence[str], reference: CategoryCounts | None
-) -> CategoryCounts | None:
-    if reference is None:
-        return None
-    counts = _named_counts(texts)
-    distinct = len(counts)
-    known = tuple(counts.pop(name, 0) for name in reference.names)
-    head = dict(_head(counts))
-    return CategoryCounts(
-        names=reference.names,
-        counts=known,
-        unseen=head,
-        other=len(texts) - sum(known) - sum(head.values()),
-        distinct=distinct,
-        closed=reference.closed,
-    )
-
-
-def _merged_categories(a: CategoryCounts | None, b: CategoryCounts | None) -> CategoryCounts | None:
-    if a is None or b is None:
-        return None
-    if a.names != b.names:
-        raise ValueError("profiles on different categories cannot be merged")
-    counts = Counter(a.unseen)
-    counts.update(b.unseen)
-    head = dict(_head(counts))
-    return CategoryCounts(
-        names=a.names,
-        counts=tuple(x + y for x, y in zip(a.counts, b.counts, strict=True)),
-        unseen=head,
-        other=a.other + b.other + counts.total() - sum(head.values()),
-        distinct=max(a.distinct, b.distinct),
-        closed=a.closed,
-    )
-
-
-# --- repeated rows ----------------------------------------------------------------------------
-
-
-def _reference_row_sample(columns: Sequence[Sequence[Any]], rows: int) -> RowSample:
-    stride = max(1, -(-rows // REFERENCE_ROWS_HASHED))
-    thin = [_listed(items[::stride]) for items in columns]
-    return _row_sample([list(row) for row in zip_longest(*thin)])
-
-
-def _listed(items: Sequence[Any]) -> list[Any]:
-    return items.tolist() if isinstance(items, np.ndarray) else list(items)
-
-
-def _row_sample(rows: Sequence[list[Any]]) -> RowSample:
-    digests = Counter(_row_digest(row) for row in rows)
-    least = sorted(digests)[:ROW_SAMPLE_LIMIT]
-    return RowSample(
-        rows=len(rows), digests=tuple(least), copies=tuple(digests[item] for item in least)
-    )
-
-
-def _row_digest(row: list[Any]) -> int:
-    """Return 48 bits that stand for a row, for counting its copies."""
-    try:
-        data = msgspec.json.encode(row)
-    except (TypeError, ValueError, OverflowError):  # objects of pandas and the like
-        data = repr([_spelled(item) for item in row]).encode("utf-8", "replace")
-    return int.from_bytes(blake2b(data, digest_size=6).digest())
-
-
-def _merged_row_sample(a: RowSample, b: RowSample) -> RowSample:
-    copies = Counter(dict(zip(a.digests, a.copies, strict=True)))
-    copies.update(dict(zip(b.digests, b.copies, strict=True)))
-    least = sorted(copies)[:ROW_SAMPLE_LIMIT]
-    return RowSample(
-        rows=a.rows + b.rows, digests=tuple(least), copies=tuple(copies[item] for item in least)
+def _tally(
+    rows: int, parts: Sequence[_Part], row_sample: RowSample, *, deflate: bool = False
+) -> Tally:
+    counted = [part.counted for part in parts]
+    no_cells = np.empty(0, dtype=np.int64)
+    return Tally(
+        rows=rows,
+        cells=pack(np.concatenate([no_cells, *(one.cells for one in counted)]), deflate=deflate),
+        sums=pack(
+            np.array(
+                [[one.count, one.missing, one.non_finite, one.odd] for one in counted],
+                dtype=np.int64,
+            )
+        ),
+        moments=pack(np.array([[one.low, one.high, one.mean, one.m2] for one in counted])),
+        unseen={place: dict(one.unseen) for place, one in enumerate(counted) if one.unseen},
+        row_sample=row_sample,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from nbmlops.monitoring.profile import Profile
+from nbmlops.monitoring.profile import Tally
 from nbmlops.records import Answer, ColumnReport, Questions
 
 NOT_ASKED = "not-asked"
@@ -14,30 +14,61 @@ NOT_ASKED = "not-asked"
 _NAMED = 5
 
 
+ALL = frozenset({"features", "predictions", "bounds", "performance"})
+"""The four questions."""
+
+NO_ACTUALS = Answer(
+    answer="unknown",
+    reason="no-actuals: the true outcomes of these calls are not known, so metrics cannot be"
+    " computed.",
+    evidence={"actuals": 0},
+)
+
+
 def answers(
     columns: Sequence[ColumnReport],
-    prediction: ColumnReport,
-    window: Profile,
+    prediction: ColumnReport | None,
+    window: Tally,
     independent_rows: int,
     *,
+    undecided: frozenset[str] = frozenset(),
     needed: int,
+    performance: Answer | None = None,
+    asked: frozenset[str] = ALL,
 ) -> Questions:
-    """Answer all four; ``independent_rows`` is what the window's rows are worth."""
-    return Questions(
-        features=features(columns, window.rows, independent_rows, needed=needed),
-        predictions=predictions(prediction, window.predictions, needed=needed),
-        bounds=bounds(window),
-        performance=Answer(
-            answer="unknown",
-            reason="no-actuals: the true outcomes of these calls are not known, so metrics cannot"
-            " be computed.",
-            evidence={"actuals": 0},
+    """Answer all four; ``independent_rows`` is what the window's rows are worth.
+
+    ``undecided`` columns look different and may be so by chance. What is not ``asked`` is unknown,
+    and does not count.
+    """
+    found = {
+        "features": features(
+            columns, window.rows, independent_rows, undecided=undecided, needed=needed
         ),
-    )
+        "predictions": predictions(prediction, window.predictions, needed=needed),
+        "bounds": bounds(window),
+        "performance": performance or NO_ACTUALS,
+    }
+    return Questions(**{name: found[name] if name in asked else _not_asked(name) for name in found})
+
+
+def _not_asked(name: str) -> Answer:
+    told = {
+        "features": "the features",
+        "predictions": "the column of the predictions",
+        "bounds": "the bounds of the predictions",
+        "performance": "the columns of the target and the predictions",
+    }
+    return Answer(answer="unknown", reason=f"{NOT_ASKED}: nothing names {told[name]}.")
 
 
 def features(
-    columns: Sequence[ColumnReport], rows: int, independent_rows: int, *, needed: int
+    columns: Sequence[ColumnReport],
+    rows: int,
+    independent_rows: int,
+    *,
+    undecided: frozenset[str] = frozenset(),
+    needed: int,
 ) -> Answer:
     """Answer whether the input features still look like the training data."""
     ordered = sorted(columns, key=lambda column: -(_effect(column) or 0.0))
@@ -46,6 +77,7 @@ def features(
     evidence = {
         "drifted": drifted,
         "unknown": unknown,
+        "undecided": sorted(name for name in unknown if name in undecided),
         "columns": len(columns),
         "rows": rows,
         "independent_rows": independent_rows,
@@ -64,6 +96,13 @@ def features(
         return Answer(
             answer="unknown", reason=_why_unknown(columns, rows, needed), evidence=evidence
         )
+    open_still = [name for name in unknown if name in undecided]
+    if open_still:
+        reason = (
+            f"{_listed(open_still)} may differ from the training data, and {rows:,} rows cannot"
+            " tell whether by chance."
+        )
+        return Answer(answer="unknown", reason=reason, evidence=evidence)
     judged = len(columns) - len(unknown)
     reason = f"{_all(judged, 'feature')} like the training data"
     if unknown:
@@ -71,8 +110,11 @@ def features(
     return Answer(answer="yes", reason=f"{reason}.", evidence=evidence)
 
 
-def predictions(prediction: ColumnReport, rows: int, *, needed: int) -> Answer:
+def predictions(prediction: ColumnReport | None, rows: int, *, needed: int) -> Answer:
     """Answer whether the predictions still look like the training labels."""
+    if prediction is None:
+        reason = "The training data have no labels to hold predictions against."
+        return Answer(answer="unknown", reason=reason, evidence={"rows": rows})
     evidence = {
         "effect": _effect(prediction),
         "p_value": prediction.p_value,
@@ -90,7 +132,7 @@ def predictions(prediction: ColumnReport, rows: int, *, needed: int) -> Answer:
     return Answer(answer="yes", reason=reason, evidence=evidence)
 
 
-def bounds(window: Profile) -> Answer:
+def bounds(window: Tally) -> Answer:
     """Answer whether each output is within plausible bounds."""
     total, outside = window.predictions, window.out_of_bounds
     evidence = {

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 Counts = NDArray[np.float64]
 
+CONFIDENCE = 2.33
+"""So many standard errors to either side make an interval of 98 %."""
+
 LEAST_EXPECTED = 5.0
 """Cells are merged until both samples expect as many in each: Cochran, "Some methods for
 strengthening the common chi-square tests", Biometrics 10 (1954)."""
@@ -39,23 +42,74 @@ def jensen_shannon_distance(reference: Counts, window: Counts) -> float | None:
     >>> jensen_shannon_distance(np.array([50.0, 50]), np.array([500.0, 500]))
     0.0
     """
+    if reference.sum() <= 0 or window.sum() <= 0:
+        return None
+    return float(jensen_shannon_distances(reference, window[None, :])[0])
+
+
+def jensen_shannon_distances(reference: Counts, windows: Counts) -> Counts:
+    """Return the distance of each row of ``windows``, of shape (windows, cells)."""
+    n, m = float(reference.sum()), windows.sum(axis=1)
+    p, q = reference / n, windows / m[:, None]
+    middle = (p + q) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = np.where(p > 0, p * np.log2(p / middle), 0.0)
+        terms += np.where(q > 0, q * np.log2(q / middle), 0.0)
+    divergence = terms.sum(axis=1) / 2
+    cells = (middle > 0).sum(axis=1)
+    bias = (cells - 1) * (1 / n + 1 / m) / (8 * np.log(2))
+    # Two samples that share no cell are as far apart as can be: there is no noise to take off.
+    bias = np.where(divergence > 1 - 1e-12, 0.0, bias)
+    return np.sqrt(np.clip(divergence - bias, 0.0, 1.0))
+
+
+def distance_error(n: float, m: float) -> float:
+    """Return the standard error of the Jensen-Shannon distance of ``n`` rows and ``m``, at most.
+
+    Near a common distribution the divergence is a quadratic form, chi-square / (8 ln 2), so the
+    root has about the same error at any small distance: ``sqrt((1/n + 1/m) / (8 ln 2))``.
+
+    >>> round(distance_error(1e9, 500), 4)
+    0.019
+    """
+    return math.sqrt((1 / max(n, 1.0) + 1 / max(m, 1.0)) / (8 * math.log(2)))
+
+
+def distance_error_at(reference: Counts, window: Counts, distance: float) -> float:
+    """Return the standard error of a Jensen-Shannon distance where it is, by the delta method.
+
+    The divergence changes with the share of a cell by half the logarithm of that share over the
+    mean of both; so a few values that the other sample has not at all tell more surely than a
+    slight change of all. No more than :func:`distance_error`.
+    """
+    n, m = float(reference.sum()), float(window.sum())
+    most = distance_error(n, m)
+    if distance <= 0:
+        return most
+    p, q = reference / n, window / m
+    middle = (p + q) / 2
+    variance = 0.0
+    for share, rows in ((p, n), (q, m)):
+        there = share > 0
+        slope = np.log2(share[there] / middle[there]) / 2
+        mean = float((share[there] * slope).sum())
+        variance += float((share[there] * np.square(slope - mean)).sum()) / rows
+    return min(most, math.sqrt(variance) / (2 * distance))
+
+
+def kolmogorov_smirnov(reference: Counts, window: Counts) -> float | None:
+    """Return the two-sample statistic of samples counted on common, ordered cells.
+
+    The greatest difference between the distribution functions at the cells' borders: below the
+    exact statistic by no more than the greatest share of a cell. ``None`` when a sample is empty.
+
+    >>> kolmogorov_smirnov(np.array([1.0, 1, 2]), np.array([0.0, 0, 4]))
+    0.5
+    """
     n, m = float(reference.sum()), float(window.sum())
     if n <= 0 or m <= 0:
         return None
-    p, q = reference / n, window / m
-    middle = (p + q) / 2
-    divergence = (_relative_entropy(p, middle) + _relative_entropy(q, middle)) / 2
-    cells = int((middle > 0).sum())
-    bias = (cells - 1) * (1 / n + 1 / m) / (8 * np.log(2))
-    # Two samples that share no cell are as far apart as can be: there is no noise to take off.
-    if divergence > 1 - 1e-12:
-        bias = 0.0
-    return float(np.sqrt(np.clip(divergence - bias, 0.0, 1.0)))
-
-
-def _relative_entropy(p: Counts, q: Counts) -> float:
-    there = p > 0
-    return float((p[there] * np.log2(p[there] / q[there])).sum())
+    return float(np.abs(np.cumsum(reference) / n - np.cumsum(window) / m).max())
 
 
 def homogeneity_p_value(reference: Counts, window: Counts) -> float | None:
@@ -83,6 +137,19 @@ def homogeneity_p_value(reference: Counts, window: Counts) -> float | None:
     pearson = float((((r - n * pooled) ** 2 / n + (w - m * pooled) ** 2 / m) / pooled).sum())
     ratio = 2 * float(special.rel_entr(r, n * pooled).sum() + special.rel_entr(w, m * pooled).sum())
     return float(special.chdtrc(len(groups) - 1, max(0.0, min(pearson, ratio))))
+
+
+def kolmogorov_p_value(distance: float, n: float, m: float) -> float:
+    """Return the two-sided p-value of the two-sample Kolmogorov-Smirnov statistic.
+
+    The asymptotic one, with Stephens' correction for small samples ("Use of the Kolmogorov-Smirnov,
+    Cramer-von Mises and related statistics without extensive tables", J. R. Statist. Soc. B 32,
+    1970). Ties, and a statistic that was computed on cells, make it too large, never too small.
+    """
+    from scipy import special
+
+    root = math.sqrt(n * m / (n + m))
+    return float(special.kolmogorov((root + 0.12 + 0.11 / root) * distance))
 
 
 def _merged_cells(pooled: Counts, least: float) -> list[int]:
@@ -184,23 +251,23 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def independent_share(
-    reference_copies: Sequence[int], window_copies: Sequence[int], window_rows: int, *, least: int
+    reference_copies: Counts, window_copies: Counts, window_rows: int, *, least: int
 ) -> float:
     """Return which share of a window's rows counts as independent observations.
 
-    Calls that repeat a few rows look like many observations and are not: Kish's effective sample
-    size, ``(sum c)^2 / sum c^2`` for rows that occur ``c`` times each, says how many they are
-    worth (Kish, "Survey Sampling", 1965, 8.2). Only where the reference's rows are nearly all
-    different; elsewhere repetition is in the nature of the data. Never fewer than ``least``
-    rows: a window that repeats fewer is unlike training in itself.
+    Calls that repeat a few rows look like many observations and are not: there are as many as there
+    are distinct rows. Only where the reference's rows are nearly all different; elsewhere
+    repetition is in the nature of the data. Never fewer than ``least`` rows: a window that repeats
+    fewer is unlike training in itself.
+
+    Parameters
+    ----------
+    reference_copies, window_copies
+        How often each of a sample of the distinct rows was there.
     """
-    if window_rows <= least or not reference_copies or not window_copies:
+    if window_rows <= least or not len(reference_copies) or not len(window_copies):
         return 1.0
-    if _mean_copies(reference_copies) > 1.1:
+    if float(reference_copies.mean()) > 1.1:
         return 1.0
-    rows = max(window_rows / _mean_copies(window_copies), float(least))
+    rows = max(window_rows / float(window_copies.mean()), float(least))
     return min(1.0, rows / window_rows)
-
-
-def _mean_copies(copies: Sequence[int]) -> float:
-    return sum(count * count for count in copies) / sum(copies)

@@ -1,0 +1,117 @@
+"""The few cells on which a window is judged, each with a share of training that can be told.
+
+So few that 500 rows tell a difference that matters from none, and the same for any number of rows:
+what is compared must not change with the window.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nbmlops.monitoring.columns import Codes, Floats
+
+GROUPS = 6
+"""Into how many groups of about equal mass the training numbers are put."""
+
+NAME_SHARE = 0.05
+"""A category of that share of training stands alone; rarer ones share a cell until it has it."""
+
+FREQUENT = 10
+"""How often training must have had a category among too many to name, for it to count as known."""
+
+MISSING, LOST = -2, -1
+"""The places of the two last cells: values that are missing, and those that are none."""
+
+
+class Coarse(NamedTuple):
+    """The coarse cell of each cell, and training's counts in them.
+
+    ``of_cell`` has two items more than there are cells: missing, and lost. Of numbers the first
+    coarse cell lies below all training, the last but two above; of names that is the cell of what
+    was not named. ``scores`` are the places of the cells in their order, as training's mean ranks
+    from 0 to 1, by which a shift is told. Rare names share cells in the order of the alphabet,
+    which no sample has a say in: ``tails`` are the first names of these cells, of which
+    ``first_tail`` is the first.
+    """
+
+    of_cell: Codes
+    size: int
+    training: Floats
+    shares: Floats
+    scores: Floats
+    tails: tuple[str, ...] = ()
+    first_tail: int = 0
+
+    def counts(self, cells: NDArray[np.int64], missing: int, lost: int) -> Floats:
+        """Add counts up."""
+        return np.bincount(
+            self.of_cell, weights=[*cells.tolist(), missing, lost], minlength=self.size
+        )
+
+    def tail_of(self, name: str) -> int:
+        """Return the cell in which a rare name would be."""
+        return self.first_tail + max(0, bisect_right(self.tails, name) - 1)
+
+
+def of_numbers(cells: NDArray[np.int64], missing: int, lost: int) -> Coarse:
+    """Group the cells of a variable of numbers by what training had in them."""
+    if len(cells) > 2:
+        inner = _grouped(cells[1:-1], int(cells.sum()) / GROUPS)
+        groups = np.array([0, *(inner + 1), inner[-1] + 2])
+    else:
+        groups = np.arange(len(cells))
+    return _coarse(groups, [*cells.tolist(), missing, lost])
+
+
+def of_names(
+    cells: NDArray[np.int64], missing: int, lost: int, names: Sequence[str], *, closed: bool
+) -> Coarse:
+    """Group the cells of a variable of names by what training had in them."""
+    counts = cells[:-1].tolist()
+    least = NAME_SHARE * int(cells.sum())
+    groups = np.zeros(len(cells), dtype=np.intp)
+    heads = [place for place, count in enumerate(counts) if count >= least]
+    groups[heads] = np.arange(len(heads))
+    # Of too many names, those that training had rarely were kept by luck.
+    rare = set() if closed else {place for place, count in enumerate(counts) if count < FREQUENT}
+    tail = sorted(set(range(len(counts))) - set(heads) - rare, key=names.__getitem__)
+    shared = _grouped(np.array([counts[place] for place in tail], dtype=np.int64), least)
+    groups[tail] = shared + len(heads)
+    last = len(heads) + (int(shared[-1]) + 1 if tail else 0)
+    groups[[*rare, len(cells) - 1]] = last
+    begins = [
+        place for place, group in enumerate(shared) if not place or group != shared[place - 1]
+    ]
+    return _coarse(
+        groups,
+        [*cells.tolist(), missing, lost],
+        tails=tuple(names[tail[place]] for place in begins),
+        first_tail=len(heads),
+    )
+
+
+def _coarse(groups: Codes, counts: list[int], **named: Any) -> Coarse:
+    size = int(groups.max(initial=-1)) + 3
+    of_cell = np.array([*groups, size + MISSING, size + LOST], dtype=np.intp)
+    training = np.bincount(of_cell, weights=counts, minlength=size)
+    shares = (training + 0.5) / (training.sum() + 0.5 * size)
+    return Coarse(of_cell, size, training, shares, np.cumsum(shares) - shares / 2, **named)
+
+
+def _grouped(counts: NDArray[np.int64], least: float) -> Codes:
+    """Return the group of each cell: neighbours, until a group has ``least``."""
+    groups = np.zeros(len(counts), dtype=np.intp)
+    group, held, left = 0, 0.0, float(counts.sum())
+    for place, count in enumerate(counts.tolist()):
+        # A cell that would overfill the group begins the next one.
+        if held and held + count / 2 > least and left >= least / 2:
+            group, held = group + 1, 0.0
+        groups[place] = group
+        held += count
+        left -= count
+    return groups

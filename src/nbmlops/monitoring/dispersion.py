@@ -1,0 +1,188 @@
+"""How much rows hang together: what their number is worth.
+
+Rows that follow each other are alike where a series has a memory, a season or a trend, and then a
+thousand of them tell less than a thousand independent ones. Rows are looked at in blocks of those
+that followed each other, of several sizes. Between independent blocks the counts of a cell vary as
+the multinomial distribution says; how many times more they do is the variance inflation, or design
+effect (Kish, "Survey Sampling", 1965; batch means: Alexopoulos & Seila in "Handbook of
+Simulation", 1998): that many rows count as one.
+
+Of the training data, blocks tell as well how far a part of them ever lies from the whole, for a
+part of any size (a block bootstrap of the window, Künsch, Ann. Statist. 17, 1989).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from nbmlops.monitoring.arrays import pack, unpack
+from nbmlops.monitoring.coarse import Coarse
+from nbmlops.monitoring.columns import Codes, Floats
+from nbmlops.monitoring.statistics import distance_error, jensen_shannon_distances
+
+SIZES = (16, 64, 256, 1024, 4096, 16384)
+"""How many rows a block has, at each level."""
+
+BLOCKS_NEEDED = 8
+"""How many blocks a level needs before it is listened to."""
+
+STRETCHES = 64
+"""How many parts of each size are held against the whole of training."""
+
+_BASE = SIZES[0]
+_STRETCH_SHARE = 8
+_CHANCE = 3.0  # standard deviations
+_FARTHEST_BY_CHANCE = 4.5  # standard errors, of the farthest of 64 independent parts
+
+
+def sums(coded: Sequence[Codes], cells: Sequence[Coarse]) -> tuple[bytes, bytes]:
+    """Return, for each level and variable, the number of blocks, and two sums of squares over them.
+
+    One is over blocks and cells of ``count^2 / (rows of the block * share of the cell)``, the other
+    over blocks of ``(sum of scores)^2 / rows``; so all add up over windows, whose last blocks may
+    be short.
+    """
+    blocks = np.zeros((len(SIZES), len(coded)), dtype=np.int64)
+    spread = np.zeros((2, len(SIZES), len(coded)))
+    for variable, (codes, coarse) in enumerate(zip(coded, cells, strict=True)):
+        counts = _blocks(codes, coarse.size)
+        for level in range(len(SIZES)):
+            if level:
+                counts = _joined(counts)
+            blocks[level, variable] = len(counts)
+            if len(counts):
+                rows = counts.sum(axis=1)
+                spread[0, level, variable] = (np.square(counts) @ (1 / coarse.shares) / rows).sum()
+                spread[1, level, variable] = (np.square(counts @ coarse.scores) / rows).sum()
+    return pack(blocks), pack(spread.ravel())
+
+
+def merge(parts: Sequence[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
+    """Add up what :func:`sums` returned of several windows."""
+    filled = [(blocks, spread) for blocks, spread in parts if blocks]
+    if not filled:
+        return b"", b""
+    return (
+        pack(np.sum([unpack(blocks).astype(np.int64) for blocks, _ in filled], axis=0)),
+        pack(np.sum([unpack(spread) for _, spread in filled], axis=0)),
+    )
+
+
+def _blocks(codes: Codes, size: int) -> Floats:
+    """Count each block of the least size; the last one may be short."""
+    count = -(-len(codes) // _BASE)
+    if not count:
+        return np.zeros((0, size))
+    at = np.repeat(np.arange(count) * size, _BASE)[: len(codes)] + codes
+    return np.bincount(at, minlength=count * size).reshape(count, size).astype(np.float64)
+
+
+def _joined(counts: Floats) -> Floats:
+    """Return blocks four times as large."""
+    short = -len(counts) % 4
+    if short:
+        counts = np.concatenate([counts, np.zeros((short, counts.shape[1]))])
+    return counts.reshape(-1, 4, counts.shape[1]).sum(axis=1)
+
+
+def inflations(
+    totals: Floats, coarse: Coarse, blocks: bytes, spread: bytes, variable: int
+) -> list[tuple[float, float]]:
+    """Return rows of a block and the variance inflation, for each level that can tell it.
+
+    The greater of that of all cells and that of their scores: rows with a memory are alike in where
+    they lie more than in anything else.
+
+    Parameters
+    ----------
+    totals
+        The counts of the variable's coarse cells, all blocks together.
+    blocks, spread
+        Of :func:`sums`.
+    """
+    rows = float(totals.sum())
+    found: list[tuple[float, float]] = []
+    if not rows or not blocks:
+        return found
+    now = totals / rows
+    expected = float((now * (1 - now) / coarse.shares).sum())
+    mean = float((now * coarse.scores).sum())
+    variance = float((now * np.square(coarse.scores - mean)).sum())
+    if expected <= 0 or variance <= 0:  # one cell has all
+        return found
+    whole = float((totals * now / coarse.shares).sum())
+    freedom = max(1, int((now > 0).sum()) - 1)
+    counts = unpack(blocks).reshape(len(SIZES), -1)[:, variable].tolist()
+    squares = unpack(spread).reshape(2, len(SIZES), -1)[:, :, variable].tolist()
+    for count, by_cells, by_scores in zip(counts, *squares, strict=True):
+        if count < BLOCKS_NEEDED:
+            break
+        found.append(
+            (
+                rows / count,
+                max(
+                    _told((by_cells - whole) / ((count - 1) * expected), freedom * (count - 1)),
+                    _told((by_scores - rows * mean**2) / ((count - 1) * variance), count - 1),
+                ),
+            )
+        )
+    return found
+
+
+def _told(inflation: float, freedom: int) -> float:
+    """Return an inflation of the variance if it is more than chance makes of none, else 1."""
+    return inflation if inflation > 1 + _CHANCE * math.sqrt(2 / freedom) else 1.0
+
+
+def inflation(levels: Sequence[tuple[float, float]], rows: float) -> float:
+    """Return the variance inflation of the whole of so many rows, at least 1.
+
+    It is the greatest that any level tells. Where it still grows from level to level, it goes on
+    growing up to the whole: by the square root of the last growth for each level that is left.
+    """
+    if not levels:
+        return 1.0
+    greatest = max(value for _, value in levels)
+    if len(levels) < 2 or levels[-1][1] < greatest or levels[-2][1] < 1.5:
+        return greatest
+    growth = levels[-1][1] / levels[-2][1]
+    left = math.log(max(1.0, rows / levels[-1][0])) / math.log(SIZES[1] / SIZES[0])
+    return greatest * growth ** (left / 2) if growth > 1.25 else greatest
+
+
+def farthest(stretches: Mapping[int, bytes], variable: int, rows: float, training: float) -> float:
+    """Return how far parts of about so many rows of training lay from the whole; 0 if by chance."""
+    sizes = [size for size in stretches if size <= rows] or sorted(stretches)[:1]
+    if not sizes:
+        return 0.0
+    found = float(unpack(stretches[max(sizes)])[variable])
+    return found if found > _FARTHEST_BY_CHANCE * distance_error(training, max(sizes)) else 0.0
+
+
+def stretches(coded: Sequence[Codes], cells: Sequence[Coarse]) -> dict[int, bytes]:
+    """Return, for parts of several sizes, how far the farthest lies from the whole.
+
+    For each number of rows that is a power of two, up to an eighth of all, the greatest
+    Jensen-Shannon distance of evenly spaced parts, variable by variable.
+    """
+    rows = min((len(codes) for codes in coded), default=0)
+    whole = rows - rows % _BASE
+    running = [
+        np.cumsum([np.zeros(coarse.size), *_blocks(codes[:whole], coarse.size)], axis=0)
+        for codes, coarse in zip(coded, cells, strict=True)
+    ]
+    found: dict[int, bytes] = {}
+    length = 1
+    while length * _BASE * _STRETCH_SHARE <= rows:
+        last = rows // _BASE - length
+        starts = np.unique(np.linspace(0, last, STRETCHES).astype(np.intp))
+        farthest = [
+            jensen_shannon_distances(sums[-1], sums[starts + length] - sums[starts]).max()
+            for sums in running
+        ]
+        found[length * _BASE] = pack(np.array(farthest))
+        length *= 2
+    return found
