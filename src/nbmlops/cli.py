@@ -73,6 +73,7 @@ def _carry_out(words: Sequence[str], screen: Screen, *, as_json: bool) -> int:
         warn=screen.warn,
         watch=screen.watch,
         watch_sweep=screen.watch_sweep,
+        show=lambda result: _show(result, as_json=as_json),
     )
     try:
         result = parsed.run(context)

@@ -198,6 +198,10 @@ class Home:
         """What was found in files of data, by the schema; may be removed at any time."""
         return self.artifact_cache / "checks"
 
+    def monitored(self, deployment_id: str) -> Path:
+        """Return where the counts of a deployment's calls are; may be removed at any time."""
+        return self.artifact_cache / "monitoring" / checked_name(deployment_id, "deployment")
+
     @property
     def calls(self) -> Path:
         """The call log, a folder for each deployment."""

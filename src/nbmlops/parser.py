@@ -114,7 +114,7 @@ def _typed(row: Command) -> Callable[..., Any]:
     parameters: list[inspect.Parameter] = []
     for parameter in row.parameters:
         n = parameter.name
-        names = [f"--{n}", *([row.short[n]] if n in row.short else [])]
+        names = [option(n), *([row.short[n]] if n in row.short else [])]
         typed = Parameter(
             name=tuple(names), negative=(), show_default=parameter.default not in ((), None, False)
         )
@@ -133,6 +133,11 @@ def _typed(row: Command) -> Callable[..., Any]:
     return function
 
 
+def option(parameter: str) -> str:
+    """Return the option of a parameter; ``from_`` is called so for Python's sake."""
+    return f"--{parameter.rstrip('_')}"
+
+
 def command_names() -> list[str]:
     """Return the words that can come first."""
     return [row.name for row in TABLE]
@@ -144,7 +149,7 @@ def options_of(name: str) -> list[str]:
     if found is None:
         return []
     options = [
-        f"--{parameter.name}"
+        option(parameter.name)
         for parameter in found.parameters
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     ]

@@ -251,7 +251,13 @@ def converted(command: Command, arguments: dict[str, Any]) -> dict[str, Any]:
             fields.append((parameter.name, parameter.annotation))
         else:
             fields.append((parameter.name, parameter.annotation, parameter.default))
-    form = msgspec.defstruct(command.name, fields, forbid_unknown_fields=True, kw_only=True)
+    form = msgspec.defstruct(
+        command.name,
+        fields,
+        forbid_unknown_fields=True,
+        kw_only=True,
+        rename=lambda name: name.rstrip("_"),  # `from`, which Python calls `from_`
+    )
     if any(parameter.name == "detach" for parameter in command.parameters):
         arguments = {**arguments, "detach": True}
     if command.reads:

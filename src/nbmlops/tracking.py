@@ -181,7 +181,13 @@ def log_model(
         classes=getattr(model, "classes_", None),
         probabilities=hasattr(model, "predict_proba"),
     )
-    reference = profile.reference_profile(_columns(x_train), schema, y_train)
+    reference = profile.reference_profile(
+        _columns(x_train),
+        {column.name: column.kind for column in schema.columns},
+        y_train,
+        label=schema.output.kind == "label",
+        answers=None if test is None or model is None else model.predict(test[0]),
+    )
     scores = {str(key): float(value) for key, value in (metrics or {}).items()}
     if test is not None and model is not None:
         scores = {**_scores(model, schema, *test), **scores}

@@ -7,17 +7,14 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from nbmlops.monitoring.drift import report
-from nbmlops.monitoring.profile import reference_profile, window_profile
+from nbmlops.monitoring.profile import Gauge, reference_profile
 from nbmlops.records import (
     Answer,
     Budget,
-    Column,
     ColumnReport,
     Distribution,
     Effect,
-    ModelSchema,
     MonitorReport,
-    OutputSchema,
     Prediction,
     Questions,
     Reference,
@@ -48,13 +45,11 @@ def sample() -> MonitorReport:
     """Thirty columns, one of which drifts, a category with a new value, one all null."""
     rng = np.random.default_rng(3)
     names = [f"feature {index}" for index in range(30)]
-    columns = [*(Column(name=name, kind="number") for name in names)]
-    columns += [Column(name="clinic", kind="category"), Column(name="empty", kind="number")]
+    kinds = {**dict.fromkeys(names, "number"), "clinic": "category", "empty": "number"}
     data = {name: rng.normal(size=400) for name in names}
     data["clinic"] = rng.choice(["north", "south"], 400)
     data["empty"] = [None] * 400
-    schema = ModelSchema(columns=tuple(columns), output=OutputSchema(kind="label"))
-    reference = reference_profile(data, schema, rng.choice(["benign", "malignant"], 400))
+    gauge = Gauge(reference_profile(data, kinds, rng.choice(["benign", "malignant"], 400)))
     records = []
     for _ in range(200):
         record = dict(zip(names, rng.normal(size=30).tolist(), strict=True))
@@ -62,11 +57,9 @@ def sample() -> MonitorReport:
         record["clinic"] = str(rng.choice(["north", "south", "west"]))
         records.append(record)
     labels = rng.choice(["benign", "malignant"], 200).tolist()
-    window = window_profile(records, [Prediction(label=label) for label in labels], reference)
     return report(
-        reference,
-        window,
-        schema,
+        gauge,
+        gauge.calls(records, [Prediction(label=label) for label in labels]),
         model="cancer",
         version=3,
         commit="1a2b3c4d5e6f",
@@ -113,12 +106,10 @@ def hostile() -> MonitorReport:
 
 def empty() -> MonitorReport:
     """A model without columns and a window without calls."""
-    schema = ModelSchema(columns=(), output=OutputSchema(kind="value"))
-    reference = reference_profile({}, schema, [])
+    gauge = Gauge(reference_profile({}, {}, [], label=False))
     return report(
-        reference,
-        window_profile([], [], reference),
-        schema,
+        gauge,
+        gauge.calls([], []),
         model="m",
         version=None,
         commit=None,

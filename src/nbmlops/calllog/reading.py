@@ -122,16 +122,28 @@ def window(
     ArtifactCorrupt
         When a record is not the one that was written.
     """
-    begins_ms = _epoch_ms(since) if since else 0
     for segment in segments_of(calls / checked_deployment(deployment_id)):
-        if not overlaps(segment, since, until):
-            continue
-        for text in segment.lines():
-            line = decoded(text, segment.path)
-            at_ms = milliseconds(line.call_id)
-            after = at_ms >= begins_ms and bytes(line.record) != b"null"
-            if after and (until is None or at_ms < _epoch_ms(until)):
-                yield _record(line)
+        if overlaps(segment, since, until):
+            yield from of_segment(segment, since, until)
+
+
+def of_segment(
+    segment: Segment, since: datetime | None = None, until: datetime | None = None
+) -> Iterator[CallRecord]:
+    """Yield the calls of one segment, as :func:`window` does.
+
+    Raises
+    ------
+    ArtifactCorrupt
+        When a record is not the one that was written.
+    """
+    begins_ms = _epoch_ms(since) if since else 0
+    for text in segment.lines():
+        line = decoded(text, segment.path)
+        at_ms = milliseconds(line.call_id)
+        after = at_ms >= begins_ms and bytes(line.record) != b"null"
+        if after and (until is None or at_ms < _epoch_ms(until)):
+            yield _record(line)
 
 
 def overlaps(segment: Segment, since: datetime | None, until: datetime | None) -> bool:

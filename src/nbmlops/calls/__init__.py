@@ -19,6 +19,7 @@ Where versions of a model disagree about a column's type, or a value is a hash i
 numbers, the column is text, or the value is missing.
 """
 
+from nbmlops.calllog.reading import of_segment
 from nbmlops.calls.gathering import gather
 from nbmlops.calls.reading import (
     BATCH_CALLS,
@@ -30,6 +31,7 @@ from nbmlops.calls.reading import (
     find,
     find_many,
     newest,
+    segments,
     versions_of,
     window,
 )
@@ -47,6 +49,8 @@ __all__ = [
     "find_many",
     "gather",
     "newest",
+    "of_segment",
+    "segments",
     "ship",
     "versions_of",
     "warn_of_unknown",

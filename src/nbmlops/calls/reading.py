@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from nbmlops import calllog, decisions, ledger, models, shipping
 from nbmlops.calllog.ids import checked_deployment
 from nbmlops.calllog.reading import overlaps, within
+from nbmlops.calllog.segments import Segment
 from nbmlops.calls import gathering, tables
 from nbmlops.errors import (
     ArtifactMissing,
@@ -151,6 +152,19 @@ def window(
         When there never was a deployment or an endpoint of that name.
     """
     return Calls(workspace, deployments_of(workspace, name), since, until)
+
+
+def segments(
+    workspace: Workspace, deployment_id: str, since: datetime | None, until: datetime | None
+) -> list[Segment]:
+    """Return the segments that may have calls of a deployment from ``since`` up to ``until``.
+
+    What was logged far from here is brought before, and so is what lies among the artifacts alone.
+    """
+    gathering.gather_all(workspace)
+    shipping.restore(workspace, deployment_id, lambda segment: overlaps(segment, since, until))
+    found = calllog.segments_of(workspace.home.calls / checked_deployment(deployment_id))
+    return [segment for segment in found if overlaps(segment, since, until)]
 
 
 def deployments_of(workspace: Workspace, name: str) -> tuple[str, ...]:

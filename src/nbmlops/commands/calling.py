@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from nbmlops.commands.context import Context, Launchers
-from nbmlops.errors import WrongUse
+from nbmlops.commands.context import Context, Launchers, inside
 from nbmlops.records import Actuals, BatchRecord, BatchReport, Replay
 
 
@@ -46,13 +43,13 @@ def predict(
     """
     from nbmlops import batches
 
-    target, workspace = _inside(context, out), context.workspace()
-    source = _inside(context, file)
+    target, workspace = inside(context, out), context.workspace()
+    source = inside(context, file)
     files = batches.files_of(context.start, file, out)
     if files is None:
         return batches.predict(workspace, model, source, target, launcher=on, force=force)
     for _, path in files:
-        _inside(context, str(path))
+        inside(context, str(path))
     return batches.predict_all(workspace, model, files, target, launcher=on, force=force)
 
 
@@ -85,7 +82,7 @@ def actuals(
     """
     from nbmlops import actuals as verbs
 
-    return verbs.take(context.workspace(), endpoint, _inside(context, file), by=by, label=label)
+    return verbs.take(context.workspace(), endpoint, inside(context, file), by=by, label=label)
 
 
 def replay(
@@ -116,21 +113,3 @@ def replay(
     from nbmlops import replays
 
     return replays.replay(context.workspace(), reference, last=last, against=against, rtol=rtol)
-
-
-def _inside(context: Context, file: str) -> Path:
-    if not file:
-        raise WrongUse("the name of a file is empty", "Name one; `.` is the folder you stand in.")
-    target = context.start / file
-    try:
-        target.lstat()
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        pass  # whoever opens it says so
-    except (ValueError, OSError) as error:
-        raise WrongUse(
-            f"{file[:100]!r} cannot be the name of a file: {getattr(error, 'strerror', error)}",
-            "Name another one; see what is there: `ls`.",
-        ) from error
-    if context.bounds is not None and not target.resolve().is_relative_to(context.bounds):
-        raise WrongUse(f"{file!r} leads out of {context.bounds}", "Name a file inside it.")
-    return target

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from nbmlops.errors import WrongUse
 from nbmlops.records import (
     RunRecord,
     SweepRecord,
@@ -34,7 +36,8 @@ class Context:
     ``say`` takes a line of progress, ``warn`` one that stays, ``watch`` a run and ``watch_sweep``
     a sweep each time somebody has looked. ``executed`` is what the notebook's kernel has run, by
     the cell's id, with the time. ``bounds`` is the folder that a person who is not on their own
-    terminal cannot leave.
+    terminal cannot leave. ``show`` takes a result of a command that looks again and again, and
+    ``sleep`` waits in between.
     """
 
     start: Path
@@ -46,6 +49,8 @@ class Context:
     watch_sweep: Callable[[SweepRecord], None] = _silent
     executed: Mapping[str, tuple[str, datetime]] = field(default_factory=dict)
     bounds: Path | None = None
+    show: Callable[[Any], None] = _silent
+    sleep: Callable[[float], None] = time.sleep
     stdin: Callable[[], str] | None = None
     _open: Workspace | None = None
 
@@ -68,3 +73,28 @@ class Context:
         if self._open is not None:
             self._open.close()
             self._open = None
+
+
+def inside(context: Context, file: str) -> Path:
+    """Return the file that is meant; whoever is not on their own terminal stays in their folder.
+
+    Raises
+    ------
+    WrongUse
+        When it can be none, or leads out.
+    """
+    if not file:
+        raise WrongUse("the name of a file is empty", "Name one; `.` is the folder you stand in.")
+    target = context.start / file
+    try:
+        target.lstat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass  # whoever opens it says so
+    except (ValueError, OSError) as error:
+        raise WrongUse(
+            f"{file[:100]!r} cannot be the name of a file: {getattr(error, 'strerror', error)}",
+            "Name another one; see what is there: `ls`.",
+        ) from error
+    if context.bounds is not None and not target.resolve().is_relative_to(context.bounds):
+        raise WrongUse(f"{file!r} leads out of {context.bounds}", "Name a file inside it.")
+    return target

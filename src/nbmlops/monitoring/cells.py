@@ -61,7 +61,7 @@ def grid(values: Floats, *, whole: bool = False) -> Grid:
     first, last = float(ordered[0]), float(ordered[-1])
     changes = np.flatnonzero(ordered[1:] > ordered[:-1])
     if len(changes) < _DISTINCT_AS_CELLS:
-        distinct = ordered[[0, *(changes + 1)]]
+        distinct = ordered[np.concatenate([[0], changes + 1])]
         # Between two training values lies a cell for what training never had.
         return Grid(exact=pack(np.unique([np.nextafter(distinct, -np.inf), distinct])))
     cells = max(2, min(CELLS, len(ordered) // VALUES_A_CELL))

@@ -49,9 +49,8 @@ class Coarse(NamedTuple):
 
     def counts(self, cells: NDArray[np.int64], missing: int, lost: int) -> Floats:
         """Add counts up."""
-        return np.bincount(
-            self.of_cell, weights=[*cells.tolist(), missing, lost], minlength=self.size
-        )
+        weights = np.array([*cells.tolist(), missing, lost], dtype=np.float64)
+        return np.bincount(self.of_cell, weights, self.size).astype(np.float64)
 
     def tail_of(self, name: str) -> int:
         """Return the cell in which a rare name would be."""
@@ -98,7 +97,8 @@ def of_names(
 def _coarse(groups: Codes, counts: list[int], **named: Any) -> Coarse:
     size = int(groups.max(initial=-1)) + 3
     of_cell = np.array([*groups, size + MISSING, size + LOST], dtype=np.intp)
-    training = np.bincount(of_cell, weights=counts, minlength=size)
+    weights = np.array(counts, dtype=np.float64)
+    training = np.bincount(of_cell, weights, size).astype(np.float64)
     shares = (training + 0.5) / (training.sum() + 0.5 * size)
     return Coarse(of_cell, size, training, shares, np.cumsum(shares) - shares / 2, **named)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -38,30 +39,43 @@ _CHANCE = 3.0  # standard deviations
 _FARTHEST_BY_CHANCE = 4.5  # standard errors, of the farthest of 64 independent parts
 
 
-def sums(coded: Sequence[Codes], cells: Sequence[Coarse]) -> tuple[bytes, bytes]:
-    """Return, for each level and variable, the number of blocks, and two sums of squares over them.
+class Sums(NamedTuple):
+    """For each level the number of blocks, and two sums of squares over them.
 
     One is over blocks and cells of ``count^2 / (rows of the block * share of the cell)``, the other
     over blocks of ``(sum of scores)^2 / rows``; so all add up over windows, whose last blocks may
     be short.
     """
-    blocks = np.zeros((len(SIZES), len(coded)), dtype=np.int64)
-    spread = np.zeros((2, len(SIZES), len(coded)))
-    for variable, (codes, coarse) in enumerate(zip(coded, cells, strict=True)):
-        counts = _blocks(codes, coarse.size)
-        for level in range(len(SIZES)):
-            if level:
-                counts = _joined(counts)
-            blocks[level, variable] = len(counts)
-            if len(counts):
-                rows = counts.sum(axis=1)
-                spread[0, level, variable] = (np.square(counts) @ (1 / coarse.shares) / rows).sum()
-                spread[1, level, variable] = (np.square(counts @ coarse.scores) / rows).sum()
-    return pack(blocks), pack(spread.ravel())
+
+    blocks: list[int]
+    by_cells: list[float]
+    by_scores: list[float]
+
+
+def sums(coded: Codes, coarse: Coarse) -> Sums:
+    """Return what is to be known of the blocks of one variable, whose coarse cells these are."""
+    found = Sums([], [], [])
+    counts = _blocks(coded, coarse.size)
+    for level in range(len(SIZES)):
+        if level:
+            counts = _joined(counts)
+        rows = counts.sum(axis=1)
+        found.blocks.append(len(counts))
+        by_cells = np.square(counts) @ (1 / coarse.shares) / rows
+        found.by_cells.append(float(by_cells.sum()))
+        found.by_scores.append(float((np.square(counts @ coarse.scores) / rows).sum()))
+    return found
+
+
+def beside(sums: Sequence[Sums]) -> tuple[bytes, bytes]:
+    """Return the blocks and the sums of all variables as they are kept."""
+    blocks = np.array([one.blocks for one in sums], dtype=np.int64).T
+    spread = np.array([[one.by_cells, one.by_scores] for one in sums]).reshape(len(sums), -1).T
+    return pack(blocks.ravel()), pack(spread.ravel())
 
 
 def merge(parts: Sequence[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
-    """Add up what :func:`sums` returned of several windows."""
+    """Add up what :func:`beside` returned of several windows."""
     filled = [(blocks, spread) for blocks, spread in parts if blocks]
     if not filled:
         return b"", b""
@@ -101,7 +115,7 @@ def inflations(
     totals
         The counts of the variable's coarse cells, all blocks together.
     blocks, spread
-        Of :func:`sums`.
+        Of :func:`beside`.
     """
     rows = float(totals.sum())
     found: list[tuple[float, float]] = []
@@ -162,27 +176,20 @@ def farthest(stretches: Mapping[int, bytes], variable: int, rows: float, trainin
     return found if found > _FARTHEST_BY_CHANCE * distance_error(training, max(sizes)) else 0.0
 
 
-def stretches(coded: Sequence[Codes], cells: Sequence[Coarse]) -> dict[int, bytes]:
+def stretches(coded: Codes, coarse: Coarse) -> dict[int, float]:
     """Return, for parts of several sizes, how far the farthest lies from the whole.
 
     For each number of rows that is a power of two, up to an eighth of all, the greatest
-    Jensen-Shannon distance of evenly spaced parts, variable by variable.
+    Jensen-Shannon distance of evenly spaced parts.
     """
-    rows = min((len(codes) for codes in coded), default=0)
-    whole = rows - rows % _BASE
-    running = [
-        np.cumsum([np.zeros(coarse.size), *_blocks(codes[:whole], coarse.size)], axis=0)
-        for codes, coarse in zip(coded, cells, strict=True)
-    ]
-    found: dict[int, bytes] = {}
+    rows = len(coded)
+    blocks = _blocks(coded[: rows - rows % _BASE], coarse.size)
+    running = np.concatenate([np.zeros((1, coarse.size)), np.cumsum(blocks, axis=0)])
+    found: dict[int, float] = {}
     length = 1
     while length * _BASE * _STRETCH_SHARE <= rows:
-        last = rows // _BASE - length
-        starts = np.unique(np.linspace(0, last, STRETCHES).astype(np.intp))
-        farthest = [
-            jensen_shannon_distances(sums[-1], sums[starts + length] - sums[starts]).max()
-            for sums in running
-        ]
-        found[length * _BASE] = pack(np.array(farthest))
+        starts = np.unique(np.linspace(0, len(blocks) - length, STRETCHES).astype(np.intp))
+        parts = running[starts + length] - running[starts]
+        found[length * _BASE] = float(jensen_shannon_distances(running[-1], parts).max())
         length *= 2
     return found

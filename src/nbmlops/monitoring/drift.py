@@ -78,6 +78,9 @@ NEW_NAME_LIMIT = 24
 DEFAULT_BUDGET = Budget(false_alarms=1, windows=100)
 
 
+_HIDDEN = "its values are kept out of the call log: [calls] of nbmlops.toml"
+
+
 class Comparison(Record, frozen=True, kw_only=True):
     """What the tests say of one column, before columns are looked at together.
 
@@ -123,15 +126,17 @@ def report(
     budget: Budget = DEFAULT_BUDGET,
     performance: tuple[tuple[Metric, ...], Answer] | None = None,
     asked: frozenset[str] = questions.ALL,
+    hidden: frozenset[str] = frozenset(),
 ) -> MonitorReport:
     """Answer the four questions of monitoring for one window.
 
     ``window`` was counted by ``gauge``. The p-values in the report are adjusted for all columns and
     the prediction together (Holm), so each compares as it stands with :data:`BUDGET_SHARE` of
     ``budget.false_alarms / budget.windows``. ``performance`` is what was found about the fourth
-    question; ``asked`` names the questions that count.
+    question; ``asked`` names the questions that count, ``hidden`` columns whose values are kept out
+    of the log.
     """
-    found = judge(gauge, window, budget=budget)
+    found = judge(gauge, window, budget=budget, hidden=hidden)
     answers = questions.answers(
         found.columns,
         found.prediction,
@@ -173,7 +178,12 @@ class Judged(NamedTuple):
 
 
 def judge(
-    gauge: Gauge, window: Tally, *, budget: Budget = DEFAULT_BUDGET, pictures: bool = True
+    gauge: Gauge,
+    window: Tally,
+    *,
+    budget: Budget = DEFAULT_BUDGET,
+    pictures: bool = True,
+    hidden: frozenset[str] = frozenset(),
 ) -> Judged:
     """Hold each column of a window, and its predictions, against training.
 
@@ -189,8 +199,10 @@ def judge(
     counted = gauge.counted(window)
     memory = _memory(gauge, window, counted)
     compared = [
-        compare(gauge, window, counted, place, share, memory, pictures=pictures)
-        for place in range(len(reference.variables))
+        Comparison(kind=variable.kind, unknown=_HIDDEN)
+        if variable.name in hidden
+        else compare(gauge, window, counted, place, share, memory, pictures=pictures)
+        for place, variable in enumerate(reference.variables)
     ]
     alarms = budget.false_alarms / budget.windows if budget.windows > 0 else 0.0
     names = [variable.name for variable in reference.variables]
@@ -455,7 +467,9 @@ def _p_value(
         # Values outside of the training range also belong to the outermost cells: a test on cells
         # that were chosen for being empty in training would find them too often.
         values_r, values_w = _folded(values_r), _folded(values_w)
-        distance = statistics.kolmogorov_smirnov(then.cells, now.cells)
+        distance = statistics.kolmogorov_smirnov(
+            then.cells.astype(np.float64), now.cells.astype(np.float64)
+        )
         if distance is not None:
             p_values.append(
                 statistics.kolmogorov_p_value(

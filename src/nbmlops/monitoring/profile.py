@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -112,7 +113,8 @@ class Profile(Record, frozen=True, kw_only=True):
         return self.tally.rows
 
 
-class Counted(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Counted:
     """One variable's counts: ``cells`` the values that are there, and the ``rows`` of all kinds."""
 
     cells: Counts
@@ -151,8 +153,9 @@ def reference_profile(
     *,
     label: bool = True,
     answers: Any = None,
+    rows: int | None = None,
 ) -> Profile:
-    """Summarise training data.
+    """Summarise training data, a column at a time.
 
     Parameters
     ----------
@@ -168,35 +171,60 @@ def reference_profile(
         Whether ``target`` holds labels.
     answers
         What the model answers on data like these, on the test set if there is one.
+    rows
+        How many there are, where ``features`` gives a column only when it is its turn.
     """
-    wanted = [(str(name), kind, features.get(name)) for name, kind in kinds.items()]
-    if target is not None:
-        wanted.append((OUTPUT, "category" if label else "number", target))
-    rows = max((columns.size(column) for _, _, column in wanted), default=0)
-    made: list[tuple[Variable, _Part]] = []
+    wanted = {str(name): kind for name, kind in kinds.items()}
+    if rows is None:
+        sizes = [columns.size(features.get(name)) for name in kinds]
+        rows = max([*sizes, columns.size(target)], default=0)
     digests = RowDigests(rows)
-    sorted_by_value = False
-    for place, (name, kind, column) in enumerate(wanted):
-        variable, read = _variable(name, kind, _padded(column, rows))
-        is_output = target is not None and place == len(wanted) - 1
-        if not is_output:
-            digests.add(read)
-        sorted_by_value = sorted_by_value or _grouped(read, variable)
-        made.append((variable, _part(_Measure(variable), read, None)))
-    variables = tuple(variable for variable, _ in made)
-    parts = [part for _, part in made]
-    tally = _tally(rows, parts, digests.sample(), deflate=True)
-    bare = Profile(variables=variables, has_output=target is not None, tally=tally)
-    gauge = Gauge(bare)
-    coded = gauge.coded(parts)
-    blocks, spread = dispersion.sums(coded, gauge.coarse)
-    ordered = not sorted_by_value
-    return replace(
-        bare,
+    made = [
+        _trained(name, kind, _padded(features.get(name), rows), digests)
+        for name, kind in wanted.items()
+    ]
+    if target is not None:
+        kind = "category" if label else "number"
+        made.append(_trained(OUTPUT, kind, _padded(target, rows), None))
+    ordered = not any(one.grouped for one in made)
+    blocks, spread = dispersion.beside([one.sums for one in made])
+    tally = _tally(rows, [one.counted for one in made], digests.sample(), deflate=True)
+    bare = Profile(
+        variables=tuple(one.variable for one in made),
+        has_output=target is not None,
         tally=replace(tally, blocks=blocks, spread=spread),
         ordered=ordered,
-        stretches=dispersion.stretches(coded, gauge.coarse) if ordered else {},
-        answered=_answered(gauge, answers),
+        stretches={
+            size: pack(np.array([one.stretches[size] for one in made]))
+            for size in (made[0].stretches if made and ordered else ())
+        },
+    )
+    return replace(bare, answered=_answered(Gauge(bare), answers))
+
+
+class _Trained(NamedTuple):
+    """A column of training, summarised: nothing that grows with its rows is kept."""
+
+    variable: Variable
+    counted: Counted
+    sums: dispersion.Sums
+    stretches: dict[int, float]
+    grouped: bool
+
+
+def _trained(name: str, kind: str, column: Any, digests: RowDigests | None) -> _Trained:
+    variable, read = _variable(name, kind, column)
+    if digests is not None:
+        digests.add(read)
+    part = _part(_Measure(variable), read, None)
+    coarse = _coarse(part.counted, variable)
+    coded = coarse.of_cell[part.places]
+    return _Trained(
+        variable,
+        part.counted,
+        dispersion.sums(coded, coarse),
+        dispersion.stretches(coded, coarse),
+        _grouped(read, variable),
     )
 
 
@@ -317,10 +345,6 @@ class Gauge:
             for one, variable in zip(self.training, reference.variables, strict=True)
         ]
 
-    def coded(self, parts: Sequence[_Part]) -> list[Codes]:
-        """Return the coarse cell of each row, for each variable."""
-        return [one.of_cell[part.places] for one, part in zip(self.coarse, parts, strict=True)]
-
     def counted(self, tally: Tally) -> list[Counted]:
         """Return a tally's counts, variable by variable.
 
@@ -334,15 +358,14 @@ class Gauge:
             raise ValueError("a tally of other cells")
         sums = unpack(tally.sums).reshape(-1, 4).tolist()
         moments = unpack(tally.moments).reshape(-1, 4).tolist()
-        return [
-            Counted(
-                cells[start:stop].astype(np.int64),
-                *sums[place][1:],
-                *moments[place],
-                tally.unseen.get(place, {}),
-            )
-            for place, (start, stop) in enumerate(pairwise(self._starts.tolist()))
-        ]
+        found: list[Counted] = []
+        for place, (start, stop) in enumerate(pairwise(self._starts.tolist())):
+            _, missing, non_finite, odd = sums[place]
+            low, high, mean, m2 = moments[place]
+            here = cells[start:stop].astype(np.int64)
+            unseen = tally.unseen.get(place, {})
+            found.append(Counted(here, missing, non_finite, odd, low, high, mean, m2, unseen))
+        return found
 
     def count(
         self,
@@ -368,7 +391,8 @@ class Gauge:
         """
         reference = self.reference
         digests = RowDigests(rows)
-        parts: list[_Part] = []
+        counted: list[Counted] = []
+        sums: list[dispersion.Sums] = []
         last = len(self.measures) - 1
         for place, measure in enumerate(self.measures):
             is_output = reference.has_output and place == last
@@ -378,10 +402,13 @@ class Gauge:
             read = _read(measure.variable, column)
             if not is_output:
                 digests.add(read)
-            parts.append(_part(measure, read, self.training[place]))
-        blocks, spread = dispersion.sums(self.coded(parts), self.coarse)
+            part = _part(measure, read, self.training[place])
+            counted.append(part.counted)
+            coarse = self.coarse[place]
+            sums.append(dispersion.sums(coarse.of_cell[part.places], coarse))
+        blocks, spread = dispersion.beside(sums)
         return replace(
-            _tally(rows, parts, digests.sample()),
+            _tally(rows, counted, digests.sample()),
             blocks=blocks,
             spread=spread,
             predictions=columns.size(outputs),
@@ -558,9 +585,8 @@ def _most(named: Mapping[str, int]) -> dict[str, int]:
 
 
 def _tally(
-    rows: int, parts: Sequence[_Part], row_sample: RowSample, *, deflate: bool = False
+    rows: int, counted: Sequence[Counted], row_sample: RowSample, *, deflate: bool = False
 ) -> Tally:
-    counted = [part.counted for part in parts]
     no_cells = np.empty(0, dtype=np.int64)
     return Tally(
         rows=rows,

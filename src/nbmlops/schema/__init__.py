@@ -14,7 +14,7 @@ training range is accepted for the same reasons.
 from nbmlops.schema.answers import outputs, predictions, spelled_class
 from nbmlops.schema.audits import MANY_CATEGORIES, Audit, Audited, Trouble
 from nbmlops.schema.checking import EXACT_IN_FLOAT, INT64_MAX, INT64_MIN, Facts, block, check, facts
-from nbmlops.schema.inference import infer, picked, rows
+from nbmlops.schema.inference import infer, picked, rows, widened
 from nbmlops.schema.wire import (
     MATRIX,
     block_input,
@@ -56,4 +56,5 @@ __all__ = [
     "read_block",
     "rows",
     "spelled_class",
+    "widened",
 ]

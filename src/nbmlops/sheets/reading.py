@@ -108,7 +108,7 @@ def names(path: Path) -> list[str]:
     if not path.exists():
         raise _not_there(path)
     if format_of(path) == "parquet":
-        with _opened(path) as file:
+        with parquet(path) as file:
             found = list(file.schema_arrow.names) if file.metadata.num_rows else []
     else:
         first = next(read(path, rows=1), None)
@@ -177,7 +177,16 @@ def arrow() -> Any:
     return pa
 
 
-def _opened(path: Path) -> Any:
+def parquet(path: Path) -> Any:
+    """Return a Parquet file as pyarrow has it, opened so that a batch at a time is in memory.
+
+    Raises
+    ------
+    InvalidFile
+        When it is none.
+    MissingExtra
+        When pyarrow is not installed.
+    """
     library = arrow()
     try:
         # Otherwise a row group is read at once, and a file may be one row group.
@@ -191,7 +200,7 @@ def _opened(path: Path) -> Any:
 
 
 def _parquet(path: Path, columns: Sequence[str] | None, rows: int) -> Iterator[Chunk]:
-    library, file = arrow(), _opened(path)
+    library, file = arrow(), parquet(path)
     first = 1
     with file:
         _refuse_doubled(path, file.schema_arrow.names)

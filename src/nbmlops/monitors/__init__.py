@@ -1,0 +1,7 @@
+"""Monitors: collect the calls of a deployment, hold them against the training, keep the report."""
+
+from nbmlops.monitors.files import compare
+from nbmlops.monitors.frames import compare_frames
+from nbmlops.monitors.looking import KIND, latest, monitor
+
+__all__ = ["KIND", "compare", "compare_frames", "latest", "monitor"]

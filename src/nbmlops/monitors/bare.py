@@ -1,0 +1,134 @@
+"""Rows without a model: what is held against what, and which questions that answers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from nbmlops import records
+from nbmlops.monitoring import columns, drift, kinds, profile
+from nbmlops.monitoring.profile import Gauge, Tally
+from nbmlops.records import Budget, MonitorReport
+from nbmlops.schema import widened
+
+
+class Rows:
+    """Columns of rows, by name, with the kind of each."""
+
+    def __init__(self, held: Mapping[str, Any], known: Mapping[str, str]) -> None:
+        self._held = held
+        self.names = list(held)
+        self.kinds = dict(known)
+        self.rows = max((columns.size(column) for column in held.values()), default=0)
+
+    def get(self, name: str) -> Any:
+        """Return a column, ``None`` if there is none of that name."""
+        return self._held.get(name)
+
+    def batches(self, names: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield the rows of some columns in parts: how many, and the columns."""
+        yield self.rows, {name: self._held[name] for name in names if name in self._held}
+
+
+def answered(
+    window: Rows,
+    reference: Rows,
+    *,
+    target: str | None,
+    prediction: str | None,
+    model: str,
+    digest: str | None,
+    budget: Budget,
+    created_at: datetime,
+) -> MonitorReport:
+    """Answer about ``window`` what can be answered of it, and no more."""
+    known = {name: reference.kinds[name] for name in reference.names}
+    output = next((name for name in (target, prediction) if name in known), None)
+    features = {name: kind for name, kind in known.items() if name not in {target, prediction}}
+    truths = reference.get(output) if output and prediction else None
+    label = output is not None and _is_label(truths, known[output])
+    answers = reference.get(prediction) if prediction and output == target else None
+    made = profile.reference_profile(
+        _Lazy(reference), features, truths, label=label, answers=answers, rows=reference.rows
+    )
+    gauge = Gauge(made)
+    tally = _tally(gauge, window, list(features), prediction if truths is not None else None, label)
+    asked = {"features"}
+    if truths is not None:
+        asked |= {"predictions", "bounds"}
+    return drift.report(
+        gauge,
+        tally,
+        model=model,
+        version=None,
+        commit=None,
+        endpoint=None,
+        reference_digest=digest or _digest(made),
+        since=None,
+        until=None,
+        created_at=created_at,
+        budget=budget,
+        asked=frozenset(asked),
+    )
+
+
+class _Lazy(dict[str, Any]):
+    """Columns that are read when they are asked for, and not kept."""
+
+    def __init__(self, rows: Rows) -> None:
+        super().__init__()
+        self._rows = rows
+
+    def get(self, name: str, default: Any = None) -> Any:
+        found = self._rows.get(name)
+        return default if found is None else found
+
+
+def _digest(made: profile.Profile) -> str:
+    return hashlib.sha256(records.dump(made)).hexdigest()
+
+
+def _is_label(column: Any, kind: str) -> bool:
+    if kind in {"boolean", "category", "text"}:
+        return True
+    values = columns.numbers(column).values
+    return kinds.is_label(kind, len(np.unique(values[~np.isnan(values)])))
+
+
+def _tally(
+    gauge: Gauge, window: Rows, features: list[str], prediction: str | None, label: bool
+) -> Tally:
+    wanted = [*features, *([prediction] if prediction else [])]
+    bounds = None if label or not prediction else _bounds(gauge)
+    parts: list[Tally] = []
+    for rows, found in window.batches(wanted):
+        outputs = found.get(prediction) if prediction else None
+        outside = 0
+        if outputs is not None:
+            outside = _new_labels(gauge, outputs) if label else _beyond(outputs, bounds)
+        parts.append(gauge.count(rows, found, outputs, out_of_bounds=outside))
+    return profile.merge(parts) if parts else gauge.count(0, {})
+
+
+def _bounds(gauge: Gauge) -> tuple[float, float] | None:
+    training = gauge.training[-1]
+    return widened(training.low, training.high) if training.count else None
+
+
+def _beyond(outputs: Any, bounds: tuple[float, float] | None) -> int:
+    values = columns.numbers(outputs).values
+    if bounds is None:
+        return 0
+    with np.errstate(invalid="ignore"):
+        return int((~((values >= bounds[0]) & (values <= bounds[1]))).sum())
+
+
+def _new_labels(gauge: Gauge, outputs: Any) -> int:
+    known = set(gauge.reference.variables[-1].names)
+    named = columns.names(outputs, "category")
+    odd = np.array([*(name not in known for name in named.names), True])
+    return int(odd[named.codes].sum())

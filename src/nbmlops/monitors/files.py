@@ -1,0 +1,109 @@
+"""The four questions about bare files: no deployment, no project, no registered model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from nbmlops import digests, sheets
+from nbmlops.monitoring import kinds
+from nbmlops.monitors.bare import Rows, answered
+from nbmlops.records import Budget, MonitorReport
+
+_BATCH_ROWS = 1 << 16
+
+
+def compare(
+    window: Path,
+    reference: Path,
+    *,
+    target: str | None = None,
+    prediction: str | None = None,
+    budget: Budget,
+    created_at: datetime,
+) -> MonitorReport:
+    """Hold a file of rows against another: Parquet, CSV or JSON lines.
+
+    Only the features are asked about, unless ``prediction`` names the column of the predictions,
+    and ``target`` that of the truths.
+
+    Raises
+    ------
+    InvalidFile
+        When a file cannot be read, or lacks a column of the reference.
+    MissingExtra
+        When one is Parquet and pyarrow is not installed.
+    """
+    then = opened(reference)
+    now = opened(window, then.kinds)
+    named = [name for name in (target, prediction) if name]
+    sheets.require(window, now.names, named, "the predictions and truths")
+    if named and not set(named) & set(then.names):
+        sheets.require(reference, then.names, named[:1], "the predictions and truths")
+    features = [name for name in then.names if name not in named]
+    sheets.require(window, now.names, features, reference.name)
+    return answered(
+        now,
+        then,
+        target=target,
+        prediction=prediction,
+        model=window.name,
+        digest=digests.of_file(reference),
+        budget=budget,
+        created_at=created_at,
+    )
+
+
+def opened(path: Path, known: Mapping[str, str] | None = None) -> Rows:
+    """Return a file's rows; of CSV, whose cells are texts, as values of the ``known`` kinds."""
+    names = sheets.names(path)
+    if sheets.format_of(path) == "parquet":
+        return _ParquetRows(path)
+    held: dict[str, list[Any]] = {name: [] for name in names}
+    for chunk in sheets.read(path):
+        for name in names:
+            held[name] += chunk.columns[name]
+    if sheets.format_of(path) == "csv":
+        told = {name: (known or {}).get(name) or _told_kind(held[name]) for name in names}
+        held = {name: sheets.told(held[name], told[name]) for name in names}
+        return Rows(held, told)
+    return Rows(held, {name: kinds.kind_of(held[name]) for name in names})
+
+
+def _told_kind(cells: list[str | None]) -> str:
+    """Return the kind of a CSV column whose cells all read as one."""
+    there = [cell for cell in cells if cell is not None]
+    wanted = {"integer": int, "number": (int, float), "boolean": bool}
+    for kind, types in wanted.items():
+        told = sheets.told(there, kind) if there else [""]
+        if all(one is None or isinstance(one, types) for one in told):
+            return kind
+    return "category"
+
+
+class _ParquetRows(Rows):
+    """The rows of a Parquet file, read a column or a batch at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = sheets.parquet(path)
+        schema = self._file.schema_arrow
+        self.names = list(schema.names)
+        self.rows = self._file.metadata.num_rows
+        self.kinds = {
+            field.name: kinds.kind_of(sheets.arrow().array([], type=field.type)) for field in schema
+        }
+
+    def get(self, name: str) -> Any:
+        if name not in self.names:
+            return None
+        return self._file.read(columns=[name], use_threads=False).column(0)
+
+    def batches(self, names: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+        wanted = [name for name in names if name in self.names]
+        for batch in self._file.iter_batches(
+            batch_size=_BATCH_ROWS, columns=wanted, use_threads=False
+        ):
+            yield batch.num_rows, {name: batch.column(name) for name in batch.schema.names}

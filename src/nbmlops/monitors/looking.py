@@ -1,0 +1,238 @@
+"""Look at the calls of a deployment, and keep what was found."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import lru_cache
+from typing import Literal
+
+from nbmlops import deployments, endpoints, layout, models, records
+from nbmlops.errors import NbmlopsError
+from nbmlops.monitoring import changes, drift, profile
+from nbmlops.monitoring.profile import Gauge
+from nbmlops.monitors import spans
+from nbmlops.monitors.spans import Span
+from nbmlops.project import length
+from nbmlops.records import (
+    Budget,
+    Coincidence,
+    DeploymentRecord,
+    Explanation,
+    Judgement,
+    MonitorReport,
+    Slice,
+    Suspect,
+)
+from nbmlops.workspace import Workspace
+
+KIND = "report"
+
+SLICES = 60
+"""Into how many parts a window is divided for a look at its course, at most."""
+
+_FORMATS = (profile.FORMAT,)
+
+
+class ProfileTooOld(NbmlopsError):
+    """A version's profile is in a form that this nbmlops does not read."""
+
+    code = "profile-too-old"
+
+
+def monitor(workspace: Workspace, endpoint: str, *, window: str | None = None) -> MonitorReport:
+    """Answer the four questions for the calls that an endpoint's deployment has answered.
+
+    ``window`` is a length such as ``24h``, counted back from now; without it, all calls count.
+
+    Raises
+    ------
+    UnknownEndpoint
+        When no such endpoint is up.
+    ProfileTooOld
+        When the version was trained by an older nbmlops.
+    """
+    current = _served(workspace, endpoint)
+    now = workspace.now()
+    since = now - length(window) if window else None
+    report = look(workspace, current, since=since, until=None, created_at=now)
+    _keep(workspace, current, report)
+    return report
+
+
+def look(
+    workspace: Workspace,
+    deployment: DeploymentRecord,
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    created_at: datetime,
+) -> MonitorReport:
+    """Answer the four questions for a deployment's calls from ``since`` up to ``until``."""
+    version = models.find(workspace, f"{deployment.model}:{deployment.version}")
+    digest = version.files["profile"].digest
+    gauge = _gauge(workspace.artifacts.get(digest))
+    found = spans.of_deployment(workspace, deployment.deployment_id, gauge, digest, since, until)
+    hidden = frozenset(name for span in found for name in span.redacted)
+    settings = workspace.settings.monitoring
+    budget = Budget(false_alarms=settings.false_alarms, windows=settings.windows)
+    whole = spans.merged(found) if found else None
+    report = drift.report(
+        gauge,
+        whole.tally if whole else gauge.calls([], []),
+        model=version.model,
+        version=version.version,
+        commit=version.commit,
+        endpoint=deployment.endpoint,
+        reference_digest=digest,
+        since=since or (whole.since if whole else None),
+        until=until or (whole.until if whole else None),
+        created_at=created_at,
+        budget=budget,
+        hidden=hidden,
+    )
+    if whole is None:
+        return report
+    explained = _explanation(gauge, found, report, deployment, version.name)
+    return records.replace(
+        report,
+        history=_history(gauge, found, budget, hidden),
+        explanation=explained,
+        changed_since=explained.since if explained else None,
+        traffic=spans.traffic(whole),
+    )
+
+
+@lru_cache(maxsize=4)
+def _gauge(content: bytes) -> Gauge:
+    """Return a version's profile made ready; whoever looks every minute makes it once."""
+    told = records.load(content, _Form)
+    if told.format not in _FORMATS:
+        raise ProfileTooOld(
+            "the profile of this version is in a form that is not read any more",
+            "Train again: `nbmlops train`, and deploy what comes out.",
+        )
+    return Gauge(records.load(content, profile.Profile))
+
+
+class _Form(records.Record, frozen=True):
+    format: int = 1
+
+
+def _served(workspace: Workspace, name: str) -> DeploymentRecord:
+    endpoint = endpoints.running(workspace, name)
+    endpoints.refuse_elsewhere(workspace, name)  # its calls are logged there
+    return deployments.get(workspace, endpoint.deployment_id or "")
+
+
+def _history(
+    gauge: Gauge, found: list[Span], budget: Budget, hidden: frozenset[str]
+) -> tuple[Slice, ...]:
+    """Return the course of a window, in at most sixty slices of about as many spans."""
+    if len(found) < 2:
+        return ()
+    size = -(-len(found) // SLICES)
+    slices: list[Slice] = []
+    for first in range(0, len(found), size):
+        part = spans.merged(found[first : first + size])
+        judged = drift.judge(gauge, part.tally, budget=budget, pictures=False, hidden=hidden)
+        slices.append(
+            Slice(
+                since=part.since,
+                until=part.until,
+                rows=part.tally.rows,
+                verdict=_verdict(judged, part),
+                columns={one.name: _judgement(one) for one in judged.columns},
+                prediction=_judgement(judged.prediction) if judged.prediction else None,
+                out_of_bounds=part.tally.out_of_bounds,
+                traffic=spans.traffic(part),
+            )
+        )
+    return tuple(slices)
+
+
+def _verdict(judged: drift.Judged, part: Span) -> Literal["ok", "alert", "unknown"]:
+    verdicts = {column.verdict for column in judged.columns}
+    answered = judged.prediction is not None and judged.prediction.verdict == "drift"
+    if "drift" in verdicts or answered or part.tally.out_of_bounds:
+        return "alert"
+    return "ok" if "ok" in verdicts else "unknown"
+
+
+def _judgement(column: records.ColumnReport) -> Judgement:
+    value = column.effect.value if column.effect else None
+    return Judgement(verdict=column.verdict, effect=value)
+
+
+def _explanation(
+    gauge: Gauge,
+    found: list[Span],
+    report: MonitorReport,
+    deployment: DeploymentRecord,
+    version: str,
+) -> Explanation | None:
+    """Say since when which columns differ, and what else happened then."""
+    both = [*report.columns, *([report.prediction] if report.prediction else [])]
+    names = [column.name for column in report.columns if column.verdict == "drift"]
+    if not names and report.prediction and report.prediction.verdict == "drift":
+        names = [report.prediction.name]
+    if not names:
+        return None
+    tallies = [span.tally for span in found]
+    split = changes.change_point(gauge, tallies, names)
+    since = found[split].since if split is not None else found[0].since
+    after = spans.merged(found[split or 0 :])
+    suspects = changes.suspects(gauge, after.tally, both)
+    return Explanation(
+        since=since,
+        suspects=suspects,
+        coincidences=(
+            *(_of_suspect(one, since) for one in suspects if one.change not in {"shift", "range"}),
+            *(() if split is not None else (_from_the_start(deployment),)),
+        ),
+        commit=deployment.commit,
+        version=version,
+    )
+
+
+_TOLD = {
+    "missing": ("pipeline", "`{0}` is missing where training had it"),
+    "constant": ("pipeline", "`{0}` has one value throughout"),
+    "unit": ("pipeline", "`{0}` is {1:g} times what training had: its unit may have changed"),
+    "type": ("pipeline", "`{0}` has infinite values, or values of another type"),
+    "new-categories": ("data-definition", "`{0}` has categories that training did not have"),
+}
+
+
+def _of_suspect(suspect: Suspect, since: datetime) -> Coincidence:
+    kind, told = _TOLD[suspect.change]
+    message = told.format(suspect.column, suspect.factor or 1.0)
+    return Coincidence(kind=kind, at=since, message=message)  # pyright: ignore[reportArgumentType]
+
+
+def _from_the_start(deployment: DeploymentRecord) -> Coincidence:
+    return Coincidence(
+        kind="release",
+        at=deployment.created_at,
+        message=f"the calls have differed since {deployment.model}:{deployment.version} was"
+        f" deployed as {deployment.deployment_id}",
+    )
+
+
+def _keep(workspace: Workspace, deployment: DeploymentRecord, report: MonitorReport) -> None:
+    name = deployment.deployment_id
+    kept = workspace.store.get(KIND, name, MonitorReport)
+    workspace.store.swap(
+        KIND,
+        name,
+        report,
+        expected=kept.revision if kept else 0,
+        key=f"{KIND}:{name}:{layout.new_id('m', report.created_at.timestamp())}",
+        status=report.verdict,
+        metrics={one.name: one.value for one in report.metrics},
+    )
+
+
+def latest(workspace: Workspace, deployment_id: str) -> MonitorReport | None:
+    """Return the newest report about a deployment, or ``None`` when nobody has looked yet."""
+    kept = workspace.store.get(KIND, deployment_id, MonitorReport)
+    return None if kept is None else kept.record

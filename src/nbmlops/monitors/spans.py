@@ -1,0 +1,185 @@
+"""A deployment's calls as spans: so many hours, or parts of them, each counted once.
+
+What a sealed segment of the call log holds never changes, so its spans are kept and read from then
+on: a month is the sum of its hours. The spans of a segment that is being written are counted anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from nbmlops import calls, layout, records
+from nbmlops.calllog.segments import Segment
+from nbmlops.monitoring import profile
+from nbmlops.monitoring.arrays import pack, unpack
+from nbmlops.monitoring.profile import Gauge, Tally
+from nbmlops.records import CallRecord, Record, Traffic
+from nbmlops.workspace import Workspace
+
+FORMAT = 1
+SPANS_AN_HOUR = 16
+_ROWS = 500
+_HOUR = timedelta(hours=1)
+_BOUNDS_MS: Final = np.geomspace(0.01, 100_000, 161)  # 10.6 % apart
+
+
+class Span(Record, frozen=True, kw_only=True):
+    """Consecutive calls of one hour: the first came at ``since``, the last at ``until``.
+
+    ``latencies`` counts them on 162 cells, 160 of them evenly spaced in the logarithm from 0.01 ms
+    to 100 s.
+    """
+
+    since: datetime
+    until: datetime
+    calls: int
+    tally: Tally
+    latencies: bytes
+    redacted: tuple[str, ...] = ()
+
+
+class Kept(Record, frozen=True, kw_only=True):
+    """The spans of a segment, counted on the reference of that digest."""
+
+    format: int
+    reference: str
+    spans: tuple[Span, ...]
+
+
+def of_deployment(
+    workspace: Workspace,
+    deployment_id: str,
+    gauge: Gauge,
+    reference: str,
+    since: datetime | None,
+    until: datetime | None,
+) -> list[Span]:
+    """Return the spans of a deployment's calls from ``since`` up to and without ``until``."""
+    found: list[Span] = []
+    for segment in calls.segments(workspace, deployment_id, since, until):
+        whole = _of_segment(workspace, deployment_id, segment, gauge, reference)
+        inside = [one for one in whole if _is_inside(one, since, until)]
+        if len(inside) < len(whole):
+            cut = [one for one in whole if not _is_inside(one, since, until)]
+            begins, ends = min(one.since for one in cut), max(one.until for one in cut)
+            left = (
+                call
+                for call in calls.of_segment(segment, since, until)
+                if begins <= call.at <= ends
+                and not any(one.since <= call.at <= one.until for one in inside)
+            )
+            inside += _counted(left, gauge)
+        found += inside
+    return sorted(found, key=lambda one: one.since)
+
+
+def _is_inside(span: Span, since: datetime | None, until: datetime | None) -> bool:
+    return (since is None or span.since >= since) and (until is None or span.until < until)
+
+
+def _of_segment(
+    workspace: Workspace, deployment_id: str, segment: Segment, gauge: Gauge, reference: str
+) -> list[Span]:
+    place = workspace.home.monitored(deployment_id) / f"{segment.path.name}.json"
+    kept = _kept(place, reference)
+    if kept is not None:
+        return kept
+    sealed = segment.is_sealed if segment.path.exists() else False
+    spans = list(_counted(calls.of_segment(segment, None, None), gauge))
+    if sealed:
+        told = Kept(format=FORMAT, reference=reference, spans=tuple(spans))
+        with contextlib.suppress(OSError):  # it is counted again, then
+            layout.write_file(place, records.dump(told), mode=0o600)
+    return spans
+
+
+def _kept(place: Path, reference: str) -> list[Span] | None:
+    try:
+        kept = records.load(place.read_bytes(), Kept)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return None
+    fits = kept.format == FORMAT and kept.reference == reference
+    return list(kept.spans) if fits else None
+
+
+def _counted(found: Iterable[CallRecord], gauge: Gauge) -> Iterator[Span]:
+    """Yield the spans of calls that come in order: at most sixteen for an hour."""
+    spans: list[Span] = []
+    batch: list[CallRecord] = []
+    rows, held = _ROWS, 0
+    for call in found:
+        next_hour = bool(batch) and _hour(call.at) != _hour(batch[-1].at)
+        if held >= rows or next_hour:
+            spans.append(_span(batch, gauge))
+            batch, held = [], 0
+        if next_hour:
+            yield from spans
+            spans, rows = [], _ROWS
+        elif len(spans) == SPANS_AN_HOUR:
+            spans = [merged([a, b]) for a, b in zip(spans[::2], spans[1::2], strict=True)]
+            rows *= 2
+        batch.append(call)
+        held += len(call.records)
+    if batch:
+        spans.append(_span(batch, gauge))
+    yield from spans
+
+
+def _hour(at: datetime) -> int:
+    return int(at.timestamp() // _HOUR.total_seconds())
+
+
+def _span(batch: list[CallRecord], gauge: Gauge) -> Span:
+    times = [call.at for call in batch]
+    latencies = np.searchsorted(_BOUNDS_MS, [call.latency_ms for call in batch])
+    return Span(
+        since=min(times),
+        until=max(times),
+        calls=len(batch),
+        tally=gauge.calls(
+            [record for call in batch for record in call.records],
+            [prediction for call in batch for prediction in call.predictions],
+        ),
+        latencies=pack(np.bincount(latencies, minlength=len(_BOUNDS_MS) + 1)),
+        redacted=tuple(sorted({name for call in batch for name in call.redacted or ()})),
+    )
+
+
+def merged(spans: list[Span]) -> Span:
+    """Return some spans as one."""
+    if len(spans) == 1:
+        return spans[0]
+    return Span(
+        since=min(one.since for one in spans),
+        until=max(one.until for one in spans),
+        calls=sum(one.calls for one in spans),
+        tally=profile.merge([one.tally for one in spans]),
+        latencies=pack(np.sum([unpack(one.latencies).astype(np.int64) for one in spans], axis=0)),
+        redacted=tuple(sorted({name for one in spans for name in one.redacted})),
+    )
+
+
+def traffic(span: Span) -> Traffic:
+    """Return the volume and the latencies of a span's calls; latencies within 6 %."""
+    counts = np.cumsum(unpack(span.latencies).astype(np.int64))
+    low, high = _BOUNDS_MS[[0]], _BOUNDS_MS[[-1]]
+    middles = np.sqrt(np.concatenate([low, _BOUNDS_MS]) * np.concatenate([_BOUNDS_MS, high]))
+
+    def quantile(share: float) -> float | None:
+        if not span.calls:
+            return None
+        return float(middles[int(np.searchsorted(counts, share * counts[-1]))])
+
+    return Traffic(
+        calls=span.calls,
+        rows=span.tally.rows,
+        latency_p50_ms=quantile(0.5),
+        latency_p99_ms=quantile(0.99),
+    )
