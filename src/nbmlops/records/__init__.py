@@ -44,7 +44,14 @@ from nbmlops.records.jobs import (
     Scale,
     Status,
 )
-from nbmlops.records.models import Column, ColumnKind, ModelSchema, ModelVersion, OutputSchema
+from nbmlops.records.models import (
+    Bounds,
+    Column,
+    ColumnKind,
+    ModelSchema,
+    ModelVersion,
+    OutputSchema,
+)
 from nbmlops.records.monitoring import (
     Answer,
     Budget,
@@ -120,6 +127,7 @@ __all__ = [
     "BatchFailure",
     "BatchRecord",
     "BatchReport",
+    "Bounds",
     "Budget",
     "Built",
     "CachedStep",
