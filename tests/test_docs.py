@@ -45,6 +45,7 @@ def test_every_setting_is_documented_and_nothing_else():
         "steps",
         "resources",
         "bounds",
+        "alerts",
         "Environment variables",
     }
     for name, table in project._TABLES.items():

@@ -18,7 +18,11 @@ import msgspec
 
 from nbmlops import layout
 from nbmlops.errors import InvalidSettings, NoProject, WrongUse, nearest
-from nbmlops.records import Bounds, Resources
+from nbmlops.records import Bounds, Question, Resources
+
+QUESTIONS: tuple[Question, ...] = ("features", "predictions", "bounds", "performance")
+NEVER = "never"
+MAX_WEBHOOKS = 10
 
 
 class StepSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -103,11 +107,35 @@ class ArtifactSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     options: dict[str, Any] = {}
 
 
+class AlertSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The ``[monitoring.alerts]`` table: what raises an alert, when, and who is told.
+
+    One of ``questions`` raises it when its answer was no in ``after`` windows in a row, and it is
+    over after ``recover`` windows that are as in training. ``repeat`` is a length such as ``24h``,
+    or ``never``. ``webhooks`` are URLs, ``webhook_secrets`` names of environment variables that
+    hold some; which hosts may be told is up to each machine.
+    """
+
+    questions: tuple[Question, ...] = QUESTIONS
+    after: int = 2
+    recover: int = 2
+    repeat: str = "24h"
+    log: bool = True
+    webhooks: tuple[str, ...] = ()
+    webhook_secrets: tuple[str, ...] = ()
+
+    @property
+    def repeated_after(self) -> timedelta | None:
+        """After how long people are reminded of an alert; never: ``None``."""
+        return None if self.repeat == NEVER else length(self.repeat)
+
+
 class MonitoringSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The ``[monitoring]`` table: the stated budget of false alarms."""
+    """The ``[monitoring]`` table: the stated budget of false alarms, and who hears of alarms."""
 
     false_alarms: int = 1
     windows: int = 100
+    alerts: AlertSettings = AlertSettings()
 
 
 class CallSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -217,6 +245,7 @@ _TABLES: dict[str, type[msgspec.Struct]] = {
     "": Settings,
     "project": ProjectSettings,
     "monitoring": MonitoringSettings,
+    "alerts": AlertSettings,
     "calls": CallSettings,
     "images": ImageSettings,
     "kubernetes": ClusterSettings,
@@ -289,6 +318,8 @@ def _tables(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]
     single = ("project", "monitoring", "calls", "images", "kubernetes", "store", "artifacts")
     for key in single:
         yield key, f"[{key}] ", _table(document.get(key))
+    alerts = _table(document.get("monitoring")).get("alerts")
+    yield "alerts", "[monitoring.alerts] ", _table(alerts)
     for name, found in _table(document.get("data")).items():
         yield "data", f"[data.{name}] ", _table(found)
     for name, found in _table(document.get("pipelines")).items():
@@ -328,6 +359,7 @@ def _check_names(settings: Settings, path: Path) -> None:
     _check_calls(settings.calls, path)
     _check_images(settings.images, path)
     _check_cluster(settings.kubernetes, path)
+    _check_alerts(settings.monitoring.alerts, path)
     for name, model in settings.models.items():
         layout.checked_name(name, "model")
         _check_model(name, model, path)
@@ -398,6 +430,55 @@ def _check_bounds(name: str, bounds: Bounds, path: Path) -> None:
         raise InvalidSettings(
             f"{where} has confidence = {confidence:g}, which is no probability",
             "Write a number above 0 and up to 1, such as confidence = 0.5.",
+        )
+
+
+# The URLs that may be written: no user, no fragment, nothing that two parsers could read in two
+# ways. A host in brackets is an IPv6 address.
+WEBHOOK = re.compile(
+    r"(?P<scheme>https?)://"
+    r"(?P<host>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?)"
+    r"(?::(?P<port>[0-9]{1,5}))?"
+    r"(?P<target>/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]{0,2000})?"
+)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+
+
+def _check_alerts(settings: AlertSettings, path: Path) -> None:
+    where = f"{path}: [monitoring.alerts]"
+    for key, count in (("after", settings.after), ("recover", settings.recover)):
+        if count < 1:
+            raise InvalidSettings(
+                f"{where} has {key} = {count}",
+                f"Write {key} as a number of windows, from 1.",
+                key=key,
+            )
+    try:
+        _ = settings.repeated_after
+    except WrongUse as error:
+        raise InvalidSettings(
+            f"{where} repeat: {error.message}", 'Write it as repeat = "24h", or "never".'
+        ) from error
+    for url in settings.webhooks:
+        if not WEBHOOK.fullmatch(url):
+            shown = url.partition("?")[0][:60] if "@" not in url else "with a user in it"
+            raise InvalidSettings(
+                f"{where} webhooks: the URL `{shown}` cannot be one",
+                'Write it as "https://hooks.example.com/path", in ASCII and without a user. One'
+                ' that is secret is in an environment variable: webhook_secrets = ["NAME"].',
+                key="webhooks",
+            )
+    for name in settings.webhook_secrets:
+        if not _VARIABLE.fullmatch(name):
+            # Not shown: somebody may have written the URL itself.
+            raise InvalidSettings(
+                f"{where} webhook_secrets has what is not the name of an environment variable",
+                'Write names: webhook_secrets = ["SLACK_WEBHOOK"]; the URL is in the variable.',
+                key="webhook_secrets",
+            )
+    if len(settings.webhooks) + len(settings.webhook_secrets) > MAX_WEBHOOKS:
+        raise InvalidSettings(
+            f"{where} has more than {MAX_WEBHOOKS} webhooks", "Have one of them tell the others."
         )
 
 

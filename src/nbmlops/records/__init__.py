@@ -7,6 +7,13 @@ key of a newer version is ignored on reading, so old and new readers understand 
 
 from __future__ import annotations
 
+from nbmlops.records.alerts import (
+    Alert,
+    AlertQuestion,
+    AlertState,
+    Delivery,
+    Streak,
+)
 from nbmlops.records.calls import (
     Actuals,
     BatchFailure,
@@ -63,6 +70,7 @@ from nbmlops.records.monitoring import (
     Judgement,
     Metric,
     MonitorReport,
+    Question,
     Questions,
     Reference,
     Slice,
@@ -120,6 +128,9 @@ from nbmlops.records.sweeps import Dimension, SweepRecord, Trial
 
 __all__ = [
     "Actuals",
+    "Alert",
+    "AlertQuestion",
+    "AlertState",
     "AliasDecision",
     "Answer",
     "ArtifactRecord",
@@ -145,6 +156,7 @@ __all__ = [
     "Comparison",
     "DataRecord",
     "Decision",
+    "Delivery",
     "DeploymentDecision",
     "DeploymentRecord",
     "DeploymentStatus",
@@ -189,6 +201,7 @@ __all__ = [
     "PlanChange",
     "Prediction",
     "Probe",
+    "Question",
     "Questions",
     "Reappending",
     "Record",
@@ -213,6 +226,7 @@ __all__ = [
     "StepOutcome",
     "StepRecord",
     "StepSpec",
+    "Streak",
     "Suspect",
     "SweepRecord",
     "SyncReport",
