@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
+import socket
 import socketserver
 import threading
 import time
@@ -37,7 +38,7 @@ class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
 
 
 class _Server6(_Server):
-    address_family = 10  # AF_INET6
+    address_family = socket.AF_INET6
 
 
 class Hook:

@@ -62,12 +62,6 @@ class Target:
         except ValueError:
             return None
 
-    @property
-    def place(self) -> str:
-        """Host and port, as the variable names them."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if (self.scheme, self.port) == ("https", 443) else f"{host}:{self.port}"
-
 
 def target_of(url: str) -> Target:
     """Return where a URL leads.
@@ -114,7 +108,7 @@ def allowed_hosts(listed: str) -> frozenset[tuple[str, int]]:
         if not host.endswith("]"):
             before, colon, after = host.rpartition(":")
             host, port = (before, after) if colon else (host, port)
-        if host and port.isascii() and port.isdigit():
+        if host and port.isascii() and port.isdigit() and len(port) <= 5:
             found.add((_spelled(host), int(port)))
     return frozenset(found)
 
@@ -308,12 +302,13 @@ def _connected(
 
 def _reached(target: Target, addresses: list[Address], ends_s: float) -> socket.socket:
     error: OSError = TimeoutError()
-    for address in addresses:
+    for number, address in enumerate(addresses):
         left_s = ends_s - time.monotonic()
         if left_s <= 0:
             break
+        own_s = left_s / (len(addresses) - number)  # one that is silent leaves time for the next
         try:
-            made = socket.create_connection((str(address), target.port), timeout=left_s)
+            made = socket.create_connection((str(address), target.port), timeout=own_s)
         except OSError as failed:
             error = failed
             continue
