@@ -246,7 +246,7 @@ def test_files_and_settings_belong_together(tmp_path, monkeypatch):
     rule = import_module("own_rules2").Rule
     with pytest.raises(WrongUse, match="none are named"):
         tracking.log_model(rule(2), name="rule", train=(table, labels))
-    with pytest.raises(WrongUse, match="no entry for the model `other`"):
+    with pytest.raises(WrongUse, match="does not say how the model `other` is loaded"):
         tracking.log_model(rule(2), name="other", train=(table, labels), files="rule.json")
     with pytest.raises(ModelRefused, match="answers otherwise"):
         tracking.log_model(rule(1), name="rule", train=(table, labels), files="rule.json")

@@ -44,6 +44,8 @@ def test_every_setting_is_documented_and_nothing_else():
     assert set(told) == {f.name for f in msgspec.structs.fields(project.Settings)} | {
         "steps",
         "resources",
+        "bounds",
+        "alerts",
         "Environment variables",
     }
     for name, table in project._TABLES.items():

@@ -76,7 +76,7 @@ def predict(
     """
     version = models.find(workspace, reference)
     launcher = launcher or stints.place_of(version)
-    scoring.check_header(source, version, models.schema(workspace, version))
+    scoring.check_header(source, version, models.bounded(workspace, version))
     _refuse_target(source, out, force=force)
     if not out.parent.is_dir():
         raise WrongUse(f"there is no folder {out.parent}", f"Make it: `mkdir -p {out.parent}`.")
@@ -124,7 +124,7 @@ def predict_all(
     """
     version = models.find(workspace, reference)
     launcher = launcher or stints.place_of(version)
-    contract = models.schema(workspace, version)
+    contract = models.bounded(workspace, version)
     began_s = time.monotonic()
     if not sources:
         raise WrongUse(
@@ -316,7 +316,7 @@ def _far(
     A job that was asked for these files before, and was not followed to its end, is gone on with;
     what it was not asked for is another job's.
     """
-    key = _key(version, launcher, wanted)
+    key = _key(workspace, version, launcher, wanted)
     outcome = _Outcome([], None)
     with _only_one(workspace, key):
         # What another command has answered while this one waited for it is not answered again.
@@ -400,9 +400,20 @@ def _by(
         raise
 
 
-def _key(version: ModelVersion, launcher: str, every: Sequence[ScoringFile]) -> str:
+def _key(
+    workspace: Workspace, version: ModelVersion, launcher: str, every: Sequence[ScoringFile]
+) -> str:
     told = "\n".join(f"{asked.digest} {asked.out}" for asked in every)
-    return digests.of_bytes(f"{version.digest} {launcher}\n{told}".encode())[:32]
+    by = _answering(workspace, version)
+    return digests.of_bytes(f"{by} {launcher}\n{told}".encode())[:32]
+
+
+def _answering(workspace: Workspace, version: ModelVersion) -> str:
+    """Return what answers follow from besides the file: the version, and declared bounds."""
+    bounds = models.declared_bounds(workspace, version)
+    if bounds is None:
+        return version.digest
+    return digests.of_bytes(f"{version.digest} {bounds!r}".encode())
 
 
 @contextlib.contextmanager
@@ -427,7 +438,11 @@ def _job(workspace: Workspace, version: ModelVersion, record: ScoringJob) -> Job
     before = models.environment(workspace, version)
     made = sites.again(workspace, record.launcher, version.commit, before)
     workers.fill(workspace, version, record.job)
-    spec = ScoringSpec(version=version, command=workers.program(made))
+    spec = ScoringSpec(
+        version=version,
+        command=workers.program(made),
+        contract=models.bounded(workspace, version),
+    )
     layout.write_file(paths.inbox / layout.SCORING_FILE, records.dump(spec))
     for index, asked in enumerate(record.files):
         folder = paths.inbox / layout.EACH_FOLDER / str(index)
@@ -573,7 +588,7 @@ def _put(
         author=workspace.repo.author(),
     )
     workspace.store.swap(KIND, record.batch_id, record, expected=0, key=f"{KIND}:{record.batch_id}")
-    place = _place(version, asked)
+    place = _place(workspace, version, asked)
     before = workspace.store.get(_ANSWERED, place, BatchRecord)
     workspace.store.swap(
         _ANSWERED,
@@ -586,14 +601,15 @@ def _put(
     return record
 
 
-def _place(version: ModelVersion, asked: ScoringFile) -> str:
-    return digests.of_bytes(f"{version.digest} {asked.digest} {asked.out}".encode())[:32]
+def _place(workspace: Workspace, version: ModelVersion, asked: ScoringFile) -> str:
+    by = _answering(workspace, version)
+    return digests.of_bytes(f"{by} {asked.digest} {asked.out}".encode())[:32]
 
 
 def _is_answered(workspace: Workspace, version: ModelVersion, asked: ScoringFile) -> bool:
     if not Path(asked.out).is_file():
         return False
-    kept = workspace.store.get(_ANSWERED, _place(version, asked), BatchRecord)
+    kept = workspace.store.get(_ANSWERED, _place(workspace, version, asked), BatchRecord)
     return kept is not None and kept.record.out_digest == digests.of_file(Path(asked.out))
 
 

@@ -88,6 +88,7 @@ def deploy(
     endpoints.refuse_elsewhere(workspace, name)
     endpoints.refuse_ephemeral(workspace, name, launcher, allowed=ephemeral_calls)
     calls.warn_of_unknown(workspace, version)
+    models.check_bounds(workspace, version)
     with workspace.exclusively(endpoints.lock(name)):
         version = models.again(workspace, version)  # it may have got another number meanwhile
         _settle(workspace, name)
@@ -399,11 +400,17 @@ def _check_alive(workspace: Workspace, record: DeploymentRecord) -> None:
 def _refreshed(workspace: Workspace, record: DeploymentRecord) -> DeploymentRecord:
     """Tell the front of a deployment that has its traffic what has changed.
 
-    That is what ``[calls]`` says, or the version's number.
+    That is what ``[calls]`` and ``[models.NAME.bounds]`` say, or the version's number.
     """
-    wanted = (workspace.settings.calls.never, workspace.settings.calls.hashed, record.version)
+    version = models.find(workspace, _name(record))
+    output = models.bounded(workspace, version, lenient=True).output
+    settings = workspace.settings.calls
+    wanted = (settings.never, settings.hashed, record.version, output)
     routes = endpoints.told(workspace, record.endpoint)
-    if any((route.never, route.hashed, route.version) != wanted for route in routes):
+    if any(
+        (route.never, route.hashed, route.version, route.schema.output) != wanted
+        for route in routes
+    ):
         pointed = endpoints.point(workspace, record.endpoint, record.deployment_id)
         endpoints.serve(workspace, pointed, (_route(workspace, record),))
     return record
@@ -442,7 +449,7 @@ def _route(workspace: Workspace, record: DeploymentRecord) -> Route:
         model=version.model,
         version=version.version,
         commit=version.commit,
-        schema=models.schema(workspace, version),
+        schema=models.bounded(workspace, version, lenient=True),
         batches=version.probe.independent,
         matrix=not version.served_by_program,
         binary=workers.takes_binary(workspace, version, handle),

@@ -222,6 +222,11 @@ class Home:
         return self.root / "unsettled"
 
     @property
+    def alerts(self) -> Path:
+        """The file with a line of JSON for each alert that was raised, changed or over."""
+        return self.root / "alerts.jsonl"
+
+    @property
     def local_jobs(self) -> Path:
         """What the local launcher knows of its jobs."""
         return self.root / "local"

@@ -8,11 +8,13 @@ from typing import Any
 
 import msgspec
 
-from nbmlops import decisions, digests, ledger, records
+from nbmlops import decisions, digests, layout, ledger, records
+from nbmlops import schema as contracts
 from nbmlops.errors import (
     ArtifactMissing,
     Conflict,
     InvalidName,
+    InvalidSettings,
     UnknownAlias,
     UnknownModel,
     nearest,
@@ -20,6 +22,7 @@ from nbmlops.errors import (
 from nbmlops.records import (
     AliasDecision,
     ArtifactRecord,
+    Bounds,
     Environment,
     LedgerEntry,
     LoggedModel,
@@ -387,6 +390,61 @@ def named(model: str, aliases: dict[str, int], alias: str) -> int:
 def schema(workspace: Workspace, version: ModelVersion) -> ModelSchema:
     """Return what the version takes and answers."""
     return records.load(workspace.artifacts.get(version.files["schema"].digest), ModelSchema)
+
+
+def bounded(workspace: Workspace, version: ModelVersion, *, lenient: bool = False) -> ModelSchema:
+    """Return what the version takes and answers, within the bounds that ``nbmlops.toml`` declares.
+
+    They belong to whoever judges answers, not to the version: they change without a training.
+    ``lenient`` warns of bounds that cannot be this version's, and leaves what was inferred: what
+    was decided to serve, serves.
+
+    Raises
+    ------
+    InvalidSettings
+        When the declared bounds cannot be this version's.
+    """
+    contract = schema(workspace, version)
+    declared = declared_bounds(workspace, version)
+    if declared is None:
+        return contract
+    where = f"{workspace.root / layout.SETTINGS_FILE}: [models.{version.model}.bounds]"
+    try:
+        output = contracts.bounded(contract.output, declared, where)
+    except InvalidSettings as error:
+        if not lenient:
+            raise
+        workspace.warn(f"warning: {version.name} has its inferred bounds: {error.message}")
+        return contract
+    return records.replace(contract, output=output)
+
+
+def declared_bounds(workspace: Workspace, version: ModelVersion) -> Bounds | None:
+    """Return what ``nbmlops.toml`` says of the model's answers."""
+    entry = workspace.settings.models.get(version.model)
+    return entry.bounds if entry else None
+
+
+def check_bounds(workspace: Workspace, version: ModelVersion) -> None:
+    """Refuse declared bounds that cannot be this version's, and warn of those of no model.
+
+    Raises
+    ------
+    InvalidSettings
+        When they cannot.
+    """
+    if declared_bounds(workspace, version) is not None:
+        bounded(workspace, version)
+    named = [name for name, entry in workspace.settings.models.items() if entry.bounds]
+    if all(name == version.model for name in named):
+        return
+    known = {one.model for one in versions(workspace)}
+    for name in named:
+        if name not in known:
+            workspace.warn(
+                f"[models.{name}.bounds] bounds nothing: no model is called `{name}`."
+                f" {nearest(name, known)}"
+            )
 
 
 def sample(workspace: Workspace, version: ModelVersion) -> Sample | None:

@@ -6,6 +6,7 @@ The file is read strictly: an unknown key is refused with the nearest known one.
 from __future__ import annotations
 
 import graphlib
+import math
 import re
 import tomllib
 from collections.abc import Iterator
@@ -17,7 +18,11 @@ import msgspec
 
 from nbmlops import layout
 from nbmlops.errors import InvalidSettings, NoProject, WrongUse, nearest
-from nbmlops.records import Resources
+from nbmlops.records import Bounds, Question, Resources
+
+QUESTIONS: tuple[Question, ...] = ("features", "predictions", "bounds", "performance")
+NEVER = "never"
+MAX_WEBHOOKS = 10
 
 
 class StepSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -69,17 +74,24 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An entry of ``[models]``: how a model that is not scikit-learn's is loaded, or served.
+    """An entry of ``[models]``: how a model is loaded, or served, and what it answers plausibly.
 
     ``loader`` is a function of the project, ``package.module:function``, that makes an object with
     ``predict`` of the model's folder; ``command`` a program that serves it by the Open Inference
     Protocol V2, one of the project or, with ``image``, of that container image, which may also have
-    such a program as its entry point. There is a loader, or a program.
+    such a program as its entry point. There is a loader, or a program; a model of scikit-learn
+    needs neither, and has an entry for the sake of its ``bounds`` alone.
     """
 
     loader: str | None = None
     command: tuple[str, ...] = ()
     image: str | None = None
+    bounds: Bounds | None = None
+
+    @property
+    def is_own_kind(self) -> bool:
+        """Whether it says how the model is loaded or served, as one that is not scikit-learn's."""
+        return bool(self.loader or self.command or self.image)
 
 
 class StoreSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,11 +107,35 @@ class ArtifactSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     options: dict[str, Any] = {}
 
 
+class AlertSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The ``[monitoring.alerts]`` table: what raises an alert, when, and who is told.
+
+    One of ``questions`` raises it when its answer was no in ``after`` windows in a row, and it is
+    over after ``recover`` windows that are as in training. ``repeat`` is a length such as ``24h``,
+    or ``never``. ``webhooks`` are URLs, ``webhook_secrets`` names of environment variables that
+    hold some; which hosts may be told is up to each machine.
+    """
+
+    questions: tuple[Question, ...] = QUESTIONS
+    after: int = 2
+    recover: int = 2
+    repeat: str = "24h"
+    log: bool = True
+    webhooks: tuple[str, ...] = ()
+    webhook_secrets: tuple[str, ...] = ()
+
+    @property
+    def repeated_after(self) -> timedelta | None:
+        """After how long people are reminded of an alert; never: ``None``."""
+        return None if self.repeat == NEVER else length(self.repeat)
+
+
 class MonitoringSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The ``[monitoring]`` table: the stated budget of false alarms."""
+    """The ``[monitoring]`` table: the stated budget of false alarms, and who hears of alarms."""
 
     false_alarms: int = 1
     windows: int = 100
+    alerts: AlertSettings = AlertSettings()
 
 
 class CallSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -209,6 +245,7 @@ _TABLES: dict[str, type[msgspec.Struct]] = {
     "": Settings,
     "project": ProjectSettings,
     "monitoring": MonitoringSettings,
+    "alerts": AlertSettings,
     "calls": CallSettings,
     "images": ImageSettings,
     "kubernetes": ClusterSettings,
@@ -217,6 +254,7 @@ _TABLES: dict[str, type[msgspec.Struct]] = {
     "data": DataSettings,
     "resources": Resources,
     "models": ModelSettings,
+    "bounds": Bounds,
     "steps": StepSettings,
     "pipelines": PipelineSettings,
 }
@@ -276,9 +314,12 @@ def _tables(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]
     yield "", "", document
     for name, found in _table(document.get("models")).items():
         yield "models", f"[models.{name}] ", _table(found)
+        yield "bounds", f"[models.{name}.bounds] ", _table(_table(found).get("bounds"))
     single = ("project", "monitoring", "calls", "images", "kubernetes", "store", "artifacts")
     for key in single:
         yield key, f"[{key}] ", _table(document.get(key))
+    alerts = _table(document.get("monitoring")).get("alerts")
+    yield "alerts", "[monitoring.alerts] ", _table(alerts)
     for name, found in _table(document.get("data")).items():
         yield "data", f"[data.{name}] ", _table(found)
     for name, found in _table(document.get("pipelines")).items():
@@ -318,25 +359,12 @@ def _check_names(settings: Settings, path: Path) -> None:
     _check_calls(settings.calls, path)
     _check_images(settings.images, path)
     _check_cluster(settings.kubernetes, path)
+    _check_alerts(settings.monitoring.alerts, path)
     for name, model in settings.models.items():
         layout.checked_name(name, "model")
-        if bool(model.loader) == bool(model.command or model.image):
-            raise InvalidSettings(
-                f"{path}: [models.{name}] has neither a loader nor a command or an image, or both",
-                'Write loader = "package.module:function"; or command = ["program", ...],'
-                ' image = "registry.example.com/team/name@sha256:...", or these two.',
-            )
-        if model.image is not None and not _IMAGE.fullmatch(model.image):
-            raise InvalidSettings(
-                f"{path}: [models.{name}] image: `{model.image[:80]}` does not name an image",
-                'Write it as image = "registry.example.com/team/name@sha256:...".',
-                key="image",
-            )
-        if model.loader and not _LOADER.fullmatch(model.loader):
-            raise InvalidSettings(
-                f"{path}: [models.{name}] has the loader `{model.loader[:80]}`",
-                'Write loader = "package.module:function".',
-            )
+        _check_model(name, model, path)
+        if model.bounds is not None:
+            _check_bounds(name, model.bounds, path)
     for name, entry in settings.data_settings().items():
         layout.checked_name(name, "data set")
         checked_relative(entry.path, path)
@@ -346,6 +374,112 @@ def _check_names(settings: Settings, path: Path) -> None:
                 'Write schema = "MODEL", or "MODEL:VERSION" such as "churn:3".',
                 key="schema",
             )
+
+
+def _check_model(name: str, model: ModelSettings, path: Path) -> None:
+    if bool(model.loader) == bool(model.command or model.image) and (
+        model.is_own_kind or model.bounds is None
+    ):
+        raise InvalidSettings(
+            f"{path}: [models.{name}] has neither a loader nor a command or an image, or both",
+            'Write loader = "package.module:function"; or command = ["program", ...],'
+            ' image = "registry.example.com/team/name@sha256:...", or these two. A model of'
+            f" scikit-learn needs none of them, and may have [models.{name}.bounds].",
+        )
+    if model.image is not None and not _IMAGE.fullmatch(model.image):
+        raise InvalidSettings(
+            f"{path}: [models.{name}] image: `{model.image[:80]}` does not name an image",
+            'Write it as image = "registry.example.com/team/name@sha256:...".',
+            key="image",
+        )
+    if model.loader and not _LOADER.fullmatch(model.loader):
+        raise InvalidSettings(
+            f"{path}: [models.{name}] has the loader `{model.loader[:80]}`",
+            'Write loader = "package.module:function".',
+        )
+
+
+def _check_bounds(name: str, bounds: Bounds, path: Path) -> None:
+    """Refuse bounds that no model could have; whether they are this one's is seen at deploy."""
+    where = f"{path}: [models.{name}.bounds]"
+    low, high, confidence = bounds.low, bounds.high, bounds.confidence
+    if not (bounds.of_values or bounds.of_labels):
+        raise InvalidSettings(
+            f"{where} declares nothing",
+            "Write low and high for a model that answers values;"
+            ' labels = ["yes", "no"], confidence = 0.5 or both for one that answers labels.',
+        )
+    if bounds.of_values and bounds.of_labels:
+        raise InvalidSettings(
+            f"{where} has bounds of values and of labels, and a model answers one of them",
+            "Leave low and high, which are of values; or labels and confidence.",
+        )
+    if any(number is not None and math.isnan(number) for number in (low, high, confidence)):
+        raise InvalidSettings(
+            f"{where} has a bound that is no number", "Write a number; inf and -inf are no bound."
+        )
+    if low is not None and high is not None and low > high:
+        raise InvalidSettings(
+            f"{where} has low = {low:g}, which is above high = {high:g}", "Exchange them."
+        )
+    if bounds.labels is not None and not bounds.labels:
+        raise InvalidSettings(
+            f"{where} allows no label at all", 'Name those that are plausible: labels = ["yes"].'
+        )
+    if confidence is not None and not 0.0 < confidence <= 1.0:
+        raise InvalidSettings(
+            f"{where} has confidence = {confidence:g}, which is no probability",
+            "Write a number above 0 and up to 1, such as confidence = 0.5.",
+        )
+
+
+# The URLs that may be written: no user, no fragment, nothing that two parsers could read in two
+# ways. A host in brackets is an IPv6 address.
+WEBHOOK = re.compile(
+    r"(?P<scheme>https?)://"
+    r"(?P<host>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?)"
+    r"(?::(?P<port>[0-9]{1,5}))?"
+    r"(?P<target>/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]{0,2000})?"
+)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+
+
+def _check_alerts(settings: AlertSettings, path: Path) -> None:
+    where = f"{path}: [monitoring.alerts]"
+    for key, count in (("after", settings.after), ("recover", settings.recover)):
+        if count < 1:
+            raise InvalidSettings(
+                f"{where} has {key} = {count}",
+                f"Write {key} as a number of windows, from 1.",
+                key=key,
+            )
+    try:
+        _ = settings.repeated_after
+    except WrongUse as error:
+        raise InvalidSettings(
+            f"{where} repeat: {error.message}", 'Write it as repeat = "24h", or "never".'
+        ) from error
+    for url in settings.webhooks:
+        if not WEBHOOK.fullmatch(url):
+            shown = url.partition("?")[0][:60] if "@" not in url else "with a user in it"
+            raise InvalidSettings(
+                f"{where} webhooks: the URL `{shown}` cannot be one",
+                'Write it as "https://hooks.example.com/path", in ASCII and without a user. One'
+                ' that is secret is in an environment variable: webhook_secrets = ["NAME"].',
+                key="webhooks",
+            )
+    for name in settings.webhook_secrets:
+        if not _VARIABLE.fullmatch(name):
+            # Not shown: somebody may have written the URL itself.
+            raise InvalidSettings(
+                f"{where} webhook_secrets has what is not the name of an environment variable",
+                'Write names: webhook_secrets = ["SLACK_WEBHOOK"]; the URL is in the variable.',
+                key="webhook_secrets",
+            )
+    if len(settings.webhooks) + len(settings.webhook_secrets) > MAX_WEBHOOKS:
+        raise InvalidSettings(
+            f"{where} has more than {MAX_WEBHOOKS} webhooks", "Have one of them tell the others."
+        )
 
 
 def length(text: str) -> timedelta:

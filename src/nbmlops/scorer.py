@@ -71,7 +71,9 @@ def _worker(
     ModelFailed
         When it does not get ready; why stands in the log.
     """
-    contract = records.load((inbox / layout.SPEC_FILE).read_bytes(), WorkerSpec).schema
+    contract = spec.contract
+    if contract is None:
+        contract = records.load((inbox / layout.SPEC_FILE).read_bytes(), WorkerSpec).schema
     foreign = spec.version.format == formats.COMMAND
     with tempfile.TemporaryDirectory() as folder:
         address = (

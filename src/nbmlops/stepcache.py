@@ -28,6 +28,7 @@ _NEVER = {
     ".pre-commit-config.yaml",
     *environment.LOCK_FILES,
 }
+_SERVED = ("loader", "command", "image")
 # Files that count for a step only where its notebook names them.
 _WHEN_NAMED = {".ipynb", ".md", ".rst"}
 
@@ -48,9 +49,12 @@ def keyed(
     }
     inputs = {step.step: step.inputs for step in settings}
     read = sorted((item.name, item.digest) for item in data)
-    served = msgspec.to_builtins(
-        workspace.settings.models
-    )  # a version is told it when it is logged
+    # A version is told it when it is logged; its bounds belong to whoever judges its answers.
+    served = {
+        name: {key: msgspec.to_builtins(getattr(entry, key)) for key in _SERVED}
+        for name, entry in workspace.settings.models.items()
+        if entry.is_own_kind
+    }
     keys: dict[str, str] = {}
     done: list[StepSpec] = []
     for step in steps:

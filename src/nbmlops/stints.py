@@ -98,7 +98,8 @@ def stint(
                 endpoints.until_ready(workspace, handle, version.name)
             except DeploymentFailed as failure:
                 raise _with_last_words(workspace, handle, failure) from failure
-            with _asking(workspace, version, models.schema(workspace, version), handle) as made:
+            contract = models.bounded(workspace, version, lenient=True)
+            with _asking(workspace, version, contract, handle) as made:
                 yield made
         finally:
             _end(workspace, handle)

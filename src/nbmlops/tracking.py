@@ -306,10 +306,11 @@ def _kept(model: Any, name: str, files: str | Path | None) -> tuple[Any, _Kept]:
         from nbmlops import project
 
         settings = project.read(root).models.get(name)
-    if settings is None:
+    if settings is None or not settings.is_own_kind:
         if files is not None:
             raise WrongUse(
-                f"nbmlops.toml has no entry for the model `{name}`, so its files say nothing",
+                f"nbmlops.toml does not say how the model `{name}` is loaded, so its files say"
+                " nothing",
                 f'Write [models.{name}] with loader = "package.module:function".',
             )
         return model, _Kept(formats.to_bytes(model), formats.SKOPS)

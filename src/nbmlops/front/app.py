@@ -410,7 +410,9 @@ class App:
             call.call_id = record.call_id
         if self._scribe is not None:
             await self._scribe.keep(batch)
-        self.metrics.rows[route.deployment_id, route.model, route.version] += rows
+        counted = route.deployment_id, route.model, route.version
+        self.metrics.rows[counted] += rows
+        self.metrics.out_of_bounds[counted] += sum(not one.within_bounds for one in found)
 
     # --- the Open Inference Protocol V2 ---
 

@@ -25,6 +25,9 @@ class Metrics:
 
     requests: Counter[tuple[str, int]] = field(default_factory=Counter[tuple[str, int]])
     rows: Counter[tuple[str, str, int]] = field(default_factory=Counter[tuple[str, str, int]])
+    out_of_bounds: Counter[tuple[str, str, int]] = field(
+        default_factory=Counter[tuple[str, str, int]]
+    )
     buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
     seconds: float = 0.0
     called_at_s: float = 0.0  # of the system's clock; 0 before the first call
@@ -74,6 +77,15 @@ def text(
             [
                 ({"deployment": name, "model": model, "version": str(number)}, count)
                 for (name, model, number), count in sorted(metrics.rows.items())
+            ],
+        ),
+        (
+            "nbmlops_out_of_bounds_total",
+            "counter",
+            "Of these, records whose prediction is not within plausible bounds.",
+            [
+                ({"deployment": name, "model": model, "version": str(number)}, count)
+                for (name, model, number), count in sorted(metrics.out_of_bounds.items())
             ],
         ),
         (

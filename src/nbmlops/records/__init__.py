@@ -7,6 +7,13 @@ key of a newer version is ignored on reading, so old and new readers understand 
 
 from __future__ import annotations
 
+from nbmlops.records.alerts import (
+    Alert,
+    AlertQuestion,
+    AlertState,
+    Delivery,
+    Streak,
+)
 from nbmlops.records.calls import (
     Actuals,
     BatchFailure,
@@ -44,7 +51,14 @@ from nbmlops.records.jobs import (
     Scale,
     Status,
 )
-from nbmlops.records.models import Column, ColumnKind, ModelSchema, ModelVersion, OutputSchema
+from nbmlops.records.models import (
+    Bounds,
+    Column,
+    ColumnKind,
+    ModelSchema,
+    ModelVersion,
+    OutputSchema,
+)
 from nbmlops.records.monitoring import (
     Answer,
     Budget,
@@ -56,6 +70,7 @@ from nbmlops.records.monitoring import (
     Judgement,
     Metric,
     MonitorReport,
+    Question,
     Questions,
     Reference,
     Slice,
@@ -113,6 +128,9 @@ from nbmlops.records.sweeps import Dimension, SweepRecord, Trial
 
 __all__ = [
     "Actuals",
+    "Alert",
+    "AlertQuestion",
+    "AlertState",
     "AliasDecision",
     "Answer",
     "ArtifactRecord",
@@ -120,6 +138,7 @@ __all__ = [
     "BatchFailure",
     "BatchRecord",
     "BatchReport",
+    "Bounds",
     "Budget",
     "Built",
     "CachedStep",
@@ -137,6 +156,7 @@ __all__ = [
     "Comparison",
     "DataRecord",
     "Decision",
+    "Delivery",
     "DeploymentDecision",
     "DeploymentRecord",
     "DeploymentStatus",
@@ -181,6 +201,7 @@ __all__ = [
     "PlanChange",
     "Prediction",
     "Probe",
+    "Question",
     "Questions",
     "Reappending",
     "Record",
@@ -205,6 +226,7 @@ __all__ = [
     "StepOutcome",
     "StepRecord",
     "StepSpec",
+    "Streak",
     "Suspect",
     "SweepRecord",
     "SyncReport",

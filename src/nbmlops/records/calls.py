@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from nbmlops.records.jobs import Cause
-from nbmlops.records.models import ModelVersion
+from nbmlops.records.models import ModelSchema, ModelVersion
 from nbmlops.records.record import Record
 
 
@@ -83,11 +83,13 @@ class ScoringJob(Record, frozen=True, kw_only=True):
 class ScoringSpec(Record, frozen=True, kw_only=True):
     """What the program that answers a file finds in its inbox, beside the spec of a worker.
 
-    ``command`` starts the worker, on the project's side.
+    ``command`` starts the worker, on the project's side. Answers are held against ``contract``,
+    where there is one, instead of the schema that the worker has.
     """
 
     version: ModelVersion
     command: tuple[str, ...]
+    contract: ModelSchema | None = None
 
 
 class ScoringResult(Record, frozen=True, kw_only=True):

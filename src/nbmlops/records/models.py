@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
+import msgspec
+
 from nbmlops.records.record import Record
 from nbmlops.records.runs import ArtifactRecord, DataRecord, Probe
 
@@ -38,7 +40,10 @@ class Column(Record, frozen=True, kw_only=True):
 class OutputSchema(Record, frozen=True, kw_only=True):
     """What a model answers: one of ``classes``, or a number that is plausible in ``low..high``.
 
-    ``class_kind`` tells how the labels are spelled in JSON.
+    ``class_kind`` tells how the labels are spelled in JSON. What ``nbmlops.toml`` declares goes
+    before what was inferred: ``low`` and ``high``; of the classes only those ``allowed``; and the
+    least probability of the class that is answered, its ``confidence``. These two are never part of
+    a version's own schema.
     """
 
     kind: Literal["label", "value"]
@@ -47,6 +52,31 @@ class OutputSchema(Record, frozen=True, kw_only=True):
     probabilities: bool = False
     low: float | None = None
     high: float | None = None
+    allowed: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    confidence: float | msgspec.UnsetType = msgspec.UNSET
+
+
+class Bounds(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What of a model's answers is plausible, as ``[models.NAME.bounds]`` declares it.
+
+    Of values ``low`` and ``high``, both included; of labels those that are allowed, and the least
+    probability of the one that is answered. What is left out stays as it was inferred.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    labels: tuple[str | bool | int | float, ...] | None = None
+    confidence: float | None = None
+
+    @property
+    def of_values(self) -> bool:
+        """Whether they are for a model that answers values."""
+        return self.low is not None or self.high is not None
+
+    @property
+    def of_labels(self) -> bool:
+        """Whether they are for a model that answers labels."""
+        return self.labels is not None or self.confidence is not None
 
 
 class ModelSchema(Record, frozen=True, kw_only=True):

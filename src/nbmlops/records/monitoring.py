@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from nbmlops.records.record import Record
 
+Question = Literal["features", "predictions", "bounds", "performance"]
+
 
 class Answer(Record, frozen=True, kw_only=True):
     """The answer to one of the four questions; ``yes`` means still as in training."""

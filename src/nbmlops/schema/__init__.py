@@ -13,6 +13,7 @@ training range is accepted for the same reasons.
 
 from nbmlops.schema.answers import outputs, predictions, spelled_class
 from nbmlops.schema.audits import MANY_CATEGORIES, Audit, Audited, Trouble
+from nbmlops.schema.bounds import bounded
 from nbmlops.schema.checking import EXACT_IN_FLOAT, INT64_MAX, INT64_MIN, Facts, block, check, facts
 from nbmlops.schema.inference import infer, picked, rows, widened
 from nbmlops.schema.wire import (
@@ -40,6 +41,7 @@ __all__ = [
     "Trouble",
     "block",
     "block_input",
+    "bounded",
     "check",
     "check_outputs",
     "datatype",

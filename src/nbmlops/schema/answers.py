@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from nbmlops.records import ModelSchema, OutputSchema, Prediction
 from nbmlops.schema.wire import output_datatype
 from nbmlops.tensors import INTEGERS, NUMERIC, InvalidTensors, Tensor
@@ -68,8 +70,9 @@ def predictions(
 ) -> tuple[Prediction, ...]:
     """Return the model's outputs as one answer a row, each held against what is plausible.
 
-    A label is within bounds if it is one of the classes and its probabilities are shares; a value
-    if it is finite and within the plausible range. A value that is not finite becomes ``None``.
+    A label is within bounds if it is one of the classes, or of those that are allowed, its
+    probabilities are shares, and its own is not below the least that was declared; a value if it is
+    finite and within the plausible range. A value that is not finite becomes ``None``.
 
     Raises
     ------
@@ -89,11 +92,14 @@ def predictions(
     at = range(0, len(flat), width)
     if labels and math.isfinite(sum(flat)) and min(flat) >= -ROUNDING and max(flat) <= 1 + ROUNDING:
         known = {label: _label(output, label, None) for label in set(labels)}
+        least = _least(output)
+        own = {label: _place(output, label) for label in known} if least is not None else {}
         return tuple(
             Prediction(
                 label=known[label].label,
                 probabilities=dict(zip(classes, flat[start : start + width], strict=True)),
-                within_bounds=known[label].within_bounds,
+                within_bounds=known[label].within_bounds
+                and (least is None or flat[start + own[label]] >= least),
             )
             for label, start in zip(labels, at, strict=True)
         )
@@ -113,7 +119,11 @@ def _value(output: OutputSchema, value: float) -> Prediction:
 
 def _label(output: OutputSchema, label: Any, shares: Sequence[float] | None) -> Prediction:
     classes = output.classes or ()
-    within = label is not None and spelled_class(output.class_kind, label) in classes
+    allowed = classes if output.allowed is msgspec.UNSET else output.allowed
+    within = label is not None and spelled_class(output.class_kind, label) in allowed
+    least = _least(output)
+    if shares is not None and within and least is not None:
+        within = shares[_place(output, label)] >= least
     if isinstance(label, float) and not math.isfinite(label):
         label = None
     if shares is None:
@@ -126,3 +136,15 @@ def _label(output: OutputSchema, label: Any, shares: Sequence[float] | None) -> 
         },
         within_bounds=within and all(-ROUNDING <= share <= 1 + ROUNDING for share in shares),
     )
+
+
+def _least(output: OutputSchema) -> float | None:
+    """Return the least probability of the class that is answered, if one was declared."""
+    return None if output.confidence is msgspec.UNSET else output.confidence - ROUNDING
+
+
+def _place(output: OutputSchema, label: Any) -> int:
+    """Return where the probability of a label stands; of one that is no class, anywhere."""
+    classes = output.classes or ()
+    spelled = "" if label is None else spelled_class(output.class_kind, label)
+    return classes.index(spelled) if spelled in classes else 0
