@@ -66,6 +66,13 @@ def _carry_out(words: Sequence[str], screen: Screen, *, as_json: bool) -> int:
         if parsed.show is not None:
             parsed.show()
         return 0
+    shown: list[Any] = []
+
+    def show(result: Any) -> None:
+        screen.clear()
+        _show(result, as_json=as_json)
+        shown[:] = [result]
+
     context = Context(
         start=Path.cwd(),
         stdin=sys.stdin.read,
@@ -73,7 +80,7 @@ def _carry_out(words: Sequence[str], screen: Screen, *, as_json: bool) -> int:
         warn=screen.warn,
         watch=screen.watch,
         watch_sweep=screen.watch_sweep,
-        show=lambda result: _show(result, as_json=as_json),
+        show=show,
     )
     try:
         result = parsed.run(context)
@@ -81,8 +88,8 @@ def _carry_out(words: Sequence[str], screen: Screen, *, as_json: bool) -> int:
             screen.clear()
             _stream(result, as_json=as_json, follow=bool(parsed.arguments.get("follow")))
             return 0
-        screen.clear()
-        _show(result, as_json=as_json)
+        if result not in shown:  # what is looked at again and again has been
+            show(result)
         return parsed.command.exit_code(result)
     finally:
         context.close()

@@ -131,10 +131,16 @@ class AlertSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class MonitoringSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The ``[monitoring]`` table: the stated budget of false alarms, and who hears of alarms."""
+    """The ``[monitoring]`` table: the stated budget of false alarms, and who hears of alarms.
+
+    ``every`` is a length such as ``15m``: how often each endpoint is looked at by whoever ticks;
+    ``window`` which calls are then looked at, those of the last so long.
+    """
 
     false_alarms: int = 1
     windows: int = 100
+    every: str | None = None
+    window: str = "24h"
     alerts: AlertSettings = AlertSettings()
 
 
@@ -240,7 +246,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 _LOADER = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 _REFERENCE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?(?::[1-9][0-9]{0,8})?")
 _OBJECT = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
-_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _TABLES: dict[str, type[msgspec.Struct]] = {
     "": Settings,
     "project": ProjectSettings,
@@ -359,7 +365,7 @@ def _check_names(settings: Settings, path: Path) -> None:
     _check_calls(settings.calls, path)
     _check_images(settings.images, path)
     _check_cluster(settings.kubernetes, path)
-    _check_alerts(settings.monitoring.alerts, path)
+    _check_monitoring(settings.monitoring, path)
     for name, model in settings.models.items():
         layout.checked_name(name, "model")
         _check_model(name, model, path)
@@ -444,6 +450,19 @@ WEBHOOK = re.compile(
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
+def _check_monitoring(settings: MonitoringSettings, path: Path) -> None:
+    for key, told in (("every", settings.every), ("window", settings.window)):
+        try:
+            _ = told is None or length(told)
+        except WrongUse as error:
+            raise InvalidSettings(
+                f"{path}: [monitoring] {key}: {error.message}",
+                f'Write it as {key} = "24h".',
+                key=key,
+            ) from error
+    _check_alerts(settings.alerts, path)
+
+
 def _check_alerts(settings: AlertSettings, path: Path) -> None:
     where = f"{path}: [monitoring.alerts]"
     for key, count in (("after", settings.after), ("recover", settings.recover)):
@@ -483,14 +502,14 @@ def _check_alerts(settings: AlertSettings, path: Path) -> None:
 
 
 def length(text: str) -> timedelta:
-    """Return the length of time that ``30m``, ``24h`` or ``90d`` says.
+    """Return the length of time that ``10s``, ``30m``, ``24h`` or ``90d`` says.
 
     Raises
     ------
     WrongUse
         For anything else.
     """
-    found = re.fullmatch(r"([1-9][0-9]{0,4})([mhd])", text)
+    found = re.fullmatch(r"([1-9][0-9]{0,4})([smhd])", text)
     if not found:
         raise WrongUse(f"`{text[:40]}` is no length of time", "Write it as 30m, 24h or 7d.")
     return timedelta(**{_UNITS[found[2]]: int(found[1])})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
-from nbmlops import alerts, decisions, deployments, runs, shipping, stints, sweeps
+from nbmlops import alerts, decisions, deployments, monitors, runs, shipping, stints, sweeps
 from nbmlops.workspace import Workspace
 
 _LEASE = "tick"
@@ -13,7 +13,7 @@ _LEASE_S = 30.0
 
 
 def tick(workspace: Workspace, *, recovers: bool = True) -> bool:
-    """Advance runs, sweeps and deployments, ship sealed calls, tell who is to hear of alerts.
+    """Advance runs, sweeps, deployments; ship sealed calls; look at calls, tell of alerts.
 
     Return whether it was our turn. Without ``recovers`` no version is started in another's place.
 
@@ -33,6 +33,7 @@ def tick(workspace: Workspace, *, recovers: bool = True) -> bool:
         deployments.rest(workspace)
         stints.settle(workspace)
         shipping.ship(workspace)
+        monitors.look_at_due(workspace)
         alerts.deliver(workspace)
     finally:
         workspace.store.release(lease, holder)

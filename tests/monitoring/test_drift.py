@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_breast_cancer
 
-from nbmlops.monitoring.drift import ROWS_NEEDED, report
+from nbmlops.monitoring.drift import ROWS_NEEDED
 from nbmlops.monitoring.profile import Gauge, reference_profile
+from nbmlops.monitoring.reporting import report
 from nbmlops.records import Budget, MonitorReport, Prediction, dump, load
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -20,7 +21,7 @@ NOW = datetime(2026, 11, 1, tzinfo=UTC)
 def judged(gauge, window, **options):
     return report(
         gauge,
-        window,
+        [window],
         model="cancer",
         version=1,
         commit=None,

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from nbmlops.monitoring.drift import report
 from nbmlops.monitoring.profile import Gauge, reference_profile
+from nbmlops.monitoring.reporting import report
 from nbmlops.records import (
     Answer,
     Budget,
@@ -59,7 +59,7 @@ def sample() -> MonitorReport:
     labels = rng.choice(["benign", "malignant"], 200).tolist()
     return report(
         gauge,
-        gauge.calls(records, [Prediction(label=label) for label in labels]),
+        [gauge.calls(records, [Prediction(label=label) for label in labels])],
         model="cancer",
         version=3,
         commit="1a2b3c4d5e6f",
@@ -109,7 +109,7 @@ def empty() -> MonitorReport:
     gauge = Gauge(reference_profile({}, {}, [], label=False))
     return report(
         gauge,
-        gauge.calls([], []),
+        [gauge.calls([], [])],
         model="m",
         version=None,
         commit=None,

@@ -46,7 +46,7 @@ def monitor(
     Parameters
     ----------
     endpoint
-        The endpoint's name.
+        The endpoint's name. With `--every` it may be left out: all that are up are looked at.
     window
         Only the calls of the last so long, such as `24h`; all calls without it.
     from_
@@ -62,15 +62,21 @@ def monitor(
         document a line.
     """
     pause_s = _pause_s(every)
+    if pause_s is None:
+        return _monitored(context, endpoint, window, from_, reference, target, prediction)
     while True:
-        report = _monitored(context, endpoint, window, from_, reference, target, prediction)
-        if pause_s is None:
-            return report
-        context.show(report)
+        if endpoint is None and from_ is None and reference is None:
+            from nbmlops import monitors
+
+            reports = monitors.monitor_all(context.workspace(), window=window)
+        else:
+            reports = [_monitored(context, endpoint, window, from_, reference, target, prediction)]
+        for report in reports:
+            context.show(report)
         try:
             context.sleep(pause_s)
         except KeyboardInterrupt:
-            return report
+            return reports[-1]
 
 
 def _monitored(

@@ -17,7 +17,7 @@ Change = Literal["missing", "constant", "unit", "new-categories", "range", "type
 ROWS_A_PART = 20
 """Rows that stand on either side of a change, at least."""
 
-_SURE = 20.0  # twice a log likelihood per degree of freedom's worth: see change_point
+_SURE = 4.0  # standard deviations of a chi-square
 _MISSING_MORE = 0.05
 _CONSTANT = 0.99
 _MOST = 0.5
@@ -27,38 +27,43 @@ _TINY = 1e-12
 _QUANTILES = np.linspace(0.1, 0.9, 9)
 
 
-def change_point(gauge: Gauge, parts: Sequence[Tally], names: Sequence[str]) -> int | None:
-    """Return before which of some consecutive windows the named columns changed.
+class Course:
+    """Consecutive windows, made ready to be looked at for changes."""
 
-    The split that makes both sides, each with shares of its own, likeliest: twice the gain in log
-    likelihood, added up over the columns, as in Hinkley & Hinkley, "Inference about the
-    change-point in a sequence of binomial variables", Biometrika 57 (1970). ``None`` where no split
-    is better than none by more than chance: then all of them are alike.
-    """
-    counts = [_stacked(gauge, parts, place) for place in _places(gauge, names)]
-    if len(parts) < 2 or not counts:
-        return None
-    gains = np.zeros(len(parts))
-    freedom = 0
-    for of_column in counts:
-        before = np.cumsum(of_column, axis=0)
-        whole = before[-1]
-        freedom += max(1, int((whole > 0).sum()) - 1)
-        both = _log_likelihood(before[:-1]) + _log_likelihood(whole - before[:-1])
-        gains[1:] += 2 * (both - _log_likelihood(whole[None, :]))
-    rows = np.cumsum([of_column.sum() for of_column in counts[0]])
-    allowed = np.zeros(len(parts), dtype=bool)
-    allowed[1:] = (rows[:-1] >= ROWS_A_PART) & (rows[-1] - rows[:-1] >= ROWS_A_PART)
-    gains = np.where(allowed, gains, -math.inf)
-    best = int(gains.argmax())
-    # The greatest of many correlated chi-squares; rows that hang together add to it.
-    return best if gains[best] > freedom + _SURE * math.sqrt(2 * freedom) else None
+    def __init__(self, gauge: Gauge, parts: Sequence[Tally]) -> None:
+        self._gauge = gauge
+        self._counted = [gauge.counted(part) for part in parts]
 
+    def change_point(self, names: Sequence[str]) -> int | None:
+        """Return before which window the named columns changed.
 
-def _stacked(gauge: Gauge, parts: Sequence[Tally], place: int) -> Floats:
-    coarse = gauge.coarse[place]
-    found = (gauge.counted(part)[place] for part in parts)
-    return np.stack([coarse.counts(one.cells, one.missing, one.lost) for one in found])
+        The split that makes both sides, each with shares of its own, likeliest: twice the gain in
+        log likelihood, added up over the columns, as in Hinkley & Hinkley, "Inference about the
+        change-point in a sequence of binomial variables", Biometrika 57 (1970). ``None`` where no
+        split is better than none by more than chance: then all of them are alike.
+        """
+        counts = [self._stacked(place) for place in _places(self._gauge, names)]
+        if len(self._counted) < 2 or not counts:
+            return None
+        gains = np.zeros(len(self._counted) - 1)
+        freedom = 0
+        for of_column in counts:
+            before = np.cumsum(of_column, axis=0)
+            whole = before[-1]
+            freedom += max(1, int((whole > 0).sum()) - 1)
+            both = _log_likelihood(before[:-1]) + _log_likelihood(whole - before[:-1])
+            gains += 2 * (both - _log_likelihood(whole[None, :]))
+        rows = np.cumsum(counts[0].sum(axis=1))
+        allowed = (rows[:-1] >= ROWS_A_PART) & (rows[-1] - rows[:-1] >= ROWS_A_PART)
+        best = int(np.where(allowed, gains, -math.inf).argmax())
+        # The greatest of many correlated chi-squares.
+        sure = allowed[best] and gains[best] > freedom + _SURE * math.sqrt(2 * freedom)
+        return best + 1 if sure else None
+
+    def _stacked(self, place: int) -> Floats:
+        coarse = self._gauge.coarse[place]
+        found = (counted[place] for counted in self._counted)
+        return np.stack([coarse.counts(one.cells, one.missing, one.lost) for one in found])
 
 
 def _places(gauge: Gauge, names: Sequence[str]) -> list[int]:

@@ -1,4 +1,4 @@
-"""Hold a window of calls against the training data: the report that ``monitor`` answers with.
+"""Hold a window of calls against the training data, column by column.
 
 A column drifts when two things hold. The difference *matters*: the Jensen-Shannon distance, which
 does not grow with the number of rows, is over :data:`EFFECT_THRESHOLD`, the same for all data, with
@@ -15,12 +15,11 @@ throughout; there a column counts as unchanged as long as nothing speaks against
 from __future__ import annotations
 
 import math
-from datetime import datetime
 from typing import NamedTuple
 
 import numpy as np
 
-from nbmlops.monitoring import copies, dispersion, questions, statistics
+from nbmlops.monitoring import copies, dispersion, statistics
 from nbmlops.monitoring.arrays import unpack
 from nbmlops.monitoring.coarse import LOST, MISSING, Coarse
 from nbmlops.monitoring.columns import Floats
@@ -28,16 +27,11 @@ from nbmlops.monitoring.distributions import distribution
 from nbmlops.monitoring.profile import Counted, Gauge, Tally, Variable
 from nbmlops.monitoring.statistics import CONFIDENCE
 from nbmlops.records import (
-    Answer,
     Budget,
     ColumnReport,
     Distribution,
     Effect,
-    Metric,
-    MonitorReport,
     Record,
-    Reference,
-    Window,
     replace,
 )
 
@@ -111,59 +105,6 @@ class Sizes(NamedTuple):
     window: float
 
 
-def report(
-    gauge: Gauge,
-    window: Tally,
-    *,
-    model: str,
-    version: int | None,
-    commit: str | None,
-    endpoint: str | None,
-    reference_digest: str,
-    since: datetime | None,
-    until: datetime | None,
-    created_at: datetime,
-    budget: Budget = DEFAULT_BUDGET,
-    performance: tuple[tuple[Metric, ...], Answer] | None = None,
-    asked: frozenset[str] = questions.ALL,
-    hidden: frozenset[str] = frozenset(),
-) -> MonitorReport:
-    """Answer the four questions of monitoring for one window.
-
-    ``window`` was counted by ``gauge``. The p-values in the report are adjusted for all columns and
-    the prediction together (Holm), so each compares as it stands with :data:`BUDGET_SHARE` of
-    ``budget.false_alarms / budget.windows``. ``performance`` is what was found about the fourth
-    question; ``asked`` names the questions that count, ``hidden`` columns whose values are kept out
-    of the log.
-    """
-    found = judge(gauge, window, budget=budget, hidden=hidden)
-    answers = questions.answers(
-        found.columns,
-        found.prediction,
-        window,
-        found.independent_rows,
-        undecided=found.undecided,
-        needed=ROWS_NEEDED,
-        performance=performance[1] if performance else None,
-        asked=asked,
-    )
-    return MonitorReport(
-        verdict=questions.verdict(answers),
-        model=model,
-        window=Window(since=since, until=until, rows=window.rows),
-        reference=Reference(rows=gauge.reference.rows, digest=reference_digest),
-        questions=answers,
-        columns=found.columns,
-        prediction=found.prediction,
-        budget=budget,
-        created_at=created_at,
-        version=version,
-        commit=commit,
-        endpoint=endpoint,
-        metrics=performance[0] if performance else (),
-    )
-
-
 class Judged(NamedTuple):
     """What was found of each column and of the prediction.
 
@@ -184,8 +125,13 @@ def judge(
     budget: Budget = DEFAULT_BUDGET,
     pictures: bool = True,
     hidden: frozenset[str] = frozenset(),
+    trials: int = 1,
 ) -> Judged:
     """Hold each column of a window, and its predictions, against training.
+
+    The p-values are adjusted for all of them together (Holm), and for so many ``trials``, so each
+    compares as it stands with :data:`BUDGET_SHARE` of ``budget.false_alarms / budget.windows``.
+    ``hidden`` columns are those whose values are kept out of the log.
 
     Without ``pictures`` there are no distributions, for whoever looks at many windows.
     """
@@ -206,7 +152,7 @@ def judge(
     ]
     alarms = budget.false_alarms / budget.windows if budget.windows > 0 else 0.0
     names = [variable.name for variable in reference.variables]
-    judged = _judged(names, compared, level=BUDGET_SHARE * alarms)
+    judged = _judged(names, compared, level=BUDGET_SHARE * alarms, trials=trials)
     undecided = frozenset(
         report.name
         for report, item in zip(judged, compared, strict=True)
@@ -582,11 +528,15 @@ def _few(names: tuple[str, ...]) -> str:
     return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
 
 
-def _judged(names: list[str], compared: list[Comparison], *, level: float) -> list[ColumnReport]:
+def _judged(
+    names: list[str], compared: list[Comparison], *, level: float, trials: int
+) -> list[ColumnReport]:
     """Give each comparison its verdict, all of them looked at together."""
     tested = [index for index, item in enumerate(compared) if item.p_value is not None]
     adjusted = statistics.holm([compared[index].p_value or 0.0 for index in tested])
-    p_values = dict(zip(tested, adjusted, strict=True))
+    p_values = {
+        index: min(1.0, trials * value) for index, value in zip(tested, adjusted, strict=True)
+    }
     return [
         _column_report(name, item, p_values.get(index), level=level)
         for index, (name, item) in enumerate(zip(names, compared, strict=True))

@@ -2,6 +2,6 @@
 
 from nbmlops.monitors.files import compare
 from nbmlops.monitors.frames import compare_frames
-from nbmlops.monitors.looking import KIND, latest, monitor
+from nbmlops.monitors.looking import KIND, latest, look_at_due, monitor, monitor_all
 
-__all__ = ["KIND", "compare", "compare_frames", "latest", "monitor"]
+__all__ = ["KIND", "compare", "compare_frames", "latest", "look_at_due", "monitor", "monitor_all"]

@@ -10,10 +10,19 @@ from typing import Any
 import numpy as np
 
 from nbmlops import records
-from nbmlops.monitoring import columns, drift, kinds, profile
+from nbmlops.monitoring import columns, kinds, profile, reporting
 from nbmlops.monitoring.profile import Gauge, Tally
 from nbmlops.records import Budget, MonitorReport
 from nbmlops.schema import widened
+
+PARTS = 16
+LEAST_ROWS = 100
+MOST_ROWS = 1 << 16
+
+
+def part_rows(rows: int) -> int:
+    """Return how many rows of a table are looked at at once: sixteen parts, none too small."""
+    return min(MOST_ROWS, max(LEAST_ROWS, -(-rows // PARTS)))
 
 
 class Rows:
@@ -31,7 +40,11 @@ class Rows:
 
     def batches(self, names: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield the rows of some columns in parts: how many, and the columns."""
-        yield self.rows, {name: self._held[name] for name in names if name in self._held}
+        wanted = [name for name in names if name in self._held]
+        size = part_rows(self.rows)
+        for start in range(0, self.rows, size):
+            rows = min(size, self.rows - start)
+            yield rows, {name: self._held[name][start : start + rows] for name in wanted}
 
 
 def answered(
@@ -56,13 +69,14 @@ def answered(
         _Lazy(reference), features, truths, label=label, answers=answers, rows=reference.rows
     )
     gauge = Gauge(made)
-    tally = _tally(gauge, window, list(features), prediction if truths is not None else None, label)
+    predicted = prediction if truths is not None else None
+    parts = _parts(gauge, window, list(features), predicted, label=label)
     asked = {"features"}
     if truths is not None:
         asked |= {"predictions", "bounds"}
-    return drift.report(
+    return reporting.report(
         gauge,
-        tally,
+        parts,
         model=model,
         version=None,
         commit=None,
@@ -99,9 +113,9 @@ def _is_label(column: Any, kind: str) -> bool:
     return kinds.is_label(kind, len(np.unique(values[~np.isnan(values)])))
 
 
-def _tally(
-    gauge: Gauge, window: Rows, features: list[str], prediction: str | None, label: bool
-) -> Tally:
+def _parts(
+    gauge: Gauge, window: Rows, features: list[str], prediction: str | None, *, label: bool
+) -> list[Tally]:
     wanted = [*features, *([prediction] if prediction else [])]
     bounds = None if label or not prediction else _bounds(gauge)
     parts: list[Tally] = []
@@ -111,7 +125,7 @@ def _tally(
         if outputs is not None:
             outside = _new_labels(gauge, outputs) if label else _beyond(outputs, bounds)
         parts.append(gauge.count(rows, found, outputs, out_of_bounds=outside))
-    return profile.merge(parts) if parts else gauge.count(0, {})
+    return parts
 
 
 def _bounds(gauge: Gauge) -> tuple[float, float] | None:

@@ -9,10 +9,8 @@ from typing import Any
 
 from nbmlops import digests, sheets
 from nbmlops.monitoring import kinds
-from nbmlops.monitors.bare import Rows, answered
+from nbmlops.monitors.bare import Rows, answered, part_rows
 from nbmlops.records import Budget, MonitorReport
-
-_BATCH_ROWS = 1 << 16
 
 
 def compare(
@@ -104,6 +102,6 @@ class _ParquetRows(Rows):
     def batches(self, names: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
         wanted = [name for name in names if name in self.names]
         for batch in self._file.iter_batches(
-            batch_size=_BATCH_ROWS, columns=wanted, use_threads=False
+            batch_size=part_rows(self.rows), columns=wanted, use_threads=False
         ):
             yield batch.num_rows, {name: batch.column(name) for name in batch.schema.names}

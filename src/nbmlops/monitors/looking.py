@@ -6,9 +6,9 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Literal
 
-from nbmlops import deployments, endpoints, layout, models, records
-from nbmlops.errors import NbmlopsError
-from nbmlops.monitoring import changes, drift, profile
+from nbmlops import alerts, deployments, endpoints, layout, models, records
+from nbmlops.errors import NbmlopsError, UnknownEndpoint
+from nbmlops.monitoring import changes, drift, profile, reporting
 from nbmlops.monitoring.profile import Gauge
 from nbmlops.monitors import spans
 from nbmlops.monitors.spans import Span
@@ -17,6 +17,7 @@ from nbmlops.records import (
     Budget,
     Coincidence,
     DeploymentRecord,
+    EndpointRecord,
     Explanation,
     Judgement,
     MonitorReport,
@@ -56,7 +57,46 @@ def monitor(workspace: Workspace, endpoint: str, *, window: str | None = None) -
     since = now - length(window) if window else None
     report = look(workspace, current, since=since, until=None, created_at=now)
     _keep(workspace, current, report)
+    alerts.take(workspace, endpoint, report)
     return report
+
+
+def monitor_all(workspace: Workspace, *, window: str | None = None) -> list[MonitorReport]:
+    """Answer the four questions for each endpoint that is up and was started from here.
+
+    Raises
+    ------
+    UnknownEndpoint
+        When none is up.
+    """
+    names = [one.endpoint for one in endpoints.every(workspace) if _is_ours(workspace, one)]
+    if not names:
+        raise UnknownEndpoint(
+            "no endpoint is up",
+            "Deploy a model: `nbmlops deploy NAME`; see them: `nbmlops models`.",
+        )
+    return [monitor(workspace, name, window=window) for name in names]
+
+
+def look_at_due(workspace: Workspace) -> None:
+    """Look at the endpoints whose time has come, as ``every`` of ``[monitoring]`` says."""
+    settings = workspace.settings.monitoring
+    if settings.every is None:
+        return
+    due = workspace.now() - length(settings.every)
+    for endpoint in endpoints.every(workspace):
+        if not _is_ours(workspace, endpoint) or endpoint.deployment_id is None:
+            continue
+        seen = latest(workspace, endpoint.deployment_id)
+        if seen is None or seen.created_at <= due:
+            try:
+                monitor(workspace, endpoint.endpoint, window=settings.window)
+            except NbmlopsError as error:  # the others are looked at all the same
+                workspace.warn(f"{endpoint.endpoint}: {error.message}")
+
+
+def _is_ours(workspace: Workspace, endpoint: EndpointRecord) -> bool:
+    return endpoint.running and endpoints.is_here(workspace, endpoint)
 
 
 def look(
@@ -76,9 +116,9 @@ def look(
     settings = workspace.settings.monitoring
     budget = Budget(false_alarms=settings.false_alarms, windows=settings.windows)
     whole = spans.merged(found) if found else None
-    report = drift.report(
+    report = reporting.report(
         gauge,
-        whole.tally if whole else gauge.calls([], []),
+        [span.tally for span in found],
         model=version.model,
         version=version.version,
         commit=version.commit,
@@ -178,7 +218,7 @@ def _explanation(
     if not names:
         return None
     tallies = [span.tally for span in found]
-    split = changes.change_point(gauge, tallies, names)
+    split = changes.Course(gauge, tallies).change_point(names)
     since = found[split].since if split is not None else found[0].since
     after = spans.merged(found[split or 0 :])
     suspects = changes.suspects(gauge, after.tally, both)

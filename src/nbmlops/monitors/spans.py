@@ -25,7 +25,7 @@ from nbmlops.workspace import Workspace
 
 FORMAT = 1
 SPANS_AN_HOUR = 16
-_ROWS = 500
+_ROWS = 100
 _HOUR = timedelta(hours=1)
 _BOUNDS_MS: Final = np.geomspace(0.01, 100_000, 161)  # 10.6 % apart
 
