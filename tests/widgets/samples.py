@@ -11,17 +11,25 @@ from nbmlops.monitoring.profile import reference_profile, window_profile
 from nbmlops.records import (
     Answer,
     Budget,
+    Coincidence,
     Column,
     ColumnReport,
     Distribution,
     Effect,
+    Explanation,
+    Judgement,
+    Metric,
     ModelSchema,
     MonitorReport,
     OutputSchema,
     Prediction,
     Questions,
     Reference,
+    Slice,
+    Suspect,
+    Traffic,
     Window,
+    replace,
 )
 
 NOW = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
@@ -41,6 +49,7 @@ PAYLOADS = (
     "\u202eright to left\u2066",
     "lone \ud800 surrogate",
     "&lt;script&gt;",
+    '<a data-commandlinker-command="terminal:create-new" href="#">open</a>',
 )
 
 
@@ -78,6 +87,126 @@ def sample() -> MonitorReport:
     )
 
 
+SLICES = 48
+BEGIN = NOW - timedelta(minutes=30) * SLICES
+CHANGED = BEGIN + timedelta(minutes=30) * (SLICES // 2)
+
+
+def metric(name, value, half=0.03, reference=0.95, *, estimated=False, rows=200, better=True):
+    """A metric with intervals of that half width beside a test set's value."""
+    difference = None if value is None or reference is None else round(value - reference, 4)
+    away = 0 if difference is None else (-difference if better else difference)
+    return Metric(
+        name=name,
+        value=value,
+        low=None if value is None else round(value - half, 4),
+        high=None if value is None else round(value + half, 4),
+        reference=reference,
+        reference_low=None if reference is None else round(reference - 0.02, 4),
+        reference_high=None if reference is None else round(reference + 0.02, 4),
+        difference=difference,
+        difference_low=None if difference is None else round(difference - half - 0.01, 4),
+        difference_high=None if difference is None else round(difference + half + 0.01, 4),
+        rows=rows,
+        estimated=estimated,
+        worse=away > half + 0.01,
+        greater_is_better=better,
+    )
+
+
+def watched() -> MonitorReport:
+    """The sample after a day in 48 slices: from the middle on three features drift.
+
+    Truths of the last eight slices are not there yet, slice 10 had no calls, the column ``empty``
+    cannot be judged.
+    """
+    rng = np.random.default_rng(5)
+    base = sample()
+    history = tuple(_slice(base, index, rng) for index in range(SLICES))
+    return replace(
+        base,
+        history=history,
+        changed_since=CHANGED,
+        metrics=(
+            metric("accuracy", 0.871, rows=7800),
+            metric("accuracy", 0.889, 0.02, estimated=True, rows=9400),
+            metric("log_loss", 0.34, 0.05, 0.19, rows=7800, better=False),
+        ),
+        traffic=Traffic(calls=4700, rows=9400, failed=21, latency_p50_ms=3.12, latency_p99_ms=14.8),
+        explanation=Explanation(
+            since=CHANGED,
+            suspects=(
+                Suspect(column="feature 7", share=0.62, change="unit", factor=1000.0),
+                Suspect(
+                    column="clinic",
+                    share=0.25,
+                    change="new-categories",
+                    since=CHANGED + timedelta(hours=1),
+                ),
+                Suspect(column="feature 12", share=0.08, change="shift"),
+                Suspect(column="feature 3", share=0.05, change="range"),
+            ),
+            coincidences=(
+                Coincidence(
+                    kind="release",
+                    at=CHANGED - timedelta(minutes=4),
+                    message="cancer:3 took the traffic from cancer:2",
+                ),
+                Coincidence(
+                    kind="client",
+                    at=None,
+                    message="the client intake/2.1 was seen for the first time",
+                ),
+            ),
+            commit="1a2b3c4d5e6f",
+            version="cancer:3",
+        ),
+    )
+
+
+def _slice(base, index, rng):
+    after = index >= SLICES // 2
+    rows = 0 if index == 10 else int(rng.integers(150, 250))
+    columns = {}
+    for column in base.columns:
+        shift = {"feature 7": 0.42, "clinic": 0.17, "feature 12": 0.12}.get(column.name, 0)
+        effect = float(
+            abs(rng.normal(0.03, 0.02)) + (shift * rng.uniform(0.8, 1.2) if after else 0)
+        )
+        if rows == 0 or column.name == "empty":
+            columns[column.name] = Judgement(verdict="unknown")
+        else:
+            verdict = "drift" if effect > 0.1 and shift and after else "ok"
+            columns[column.name] = Judgement(verdict=verdict, effect=effect)
+    since = BEGIN + timedelta(minutes=30) * index
+    drop = 0.08 if after else 0.0
+    metrics = []
+    if rows and index < SLICES - 8:
+        metrics.append(metric("accuracy", round(0.95 - drop + rng.normal(0, 0.012), 4)))
+        loss = round(0.19 + 2 * drop + rng.normal(0, 0.02), 4)
+        metrics.append(metric("log_loss", loss, 0.06, 0.19, better=False))
+    if rows:
+        value = round(0.945 - 0.8 * drop + rng.normal(0, 0.008), 4)
+        metrics.append(metric("accuracy", value, 0.02, estimated=True))
+    return Slice(
+        since=since,
+        until=since + timedelta(minutes=30),
+        rows=rows,
+        verdict="unknown" if rows == 0 else "alert" if after else "ok",
+        columns=columns,
+        prediction=Judgement(verdict="ok", effect=0.02) if rows else None,
+        out_of_bounds=2 if index == 40 else 0,
+        metrics=tuple(metrics),
+        traffic=Traffic(
+            calls=rows // 2,
+            rows=rows,
+            failed=int(rng.poisson(0.4)),
+            latency_p50_ms=float(rng.uniform(2.8, 3.4)) if rows else None,
+            latency_p99_ms=float(rng.uniform(9, 18)) if rows else None,
+        ),
+    )
+
+
 def hostile() -> MonitorReport:
     """Every text that comes from outside is a payload."""
     answer = Answer(answer="no", reason=" ".join(PAYLOADS))
@@ -105,6 +234,30 @@ def hostile() -> MonitorReport:
                 ),
             )
             for payload in PAYLOADS
+        ),
+        metrics=tuple(metric(payload, 0.5) for payload in PAYLOADS),
+        history=tuple(
+            Slice(
+                since=NOW + timedelta(hours=index),
+                until=NOW + timedelta(hours=index + 1),
+                rows=10,
+                verdict="alert",
+                columns={name: Judgement(verdict="drift", effect=0.5) for name in PAYLOADS},
+                metrics=tuple(metric(payload, 0.5) for payload in PAYLOADS),
+                traffic=Traffic(calls=1, rows=10, failed=1, latency_p50_ms=1.0),
+            )
+            for index in range(3)
+        ),
+        explanation=Explanation(
+            since=NOW,
+            suspects=tuple(
+                Suspect(column=payload, share=0.1, change="shift") for payload in PAYLOADS
+            ),
+            coincidences=tuple(
+                Coincidence(kind="client", at=NOW, message=payload) for payload in PAYLOADS
+            ),
+            commit=PAYLOADS[4],
+            version=PAYLOADS[0],
         ),
         budget=Budget(false_alarms=1, windows=100),
         created_at=NOW,
