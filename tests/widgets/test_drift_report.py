@@ -86,6 +86,8 @@ def test_the_text_lists_drifted_columns_first_in_aligned_cells(report):
 def test_many_columns_are_cut_and_counted(report):
     many = replace(report, columns=report.columns * 3)
     assert text(many).splitlines()[-1] == f"  … and {3 * 32 + 1 - 40} more columns"
+    many = replace(report, columns=report.columns * 7)
+    assert html(many).endswith(f"… and {7 * 32 + 1 - 200} more columns</p></div>")
 
 
 def test_the_html_shows_each_column_with_its_figures_and_a_picture(report):

@@ -18,6 +18,7 @@ from nbmlops.widgets.drift_history import timeline
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d(?: UTC)?")
 _TEXT_ROWS = 40
+_HTML_ROWS = 200
 _NAME_WIDTH = 32
 _BLOCKS = "·▁▂▃▄▅▆▇█"
 _SVG_WIDTH, _SVG_HEIGHT = 180, 36
@@ -171,10 +172,12 @@ def _html_metrics(report: MonitorReport) -> str:
 def _html_table(columns: Sequence[ColumnReport]) -> str:
     heads = ("Column", "Verdict", "Distribution", "Distance", "p", "Missing", "Remark")
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
-    body = "".join(_html_row(column) for column in columns)
+    body = "".join(_html_row(column) for column in columns[:_HTML_ROWS])
+    left = len(columns) - _HTML_ROWS
+    more = f'<p class="nbm-facts">… and {left} more columns</p>' if left > 0 else ""
     return (
         f'<div class="nbm-wide"><table class="nbm-table nbm-columns"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
+        f"<tbody>{body}</tbody></table></div>{more}"
     )
 
 

@@ -95,8 +95,10 @@ def _legend() -> str:
     )
     return (
         f'<p class="nbm-legend nbm-levels">Difference in thresholds: {keys}'
-        '<span class="nbm-swatch"><svg width="12" height="12" aria-hidden="true">'
-        '<circle class="nbm-dot" cx="6" cy="6" r="2.5"/></svg> drift</span> '
+        # Its word goes with the dot: block characters do not tell drift from a large difference.
+        '<span class="nbm-swatch"><svg width="40" height="12" aria-hidden="true">'
+        '<circle class="nbm-dot" cx="6" cy="6" r="2.5"/><text x="15" y="10">drift</text></svg>'
+        "</span> "
         '<span class="nbm-swatch"><svg width="12" height="12" aria-hidden="true">'
         '<path class="nbm-strokes" d="M1 11L11 1"/></svg><span class="nbm-spark">?</span> '
         "not judged</span></p>"

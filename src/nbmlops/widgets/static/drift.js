@@ -16,7 +16,7 @@
 import { detail, tile } from "./features.js";
 import { heading, metrics, overview } from "./overview.js";
 import { clipped, element } from "./shared.js";
-import { axis, cellTold, chartRow, chartTold, effectChart, heatRow, keyOf, legend, pieceTold } from "./timeline.js";
+import { axis, cellTold, chartRow, chartTold, effectChart, heatRow, keyOf, legend, pieceTold, span } from "./timeline.js";
 
 const ROWS = 30;
 const SETTLED_MS = 350;
@@ -76,7 +76,13 @@ function render({ model, el }) {
   const none = element("p", { class: "nbm-none", role: "status" });
   const charts = element("div");
   const tip = element("div", { class: "nbm-tip", role: "status" });
-  const stage = element("div", { class: "nbm-stage" }, choice, scale, times, heat, grid, none, more, charts, tip);
+  // One of each over all lanes, whose number may be large.
+  const before = element("i", { class: "nbm-veil nbm-before" });
+  const after = element("i", { class: "nbm-veil nbm-after" });
+  const cursor = element("i", { class: "nbm-cursor" });
+  const spot = element("i", { class: "nbm-spot" });
+  const lanes = element("div", { class: "nbm-lanes" }, times, heat, grid, none, more, charts, before, after, cursor);
+  const stage = element("div", { class: "nbm-stage" }, choice, scale, lanes, tip);
   const table = element("div");
   // The notebook's shortcuts are not meant for keys that are typed in here.
   const root = element("div", { class: "nbm-drift", "data-lm-suppress-shortcuts": "true" });
@@ -226,13 +232,16 @@ function render({ model, el }) {
 
   function point() {
     const slices = shown.timeline?.pieces.length ?? 1;
-    stage.style.setProperty("--nbm-at", String((state.at ?? 0) / slices));
-    stage.style.setProperty("--nbm-slice", String(1 / slices));
-    stage.toggleAttribute("data-at", state.at !== null);
-    const range = state.range;
-    stage.toggleAttribute("data-range", range !== null);
-    stage.style.setProperty("--nbm-from", String((range?.[0] ?? 0) / slices));
-    stage.style.setProperty("--nbm-to", String(((range?.[1] ?? slices - 1) + 1) / slices));
+    const { at, range } = state;
+    cursor.hidden = spot.hidden = at === null || !shown.timeline;
+    before.hidden = after.hidden = range === null;
+    // On these alone: what inherits a property is styled anew with each step of the pointer.
+    for (const made of [cursor, spot]) {
+      made.style.setProperty("--nbm-from", String((at ?? 0) / slices));
+      made.style.setProperty("--nbm-slice", String(1 / slices));
+    }
+    before.style.setProperty("--nbm-to", String((range?.[0] ?? 0) / slices));
+    after.style.setProperty("--nbm-from", String(((range?.[1] ?? slices - 1) + 1) / slices));
   }
 
   /** Say what is found where a lane is pointed at, beside it. @param {Element | null} lane */
@@ -241,6 +250,7 @@ function render({ model, el }) {
     const piece = timeline && state.at !== null ? timeline.pieces[state.at] : undefined;
     if (!lane || !piece || !timeline || state.at === null) {
       tip.replaceChildren();
+      spot.remove();
       return;
     }
     const made = lane.closest(".nbm-track");
@@ -250,6 +260,7 @@ function render({ model, el }) {
     if (row) lines = cellTold(row, piece, state.at);
     else if (chart) lines = chartTold(chart, piece, state.at);
     tip.replaceChildren(...lines.map((line) => element("span", {}, clipped(line, 200))));
+    lane.append(spot);
     const [box, whole] = [lane.getBoundingClientRect(), stage.getBoundingClientRect()];
     const middle = box.left - whole.left + ((state.at + 0.5) / timeline.pieces.length) * box.width;
     const left = Math.min(Math.max(0, middle - tip.offsetWidth / 2), whole.width - tip.offsetWidth);
@@ -310,7 +321,7 @@ function render({ model, el }) {
       const rows = part.reduce((sum, piece) => sum + piece.rows, 0);
       const alerts = part.filter((piece) => piece.verdict === "alert").length;
       const words = [
-        `${part[0].label.slice(0, "2026-11-19 09:30".length)} to ${part[part.length - 1].label.replace(/^.* to /, "")}`,
+        span(part[0].since, part[part.length - 1].until),
         `${part.length} of ${pieces.length} slices`,
         `${rows.toLocaleString("en")} rows`,
         `${alerts} with an alert`,

@@ -43,7 +43,7 @@ function track(attributes, gutter, drawn, lane = {}) {
     "div",
     { ...attributes, class: `nbm-track ${attributes.class ?? ""}`.trim() },
     gutter,
-    element("div", { ...lane, class: "nbm-lane" }, drawn, element("i", { class: "nbm-cursor" })),
+    element("div", { ...lane, class: "nbm-lane" }, drawn),
   );
 }
 
@@ -291,8 +291,8 @@ function effectChart(row, pieces) {
     element(
       "p",
       { class: "nbm-ends" },
-      element("span", {}, pieces[0].label.slice(0, "2026-11-19 09:30".length)),
-      element("span", {}, pieces[count - 1].label.replace(/^.* to /, "")),
+      element("span", {}, stamp(pieces[0].since)),
+      element("span", {}, `${stamp(pieces[count - 1].until)} UTC`),
     ),
   );
 }
@@ -321,9 +321,21 @@ function chartTold(chart, piece, index) {
   return [`${chart.name}: ${values.join(", ") || "no value"}`, pieceTold(piece)];
 }
 
+/** A time in UTC to the minute. @param {string} iso */
+function stamp(iso) {
+  return new Date(iso).toISOString().slice(0, "2026-11-19T09:30".length).replace("T", " ");
+}
+
+/** The time of some slices, the day once where it is one. @param {string} since @param {string} until */
+function span(since, until) {
+  const [first, last] = [stamp(since), stamp(until)];
+  const day = "2026-11-19 ".length;
+  return `${first} to ${first.slice(0, day) === last.slice(0, day) ? last.slice(day) : last} UTC`;
+}
+
 /** @param {Piece} piece */
 function pieceTold(piece) {
   return `${piece.label}, ${piece.rows.toLocaleString("en")} ${piece.rows === 1 ? "row" : "rows"}`;
 }
 
-export { axis, cellTold, chartRow, chartTold, effectChart, heatRow, keyOf, legend, pieceTold };
+export { axis, cellTold, chartRow, chartTold, effectChart, heatRow, keyOf, legend, pieceTold, span };
