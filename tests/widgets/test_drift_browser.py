@@ -193,7 +193,7 @@ def test_the_keyboard_alone_reaches_and_opens_everything(show):
         if focus(page):
             reached.append(focus(page))
     assert reached[:3] == ["metrics", "axis", "prediction:prediction"]
-    assert {"chart:accuracy", "chart:rows", "chart:latency, ms"} <= set(reached)
+    assert {"performance:accuracy", "traffic:rows", "traffic:latency, ms"} <= set(reached)
     page.locator("[data-key='prediction:prediction']").focus()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowLeft")
@@ -309,9 +309,13 @@ def test_a_chosen_window_stays_while_the_history_goes_on(show):
     told = page.locator(".nbm-choice").inner_text()
     later = watched()
     renew(page, replace(later, history=later.history[2:]))
-    page.evaluate("() => model.set('selection', { ...model.traits.selection })")
     assert selection(page) == chosen
     assert page.locator(".nbm-choice").inner_text() == told.replace("of 48", "of 46")
+    renew(page, replace(later, history=later.history[-5:]))
+    assert "no longer among these times" in page.locator(".nbm-choice").inner_text()
+    page.get_by_role("button", name="All", exact=True).click()
+    page.wait_for_function("() => model.sent.length === 2")
+    assert selection(page) is None
 
 
 def test_refresh_asks_the_kernel_for_the_news(show):
@@ -395,3 +399,23 @@ def test_the_theme_of_jupyterlab_goes_before_the_reader_s_preference(show):
     page.evaluate("() => { delete document.body.dataset.jpThemeLight; }")
     page.evaluate("() => { document.body.dataset.vscodeThemeKind = 'vscode-light'; }")
     assert page.evaluate(scheme) == "light"
+
+
+def test_a_history_that_comes_later_is_shown_at_once(show):
+    page = show(sample())
+    renew(page, watched())
+    assert page.locator(".nbm-heat:visible").count() == 30
+    assert page.locator(".nbm-tile:visible").count() == 0
+
+
+def test_a_chart_tells_each_slice_to_the_keyboard(show):
+    page = show(watched())
+    page.locator("[data-key='performance:accuracy']").focus()
+    page.keyboard.press("Home")
+    told = page.locator(".nbm-tip").inner_text()
+    assert told.startswith("accuracy: realised 0.9")
+    assert "estimated" in told
+    assert "09:30 to 10:00 UTC" in told
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("End")
+    assert "log_loss: no value" in page.locator(".nbm-tip").inner_text()

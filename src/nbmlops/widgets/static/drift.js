@@ -4,7 +4,7 @@
  * attribute of the picture's geometry, never markup.
  *
  * @typedef {import("./distributions.js").Column} Column
- * @typedef {{ since: string, until: string }} Stretch
+ * @typedef {import("./pointing.js").Stretch} Stretch
  * @typedef {import("./overview.js").Document} Document
  * @typedef {{ selectable: boolean, refreshable: boolean, selected: Stretch | null,
  *   problem: string | null, answered: number }} Hooks
@@ -14,9 +14,10 @@
  */
 
 import { detail, tile } from "./features.js";
+import { frame } from "./frame.js";
 import { heading, metrics, overview } from "./overview.js";
-import { clipped, element } from "./shared.js";
-import { axis, cellTold, chartRow, chartTold, effectChart, heatRow, keyOf, legend, pieceTold, span } from "./timeline.js";
+import { chosenTold, mark, rangeOf, sliceAt, stretchOf, tell } from "./pointing.js";
+import { axis, chartRow, effectChart, heatRow, keyOf, legend } from "./timeline.js";
 
 const ROWS = 30;
 const SETTLED_MS = 350;
@@ -45,48 +46,8 @@ function render({ model, el }) {
   let settling;
   let asked = false;
 
-  const top = element("div");
-  const problem = element("p", { class: "nbm-problem", role: "alert" });
-  const filter = /** @type {HTMLInputElement} */ (
-    element("input", {
-      class: "nbm-filter",
-      type: "search",
-      placeholder: "Filter features",
-      "aria-label": "Filter features by name",
-    })
-  );
-  const count = heading("");
-  const key = (/** @type {string} */ side) => element("span", { class: "nbm-key", "data-side": side });
-  const sides = element("span", { class: "nbm-legend" }, key("reference"), "training", key("window"), "window");
-  const overTime = element("button", { type: "button" }, "Over time");
-  const distributions = element("button", { type: "button" }, "Distributions");
-  const tabs = element("span", { class: "nbm-tabs", role: "group", "aria-label": "Features" }, overTime, distributions);
-  const refresh = element("button", { type: "button", class: "nbm-close" }, "Refresh");
-  const live = /** @type {HTMLInputElement} */ (element("input", { type: "checkbox" }));
-  const following = element("span", { class: "nbm-follow" }, refresh, element("label", {}, live, " live"));
-  const bar = element("div", { class: "nbm-bar" }, count, tabs, sides, filter, following);
-  const chosen = element("span", { class: "nbm-facts", role: "status" });
-  const every = element("button", { type: "button", class: "nbm-close", "data-key": "all" }, "All");
-  const choice = element("div", { class: "nbm-choice" }, chosen, every);
-  const scale = element("div");
-  const times = element("div");
-  const heat = element("div", { class: "nbm-rows", role: "group", "aria-label": "Drift by feature over time. The arrow keys move, Enter opens a feature, with Shift they choose slices." });
-  const more = element("button", { type: "button", class: "nbm-close nbm-more" });
-  const grid = element("div", { class: "nbm-grid" });
-  const none = element("p", { class: "nbm-none", role: "status" });
-  const charts = element("div");
-  const tip = element("div", { class: "nbm-tip", role: "status" });
-  // One of each over all lanes, whose number may be large.
-  const before = element("i", { class: "nbm-veil nbm-before" });
-  const after = element("i", { class: "nbm-veil nbm-after" });
-  const cursor = element("i", { class: "nbm-cursor" });
-  const spot = element("i", { class: "nbm-spot" });
-  const lanes = element("div", { class: "nbm-lanes" }, times, heat, grid, none, more, charts, before, after, cursor);
-  const stage = element("div", { class: "nbm-stage" }, choice, scale, lanes, tip);
-  const table = element("div");
-  // The notebook's shortcuts are not meant for keys that are typed in here.
-  const root = element("div", { class: "nbm-drift", "data-lm-suppress-shortcuts": "true" });
-  root.append(top, problem, table, bar, stage);
+  const parts = frame();
+  const { root, stage, filter, heat, grid, every, more, refresh, live } = parts;
   el.replaceChildren(root);
 
   /** @type {Map<Element, string>} */
@@ -120,19 +81,22 @@ function render({ model, el }) {
   /** Draw all that has changed; the focus, the opened feature and what was chosen stay. */
   function draw() {
     const held = focused();
+    const chosen = stretchOf(pieces(), state.range);
     shown = model.get("document");
     const { timeline, report } = shown;
-    if (!timeline) state.tiles = true;
-    renew(top, [report.verdict, shown.title, shown.facts, shown.why, report.questions], () => overview(shown));
-    renew(table, [shown.metrics, shown.traffic], () => metrics(shown));
+    // Slices are counted from the first that is there: time goes on, and so do the numbers.
+    state.range = rangeOf(pieces(), chosen);
+    if (state.at !== null && state.at >= pieces().length) state.at = null;
+    renew(parts.top, [report.verdict, shown.title, shown.facts, shown.why, report.questions], () => overview(shown));
+    renew(parts.table, [shown.metrics, shown.traffic], () => metrics(shown));
     const drifted = report.columns.filter((column) => column.verdict === "drift").length;
-    count.textContent = `${report.columns.length} features, ${drifted} drifted`;
+    parts.count.textContent = `${report.columns.length} features, ${drifted} drifted`;
     const all = [...columns()];
     renew(grid, [report.columns, report.prediction], () => all.map(([name, column]) => tile(column, name, id)));
-    renew(scale, [shown.levels, timeline !== null], () => (timeline ? [legend(shown.levels)] : []));
-    renew(times, [timeline?.ticks, timeline?.pieces], () => (timeline ? [axis(timeline)] : []));
+    renew(parts.scale, [shown.levels, timeline !== null], () => (timeline ? [legend(shown.levels)] : []));
+    renew(parts.times, [timeline?.ticks, timeline?.pieces], () => (timeline ? [axis(timeline)] : []));
     renew(heat, timeline?.rows, () => (timeline?.rows ?? []).map((row) => heatRow(row, id)));
-    renew(charts, [timeline?.charts, timeline?.pieces.length], drawCharts);
+    renew(parts.charts, [timeline?.charts, timeline?.pieces.length], drawCharts);
     place();
     hooks();
     if (held) byKey(held)?.focus({ preventScroll: true });
@@ -149,6 +113,9 @@ function render({ model, el }) {
     });
   }
 
+  /** Without a history there is one view of the features alone. */
+  const inTiles = () => state.tiles || !shown.timeline;
+
   /** Show what the filter and the two views leave, and the opened feature below its own. */
   function place() {
     const { timeline } = shown;
@@ -161,16 +128,16 @@ function render({ model, el }) {
     const fitting = rows.filter(fits);
     const kept = new Set(state.all ? fitting : fitting.slice(0, ROWS));
     for (const made of rows) made.hidden = !kept.has(made);
-    const current = state.tiles ? tiles.filter((made) => !made.hidden) : [...kept];
-    none.textContent = current.length || !(state.tiles ? tiles : rows).length ? "" : "No feature has that in its name.";
-    more.hidden = state.tiles || fitting.length <= ROWS;
+    const current = inTiles() ? tiles.filter((made) => !made.hidden) : [...kept];
+    parts.none.textContent = current.length || !(inTiles() ? tiles : rows).length ? "" : "No feature has that in its name.";
+    more.hidden = inTiles() || fitting.length <= ROWS;
     more.textContent = state.all ? "Show fewer" : `Show all ${fitting.length} rows`;
-    grid.hidden = !state.tiles;
-    sides.hidden = !state.tiles;
-    scale.hidden = heat.hidden = state.tiles;
-    tabs.hidden = times.hidden = choice.hidden = !timeline;
-    overTime.setAttribute("aria-pressed", String(!state.tiles));
-    distributions.setAttribute("aria-pressed", String(state.tiles));
+    grid.hidden = !inTiles();
+    parts.sides.hidden = !inTiles();
+    parts.scale.hidden = heat.hidden = inTiles();
+    parts.tabs.hidden = parts.times.hidden = parts.choice.hidden = !timeline;
+    parts.overTime.setAttribute("aria-pressed", String(!inTiles()));
+    parts.distributions.setAttribute("aria-pressed", String(inTiles()));
     const stops = [...kept].map((made) => made.getAttribute("data-row"));
     const stop = stops.includes(state.row) ? state.row : stops[0];
     for (const made of rows) {
@@ -214,7 +181,7 @@ function render({ model, el }) {
     const name = state.open;
     state.open = null;
     place();
-    if (name) byKey(state.tiles ? `tile:${name}` : name)?.focus({ preventScroll: true });
+    if (name) byKey(inTiles() ? `tile:${name}` : name)?.focus({ preventScroll: true });
   }
 
   function focused() {
@@ -230,61 +197,13 @@ function render({ model, el }) {
 
   // --- the slice that is pointed at, and those that are chosen ---
 
+  const pieces = () => shown.timeline?.pieces ?? [];
   function point() {
-    const slices = shown.timeline?.pieces.length ?? 1;
-    const { at, range } = state;
-    cursor.hidden = spot.hidden = at === null || !shown.timeline;
-    before.hidden = after.hidden = range === null;
-    // On these alone: what inherits a property is styled anew with each step of the pointer.
-    for (const made of [cursor, spot]) {
-      made.style.setProperty("--nbm-from", String((at ?? 0) / slices));
-      made.style.setProperty("--nbm-slice", String(1 / slices));
-    }
-    before.style.setProperty("--nbm-to", String((range?.[0] ?? 0) / slices));
-    after.style.setProperty("--nbm-from", String(((range?.[1] ?? slices - 1) + 1) / slices));
+    mark(parts, { slices: pieces().length, at: state.at, range: state.range });
   }
 
-  /** Say what is found where a lane is pointed at, beside it. @param {Element | null} lane */
-  function tell(lane) {
-    const { timeline } = shown;
-    const piece = timeline && state.at !== null ? timeline.pieces[state.at] : undefined;
-    if (!lane || !piece || !timeline || state.at === null) {
-      tip.replaceChildren();
-      spot.remove();
-      return;
-    }
-    const made = lane.closest(".nbm-track");
-    const row = timeline.rows.find((one) => keyOf(one) === made?.getAttribute("data-row"));
-    const chart = timeline.charts.find((one) => one.name === made?.getAttribute("data-chart"));
-    let lines = [piece.verdict === "ok" ? "ok" : piece.verdict, pieceTold(piece)];
-    if (row) lines = cellTold(row, piece, state.at);
-    else if (chart) lines = chartTold(chart, piece, state.at);
-    tip.replaceChildren(...lines.map((line) => element("span", {}, clipped(line, 200))));
-    lane.append(spot);
-    const [box, whole] = [lane.getBoundingClientRect(), stage.getBoundingClientRect()];
-    const middle = box.left - whole.left + ((state.at + 0.5) / timeline.pieces.length) * box.width;
-    const left = Math.min(Math.max(0, middle - tip.offsetWidth / 2), whole.width - tip.offsetWidth);
-    tip.style.left = `${Math.max(0, left)}px`;
-    tip.style.top = `${box.bottom - whole.top + 6}px`;
-  }
-
-  /** @param {Stretch | null} stretch */
-  function rangeOf(stretch) {
-    const pieces = shown.timeline?.pieces ?? [];
-    if (!stretch) return null;
-    const [since, until] = [Date.parse(stretch.since), Date.parse(stretch.until)];
-    const inside = pieces.flatMap((piece, index) =>
-      Date.parse(piece.since) >= since && Date.parse(piece.until) <= until ? [index] : [],
-    );
-    return inside.length ? /** @type {[number, number]} */ ([inside[0], inside[inside.length - 1]]) : null;
-  }
-
-  /** @returns {Stretch | null} */
-  function stretch() {
-    const pieces = shown.timeline?.pieces;
-    if (!state.range || !pieces) return null;
-    return { since: pieces[state.range[0]].since, until: pieces[state.range[1]].until };
-  }
+  /** @param {Element | null} lane */
+  const say = (lane) => tell(parts, shown.timeline, state.at, lane);
 
   /** @param {[number, number] | null} range @param {number} [after] */
   function choose(range, after = 0) {
@@ -297,7 +216,7 @@ function render({ model, el }) {
 
   function send() {
     settling = undefined;
-    const next = stretch();
+    const next = stretchOf(pieces(), state.range);
     if (JSON.stringify(next) === JSON.stringify(model.get("selection") ?? null)) return;
     model.set("selection", next);
     model.save_changes();
@@ -308,41 +227,22 @@ function render({ model, el }) {
   function hooks() {
     /** @type {Partial<Hooks>} */
     const told = model.get("hooks") ?? {};
-    problem.textContent = told.problem ?? "";
-    problem.hidden = !told.problem;
-    following.hidden = !told.refreshable;
-    const pieces = shown.timeline?.pieces ?? [];
-    every.hidden = state.range === null;
-    if (!state.range) {
-      chosen.textContent = "Drag along the times to choose a window.";
-    } else {
-      const [from, to] = state.range;
-      const part = pieces.slice(from, to + 1);
-      const rows = part.reduce((sum, piece) => sum + piece.rows, 0);
-      const alerts = part.filter((piece) => piece.verdict === "alert").length;
-      const words = [
-        span(part[0].since, part[part.length - 1].until),
-        `${part.length} of ${pieces.length} slices`,
-        `${rows.toLocaleString("en")} rows`,
-        `${alerts} with an alert`,
-      ];
-      const wanted = rangeOf(told.selected ?? null);
-      if (told.selectable && !told.problem && String(wanted) !== String(state.range)) {
-        words.push("waiting for the kernel, the answers are of another window");
-      }
-      chosen.textContent = words.join(" · ");
+    /** @type {Stretch | null} */
+    const wanted = model.get("selection") ?? null;
+    parts.problem.textContent = told.problem ?? "";
+    parts.problem.hidden = !told.problem;
+    parts.following.hidden = !told.refreshable;
+    every.hidden = state.range === null && wanted === null;
+    const words = chosenTold(pieces(), state.range, wanted);
+    const answered = rangeOf(pieces(), told.selected ?? null);
+    if (told.selectable && !told.problem && String(answered) !== String(state.range)) {
+      words.push("waiting for the kernel, the answers are of another window");
     }
+    parts.chosen.textContent = words.join(" · ");
     refresh.setAttribute("aria-busy", String(asked));
   }
 
   // --- events ---
-
-  /** @param {Element} lane @param {number} x */
-  function sliceAt(lane, x) {
-    const box = lane.getBoundingClientRect();
-    const slices = shown.timeline?.pieces.length ?? 1;
-    return Math.min(slices - 1, Math.max(0, Math.floor(((x - box.left) / box.width) * slices)));
-  }
 
   /** @param {Event} event */
   const laneOf = (event) => /** @type {Element} */ (event.target).closest(".nbm-lane");
@@ -350,12 +250,12 @@ function render({ model, el }) {
   stage.addEventListener("pointerdown", (event) => {
     const lane = laneOf(event);
     if (!lane || event.button !== 0) return;
-    drag = { from: sliceAt(lane, event.clientX), x: event.clientX, lane, moved: false };
+    drag = { from: sliceAt(lane, event.clientX, pieces().length), x: event.clientX, lane, moved: false };
   });
   stage.addEventListener("pointermove", (event) => {
     const lane = drag?.lane ?? laneOf(event);
     if (lane) {
-      const at = sliceAt(lane, event.clientX);
+      const at = sliceAt(lane, event.clientX, pieces().length);
       if (drag && (drag.moved || Math.abs(event.clientX - drag.x) > 4)) {
         if (!drag.moved) lane.setPointerCapture(event.pointerId);
         drag.moved = true;
@@ -367,22 +267,22 @@ function render({ model, el }) {
       state.at = null;
     }
     point();
-    tell(lane);
+    say(lane);
   });
   stage.addEventListener("pointerup", (event) => {
-    const [done, lane] = [drag, laneOf(event)];
+    const done = drag;
     drag = null;
-    if (!done || !lane) return;
-    const row = done.lane.closest("[data-row]")?.getAttribute("data-row");
-    if (done.moved) choose(state.range);
+    const row = done?.lane.closest("[data-row]")?.getAttribute("data-row");
+    if (done?.moved) choose(state.range);
+    else if (done?.lane !== laneOf(event)) return;
     else if (row) toggle(row);
-    else if (done.lane.getAttribute("data-key") === "axis") choose([done.from, done.from]);
+    else if (done?.lane.getAttribute("data-key") === "axis") choose([done.from, done.from]);
     if (waiting) draw();
     waiting = false;
   });
   stage.addEventListener("pointercancel", () => {
     drag = null;
-    state.range = rangeOf(model.get("selection"));
+    state.range = rangeOf(pieces(), model.get("selection"));
     point();
     hooks();
   });
@@ -390,9 +290,9 @@ function render({ model, el }) {
     if (drag) return;
     state.at = null;
     point();
-    tell(null);
+    say(null);
   });
-  stage.addEventListener("focusout", () => tell(null));
+  stage.addEventListener("focusout", () => say(null));
   stage.addEventListener("click", (event) => {
     const made = /** @type {Element} */ (event.target).closest(".nbm-feature, .nbm-tile");
     const name = made?.closest("[data-row]")?.getAttribute("data-row");
@@ -410,7 +310,7 @@ function render({ model, el }) {
     const made = /** @type {HTMLElement} */ (event.target);
     const lane = made.classList.contains("nbm-lane") ? made : made.parentElement?.querySelector(".nbm-lane");
     if (!lane || !(made === lane || made.classList.contains("nbm-feature"))) return;
-    const slices = shown.timeline?.pieces.length ?? 0;
+    const slices = pieces().length;
     const moves = { ArrowLeft: -1, ArrowRight: 1, Home: -slices, End: slices };
     const by = moves[/** @type {keyof typeof moves} */ (event.key)];
     if (by) walk(lane, by, event.shiftKey);
@@ -423,7 +323,7 @@ function render({ model, el }) {
 
   /** @param {Element} lane @param {number} by @param {boolean} choosing */
   function walk(lane, by, choosing) {
-    const slices = shown.timeline?.pieces.length ?? 0;
+    const slices = pieces().length;
     const before = state.at ?? (by > 0 ? -1 : slices);
     const at = Math.min(slices - 1, Math.max(0, before + by));
     if (choosing) {
@@ -435,7 +335,7 @@ function render({ model, el }) {
     }
     state.at = at;
     point();
-    tell(lane);
+    say(lane);
   }
 
   /** @param {HTMLElement} made @param {number} by */
@@ -451,7 +351,7 @@ function render({ model, el }) {
       if (row) one.setAttribute("tabindex", one === next ? "0" : "-1");
     }
     next.focus();
-    tell(next.classList.contains("nbm-lane") ? next : next.parentElement?.querySelector(".nbm-lane") ?? null);
+    say(next.classList.contains("nbm-lane") ? next : next.parentElement?.querySelector(".nbm-lane") ?? null);
   }
 
   filter.addEventListener("input", place);
@@ -463,7 +363,7 @@ function render({ model, el }) {
     state.all = !state.all;
     place();
   });
-  for (const [button, tiles] of /** @type {const} */ ([[overTime, false], [distributions, true]])) {
+  for (const [button, tiles] of /** @type {const} */ ([[parts.overTime, false], [parts.distributions, true]])) {
     button.addEventListener("click", () => {
       state.tiles = tiles;
       place();
@@ -490,7 +390,7 @@ function render({ model, el }) {
   }
   function selected() {
     if (drag || settling) return;
-    state.range = rangeOf(model.get("selection") ?? null);
+    state.range = rangeOf(pieces(), model.get("selection") ?? null);
     point();
     hooks();
   }
@@ -499,7 +399,7 @@ function render({ model, el }) {
     const inSight = !document.hidden && root.isConnected && root.offsetParent !== null;
     if (live.checked && inSight && !asked) ask();
   }, EVERY_MS);
-  state.range = rangeOf(model.get("selection") ?? null);
+  state.range = rangeOf(pieces(), model.get("selection") ?? null);
   draw();
   /** @type {[string, () => void][]} */
   const listeners = [["change:document", redraw], ["change:hooks", told], ["change:selection", selected]];

@@ -169,6 +169,11 @@ function legend(levels) {
 
 // --- charts -------------------------------------------------------------------------------------
 
+/** A metric may have the name of a measure. @param {Chart} chart */
+function chartKey(chart) {
+  return `${chart.kind}:${chart.name}`;
+}
+
 /** @param {Chart} chart @param {number} count */
 function chartRow(chart, count) {
   const keys = chart.keys.map(({ mark, text }) =>
@@ -189,10 +194,10 @@ function chartRow(chart, count) {
   const lane = {
     tabindex: "0",
     role: "group",
-    "data-key": `chart:${chart.name}`,
+    "data-key": chartKey(chart),
     "aria-label": `${chart.name} over time: ${told}`,
   };
-  return track({ class: "nbm-chart", "data-chart": chart.name }, gutter, plot(chart, count), lane);
+  return track({ class: "nbm-chart", "data-chart": chartKey(chart) }, gutter, plot(chart, count), lane);
 }
 
 /** @param {Chart} chart @param {number} count */
@@ -338,4 +343,4 @@ function pieceTold(piece) {
   return `${piece.label}, ${piece.rows.toLocaleString("en")} ${piece.rows === 1 ? "row" : "rows"}`;
 }
 
-export { axis, cellTold, chartRow, chartTold, effectChart, heatRow, keyOf, legend, pieceTold, span };
+export { axis, cellTold, chartKey, chartRow, chartTold, effectChart, heatRow, keyOf, legend, pieceTold, span };
