@@ -6,23 +6,17 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from nbmlops.monitoring.drift import report
-from nbmlops.monitoring.profile import reference_profile, window_profile
 from nbmlops.records import (
     Answer,
     Budget,
     Coincidence,
-    Column,
     ColumnReport,
     Distribution,
     Effect,
     Explanation,
     Judgement,
     Metric,
-    ModelSchema,
     MonitorReport,
-    OutputSchema,
-    Prediction,
     Questions,
     Reference,
     Slice,
@@ -53,37 +47,102 @@ PAYLOADS = (
 )
 
 
+def answers(features="yes", reason="All 32 features look like the training data.") -> Questions:
+    """Answers as of a window without actuals."""
+    return Questions(
+        features=Answer(answer=features, reason=reason),
+        predictions=Answer(answer="yes", reason="The predictions look like the training labels."),
+        bounds=Answer(answer="yes", reason="All 200 predictions are within bounds."),
+        performance=Answer(
+            answer="unknown",
+            reason="no-actuals: the true outcomes of these calls are not known, so metrics cannot"
+            " be computed.",
+        ),
+    )
+
+
 def sample() -> MonitorReport:
     """Thirty columns, one of which drifts, a category with a new value, one all null."""
     rng = np.random.default_rng(3)
-    names = [f"feature {index}" for index in range(30)]
-    columns = [*(Column(name=name, kind="number") for name in names)]
-    columns += [Column(name="clinic", kind="category"), Column(name="empty", kind="number")]
-    data = {name: rng.normal(size=400) for name in names}
-    data["clinic"] = rng.choice(["north", "south"], 400)
-    data["empty"] = [None] * 400
-    schema = ModelSchema(columns=tuple(columns), output=OutputSchema(kind="label"))
-    reference = reference_profile(data, schema, rng.choice(["benign", "malignant"], 400))
-    records = []
-    for _ in range(200):
-        record = dict(zip(names, rng.normal(size=30).tolist(), strict=True))
-        record["feature 7"] += 2
-        record["clinic"] = str(rng.choice(["north", "south", "west"]))
-        records.append(record)
-    labels = rng.choice(["benign", "malignant"], 200).tolist()
-    window = window_profile(records, [Prediction(label=label) for label in labels], reference)
-    return report(
-        reference,
-        window,
-        schema,
+    columns = [_number(f"feature {index}", rng, drifts=index == 7) for index in range(30)]
+    columns.append(_categories("clinic", ("north", "south", "west"), (0.505, 0.495, 0.0)))
+    columns.append(
+        ColumnReport(
+            name="empty",
+            kind="number",
+            verdict="unknown",
+            reason="the training data have no value in this column",
+            missing_share=1.0,
+        )
+    )
+    return MonitorReport(
+        verdict="alert",
         model="cancer",
         version=3,
         commit="1a2b3c4d5e6f",
         endpoint="cancer",
-        reference_digest="sha256:ab",
-        since=NOW - timedelta(days=1),
-        until=NOW,
+        window=Window(since=NOW - timedelta(days=1), until=NOW, rows=200),
+        reference=Reference(rows=400, digest="sha256:ab"),
+        questions=answers(
+            "no", "2 of 32 features differ from the training data: feature 7 and clinic."
+        ),
+        columns=tuple(columns),
+        prediction=ColumnReport(
+            name="prediction",
+            kind="label",
+            verdict="ok",
+            reason="like the training data",
+            effect=_distance(0.0),
+            p_value=1.0,
+            missing_share=0.0,
+            distribution=Distribution(
+                labels=("benign", "malignant"), reference=(0.5325, 0.4675), window=(0.495, 0.505)
+            ),
+        ),
+        budget=Budget(false_alarms=1, windows=100),
         created_at=NOW,
+    )
+
+
+def _distance(value: float) -> Effect:
+    return Effect(name="jensen-shannon-distance", value=value, threshold=0.1)
+
+
+def _number(name: str, rng: np.random.Generator, *, drifts: bool) -> ColumnReport:
+    edges = np.arange(-3.5, 6, 0.5) if drifts else np.arange(-3.5, 4, 0.5)
+    moved = 2 if drifts else 0
+    shares = [
+        np.histogram(rng.normal(mean, 1, rows), edges)[0] / rows
+        for mean, rows in ((0, 400), (moved, 200))
+    ]
+    reason = "12.5% above the greatest of training; distance 0.69 from training, over 0.1"
+    return ColumnReport(
+        name=name,
+        kind="number",
+        verdict="drift" if drifts else "ok",
+        reason=reason if drifts else "like the training data",
+        effect=_distance(0.69 if drifts else float(rng.uniform(0, 0.09))),
+        p_value=1e-30 if drifts else 1.0,
+        missing_share=0.0,
+        distribution=Distribution(
+            edges=tuple(edges.tolist()),
+            reference=tuple(shares[0].tolist()),
+            window=tuple(shares[1].tolist()),
+        ),
+    )
+
+
+def _categories(name: str, labels: tuple[str, ...], reference: tuple[float, ...]) -> ColumnReport:
+    return ColumnReport(
+        name=name,
+        kind="category",
+        verdict="drift",
+        reason="35.0% in new categories (west); distance 0.45 from training, over 0.1",
+        effect=_distance(0.45),
+        p_value=1e-36,
+        missing_share=0.0,
+        new_categories=("west",),
+        distribution=Distribution(labels=labels, reference=reference, window=(0.355, 0.295, 0.35)),
     )
 
 
@@ -266,18 +325,19 @@ def hostile() -> MonitorReport:
 
 def empty() -> MonitorReport:
     """A model without columns and a window without calls."""
-    schema = ModelSchema(columns=(), output=OutputSchema(kind="value"))
-    reference = reference_profile({}, schema, [])
-    return report(
-        reference,
-        window_profile([], [], reference),
-        schema,
+    return MonitorReport(
+        verdict="unknown",
         model="m",
-        version=None,
-        commit=None,
-        endpoint=None,
-        reference_digest="",
-        since=None,
-        until=None,
+        window=Window(since=None, until=None, rows=0),
+        reference=Reference(rows=0, digest=""),
+        questions=answers("unknown", "The model has no input columns."),
+        columns=(),
+        prediction=ColumnReport(
+            name="prediction",
+            kind="value",
+            verdict="unknown",
+            reason="the training data have no value in this column",
+        ),
+        budget=Budget(false_alarms=1, windows=100),
         created_at=NOW,
     )
