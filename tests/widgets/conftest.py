@@ -14,15 +14,23 @@ FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update"),
 )
-MOUNT = """async ([source, shown]) => {
+MOUNT = """async ([source, shown, more]) => {
   const { default: widget } = await import("data:text/javascript;base64," + source);
-  const listeners = new Set();
+  const listeners = new Map();
+  const traits = { document: shown, selection: null, asked: 0, hooks: {}, ...more };
   window.model = {
-    shown,
-    get: () => window.model.shown,
-    on: (_, listener) => listeners.add(listener),
+    traits,
+    sent: [],
+    get shown() { return traits.document; },
+    get: (name) => traits[name],
+    on: (event, listener) => listeners.set(listener, event),
     off: (_, listener) => listeners.delete(listener),
-    set: (next) => { window.model.shown = next; listeners.forEach((listener) => listener()); },
+    set: (...given) => {
+      const [name, value] = given.length === 1 ? ["document", given[0]] : given;
+      traits[name] = value;
+      for (const [listener, event] of listeners) if (event === `change:${name}`) listener();
+    },
+    save_changes: () => window.model.sent.push(structuredClone(traits.selection)),
     count: () => listeners.size,
   };
   window.unmount = widget.render({ model: window.model, el: document.body });
@@ -64,11 +72,11 @@ def blank(chromium):
 def mount(blank):
     """Return what shows a document in a page, by the live module of that name."""
 
-    def show(kind, document, width=1000):
+    def show(kind, document, width=1000, **more):
         page = blank(width)
         page.add_style_tag(content=styles(kind))
         source = base64.b64encode(module(kind).encode()).decode()
-        page.evaluate(MOUNT, [source, wired(document)])
+        page.evaluate(MOUNT, [source, wired(document), more])
         return page
 
     return show

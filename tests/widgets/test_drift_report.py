@@ -7,20 +7,22 @@ from io import BytesIO
 
 import pytest
 from PIL import Image
-from samples import PAYLOADS, empty, hostile, sample
+from samples import CHANGED, PAYLOADS, SLICES, empty, hostile, sample, watched
 
-from nbmlops.records import replace
+from nbmlops.records import Explanation, replace
 from nbmlops.widgets.drift_picture import png
 from nbmlops.widgets.drift_report import html, text
-from nbmlops.widgets.wording import clean
+from nbmlops.widgets.wording import clean, explanation
 
 TAGS = {
     *("style", "div", "p", "span", "strong", "ul", "li", "table", "thead", "tbody", "tr", "th"),
-    *("td", "svg", "g", "rect"),
+    *("td", "svg", "g", "rect", "path", "line", "circle", "text"),
 }
 ATTRIBUTES = {
     *("class", "data-state", "data-verdict", "data-side", "role", "aria-level", "aria-label"),
-    *("aria-hidden", "scope", "viewbox", "width", "height", "x", "y"),
+    *("aria-hidden", "scope", "viewbox", "width", "height", "x", "y", "dx", "dy", "x1", "x2"),
+    *("y1", "y2", "cx", "cy", "r", "d", "text-anchor", "preserveaspectratio"),
+    *("data-level", "data-mark"),
 }
 
 
@@ -84,6 +86,8 @@ def test_the_text_lists_drifted_columns_first_in_aligned_cells(report):
 def test_many_columns_are_cut_and_counted(report):
     many = replace(report, columns=report.columns * 3)
     assert text(many).splitlines()[-1] == f"  … and {3 * 32 + 1 - 40} more columns"
+    many = replace(report, columns=report.columns * 7)
+    assert html(many).endswith(f"… and {7 * 32 + 1 - 200} more columns</p></div>")
 
 
 def test_the_html_shows_each_column_with_its_figures_and_a_picture(report):
@@ -120,7 +124,7 @@ def test_text_from_hostile_text_has_no_control_characters():
     text(hostile()).encode("utf-8")
 
 
-@pytest.mark.parametrize("make", [sample, hostile, empty])
+@pytest.mark.parametrize("make", [sample, watched, hostile, empty])
 def test_the_picture_is_a_png_that_is_not_blank(make):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -141,8 +145,87 @@ def test_the_same_report_gives_the_same_bytes(report):
     assert (text(report), html(report), png(report)) == (text(report), html(report), png(report))
 
 
-@pytest.mark.parametrize("make", [empty, hostile])
+@pytest.mark.parametrize("make", [empty, hostile, watched])
 def test_a_report_of_little_or_odd_content_has_every_form(make):
     report = make()
     assert text(report)
     Outline(html(report))
+
+
+# --- why, how well, since when --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def day():
+    return watched()
+
+
+def told(report):
+    return "".join(part.text for part in explanation(report))
+
+
+def test_an_alert_is_explained_in_one_sentence(day):
+    assert told(day) == (
+        "Since 2026-11-19 21:30 UTC: feature 7 accounts for 62% of the change (multiplied by"
+        " 1,000), clinic for 25% (new categories, since 2026-11-19 22:30 UTC), feature 12 for 8%"
+        " (shifted), another feature for 5%. At that time: cancer:3 took the traffic from cancer:2"
+        " (2026-11-19 21:26 UTC); the client intake/2.1 was seen for the first time. Answered by"
+        " cancer:3 (commit 1a2b3c4)."
+    )
+    assert [part.text for part in explanation(day) if part.strong] == [
+        "Since 2026-11-19 21:30 UTC",
+        "feature 7",
+        "clinic",
+        "feature 12",
+    ]
+
+
+def test_an_explanation_says_what_it_knows_and_no_more(day):
+    since = replace(day, explanation=None)
+    assert told(since) == "Since 2026-11-19 21:30 UTC calls differ from the training data."
+    little = replace(day, changed_since=None, explanation=Explanation(since=None, commit="1a2b3c4"))
+    assert told(little) == "Calls differ from the training data. Answered by commit 1a2b3c4."
+    assert told(replace(day, verdict="ok")) == ""
+    assert told(replace(day, changed_since=None, explanation=None)) == ""
+
+
+def test_the_text_has_causes_metrics_traffic_and_a_line_for_each_feature(day):
+    lines = text(day).splitlines()
+    begin = next(index for index, line in enumerate(lines) if line.startswith("  Since 2026"))
+    assert max(len(line) for line in lines[begin : begin + 4]) <= 96
+    assert "  accuracy  actuals    0.871  0.841 to 0.901      0.95      -0.079" in text(day)
+    assert "  accuracy  estimate   0.889" in text(day)
+    assert "  traffic  4,700 calls, 9,400 rows, 21 failed, p50 3.12 ms, p99 14.8 ms" in lines
+    assert f"  over time, {SLICES} slices, 2026-11-19 09:30 to 2026-11-20 09:30 UTC" in lines
+    feature = next(line for line in lines if line.startswith("  feature 7 "))
+    assert feature.endswith(f"{'█' * 24}  drift in 24 of 48 slices")
+    assert sum("drift in" in line or "no drift" in line for line in lines) == 15
+
+
+def test_the_html_has_a_heat_map_charts_and_the_metrics(day):
+    document = html(day)
+    assert document.count('class="nbm-cells"') == 30
+    assert document.count('class="nbm-plot"') == 6
+    assert "… and 3 more features" in document
+    words = " ".join(Outline(document).words)
+    assert told(day).replace(" ", "") in words.replace(" ", "")
+    assert "0.841 to 0.901" in words
+    assert "estimated 0.889" in words
+
+
+def test_the_heat_map_and_the_charts_read_without_styles_and_pictures(day):
+    words = " ".join(Outline(html(day)).words)
+    assert f"{'█' * 24} drift in 24 of 48 slices" in words
+    assert "realised ▆▆" in words
+    assert f"{CHANGED:%Y-%m-%d}" in words
+
+
+def test_no_form_has_an_attribute_that_jupyterlab_takes_for_a_command():
+    attributes = Outline(html(hostile())).attributes
+    assert not any("commandlinker" in name for name in attributes)
+
+
+def test_the_picture_of_a_history_is_higher_and_small_enough_for_a_notebook(day, report):
+    pictures = [Image.open(BytesIO(png(each))) for each in (day, report)]
+    assert pictures[0].height > pictures[1].height + 800
+    assert len(png(day)) < 150_000

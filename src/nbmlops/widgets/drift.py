@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbmlops.records import MonitorReport
 from nbmlops.widgets.drift_report import html, text
 
+if TYPE_CHECKING:
+    from nbmlops.widgets.drift_widget import OnSelect, Refresh
+
 __all__ = ["StaticReport", "mimebundle", "show"]
 
 
-def show(report: MonitorReport) -> Any:
+def show(
+    report: MonitorReport, *, on_select: OnSelect | None = None, refresh: Refresh | None = None
+) -> Any:
     """Return what a cell displays of a report.
 
     In a kernel with anywidget that is a live widget, elsewhere a static object. Both carry the
     report as text, HTML and PNG as well, so a reopened or converted notebook, a git host and a
     mail show the same answers.
+
+    ``on_select`` returns the report of the window that the reader chooses, from its first moment
+    up to and without its second; ``refresh`` the report as it would be made now. Without them the
+    reader can still look at parts of the time, and the live widget's ``update`` shows another
+    report in place. What is static needs neither.
     """
     if not _in_kernel():
         return StaticReport(report)
@@ -24,7 +34,7 @@ def show(report: MonitorReport) -> Any:
         from nbmlops.widgets.drift_widget import DriftWidget
     except ImportError:
         return StaticReport(report)
-    return DriftWidget(report)
+    return DriftWidget(report, on_select=on_select, refresh=refresh)
 
 
 def mimebundle(report: MonitorReport) -> dict[str, str]:

@@ -9,7 +9,8 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from nbmlops.records import ColumnReport, MonitorReport
-from nbmlops.widgets import wording
+from nbmlops.widgets import drift_lines, drift_panels, wording
+from nbmlops.widgets.drift_history import timeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +22,8 @@ _WIDTH_IN = 10.0
 _HEAD_IN = 2.15
 _TILE_IN = 1.35
 _DPI = 110
+_COLORS = 160
+_WHY_WIDTH, _WHY_LINES, _METRICS, _LINE_IN = 135, 5, 6, 0.17
 
 _INK, _MUTED, _PALE = "#1f2328", "#59636e", "#d1d9e0"
 _REFERENCE = "#aab4c0"
@@ -36,21 +39,34 @@ _WINDOW_COLORS = {"drift": "#d9480f", "ok": "#2f6fde", "unknown": "#8a6d1a"}
 
 
 def png(report: MonitorReport) -> bytes:
-    """Draw the report: verdict, four answers, and the features that differ most."""
+    """Draw the report: verdict, causes, answers, the history, the features that differ most."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from PIL import Image
 
     columns = wording.ordered(report)
     shown = columns[:_TILES]
+    history = timeline(report)
+    why = textwrap.wrap("".join(part.text for part in wording.explanation(report)), _WHY_WIDTH)
+    why = why[:_WHY_LINES]
+    told = [drift_lines.clause(metric) for metric in report.metrics[:_METRICS]]
     rows = math.ceil(len(shown) / _TILES_A_ROW)
-    height = _HEAD_IN + rows * _TILE_IN + 0.3
+    begin = _HEAD_IN + _LINE_IN * (len(why) + len(told)) + (0.1 if why or told else 0)
+    tiles = begin + (drift_panels.height_in(history) if history is not None else 0)
+    height = tiles + rows * _TILE_IN + 0.3
     figure = Figure(figsize=(_WIDTH_IN, height), dpi=_DPI, facecolor="white")
-    FigureCanvasAgg(figure)
+    canvas = FigureCanvasAgg(figure)
     _draw_head(figure, report, height)
+    for index, line in enumerate([*why, *told]):
+        color = _STATE_COLORS["alert"] if index < len(why) else _INK
+        y = 1 - (_HEAD_IN - 0.02 + _LINE_IN * index) / height
+        _write(figure, 0.025, y, line, size=8, color=color)
+    if history is not None:
+        drift_panels.draw(drift_panels.Sheet(figure, height, begin - 0.1), history)
     for index, column in enumerate(shown):
         row, place = divmod(index, _TILES_A_ROW)
         left = 0.025 + place * 0.2425
-        bottom = (height - _HEAD_IN - (row + 1) * _TILE_IN + 0.34) / height
+        bottom = (height - tiles - (row + 1) * _TILE_IN + 0.34) / height
         _draw_tile(figure.add_axes((left, bottom, 0.2225, (_TILE_IN - 0.76) / height)), column)
     left = len(columns) - len(shown)
     note = "grey: training, coloured: window"
@@ -60,7 +76,10 @@ def png(report: MonitorReport) -> bytes:
     out = BytesIO()
     with warnings.catch_warnings():  # a name in a script that the font lacks is drawn as boxes
         warnings.simplefilter("ignore", UserWarning)
-        figure.savefig(out, format="png")
+        canvas.draw()
+    # A palette of all colours that matter is a third of the size, and notebooks keep every picture.
+    drawn = Image.frombuffer("RGBA", canvas.get_width_height(), bytes(canvas.buffer_rgba()))
+    drawn.convert("RGB").quantize(_COLORS, dither=Image.Dither.NONE).save(out, "png", optimize=True)
     return out.getvalue()
 
 

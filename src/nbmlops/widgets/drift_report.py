@@ -7,16 +7,18 @@ Headings are paragraphs in that role: JupyterLab would put real ones into the no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 
 from nbmlops.records import ColumnReport, Distribution, MonitorReport
-from nbmlops.widgets import wording
+from nbmlops.widgets import drift_lines, drift_timeline, wording
+from nbmlops.widgets.assets import sheet
+from nbmlops.widgets.drift_history import timeline
 
-CSS_PATH = Path(__file__).parent / "static" / "drift.css"
-
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d(?: UTC)?")
 _TEXT_ROWS = 40
+_HTML_ROWS = 200
 _NAME_WIDTH = 32
 _BLOCKS = "·▁▂▃▄▅▆▇█"
 _SVG_WIDTH, _SVG_HEIGHT = 180, 36
@@ -38,6 +40,10 @@ def text(report: MonitorReport) -> str:
         f"  {answer.answer:<7}  {name:<11}  {wording.clean(answer.reason)}"
         for name, _, answer in wording.answers(report)
     ]
+    lines += drift_lines.explanation(report)
+    lines += drift_lines.metrics(report)
+    lines += drift_lines.traffic(report)
+    lines += drift_lines.history(report)
     columns = wording.ordered(report)
     if report.prediction is not None:
         columns.insert(0, report.prediction)
@@ -52,16 +58,7 @@ def text(report: MonitorReport) -> str:
 def _text_table(columns: Sequence[ColumnReport]) -> list[str]:
     heads = ("column", "verdict", "distance", "limit", "p", "missing", "remark")
     rows = [heads, *(_text_row(column) for column in columns)]
-    widths = [max(len(row[index]) for row in rows) for index in range(len(heads))]
-    rights = {2, 3, 4, 5}
-    return [
-        "  "
-        + "  ".join(
-            cell.rjust(width) if index in rights else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    return drift_lines.aligned(rows, rights={2, 3, 4, 5})
 
 
 def _text_row(column: ColumnReport) -> tuple[str, ...]:
@@ -84,21 +81,25 @@ def _text_row(column: ColumnReport) -> tuple[str, ...]:
 def html(report: MonitorReport) -> str:
     """Return the report as one piece of static HTML, with styles and pictures inside."""
     origin = wording.origin(report)
+    history = timeline(report)
     columns = wording.ordered(report)
     prediction = [] if report.prediction is None else [report.prediction]
     drifted = sum(column.verdict == "drift" for column in columns)
     heading = f"{len(columns)} features, {drifted} drifted" if columns else "No features"
     return "".join(
         (
-            f"<style>{CSS_PATH.read_text(encoding='utf-8')}</style>",
+            f"<style>{sheet('drift')}</style>",
             f'<div class="nbm-drift" data-verdict="{_safe(report.verdict)}">',
             '<div class="nbm-head"><p class="nbm-title" role="heading" aria-level="3">',
             f"{_badge(report.verdict)} <strong>{_safe(wording.title(report))}</strong></p>",
             '<p class="nbm-facts">',
             f"{_safe(origin)} · " if origin else "",
-            f"{_safe(wording.window(report))} · against {_safe(wording.reference(report))}</p>",
+            f"{_whole(wording.window(report))} · against {_safe(wording.reference(report))}</p>",
             "</div>",
+            _html_explanation(report),
             f'<ul class="nbm-cards">{_html_cards(report)}</ul>',
+            _html_metrics(report),
+            drift_timeline.html(history) if history is not None else "",
             f'<p class="nbm-subtitle" role="heading" aria-level="4">{_safe(heading)}</p>',
             _LEGEND,
             _html_table([*prediction, *columns]),
@@ -117,6 +118,11 @@ def _safe(value: str) -> str:
     return escape(wording.clean(value), quote=True)
 
 
+def _whole(value: str) -> str:
+    """Return text in which no line ends within a time."""
+    return _MOMENT.sub(r'<span class="nbm-moment">\g<0></span>', _safe(value))
+
+
 def _badge(state: str) -> str:
     words = f"{wording.VERDICT_MARKS[state]} {_safe(state)}"
     return f'<span class="nbm-badge" data-state="{_safe(state)}">{words}</span>'
@@ -133,11 +139,46 @@ def _html_cards(report: MonitorReport) -> str:
     )
 
 
+def _html_explanation(report: MonitorReport) -> str:
+    parts = "".join(
+        f"<strong>{_whole(part.text)}</strong>" if part.strong else _whole(part.text)
+        for part in wording.explanation(report)
+    )
+    return f'<p class="nbm-why">{parts}</p>' if parts else ""
+
+
+def _html_metrics(report: MonitorReport) -> str:
+    """Return the metrics as a table, and volume, errors and latency as a line."""
+    flow = report.traffic
+    line = (
+        f'<p class="nbm-facts nbm-flow">Traffic: {_safe(wording.traffic(flow))}</p>' if flow else ""
+    )
+    if not report.metrics:
+        return line
+    head = "".join(f'<th scope="col">{_safe(name)}</th>' for name in wording.METRIC_HEADS)
+    rows: list[str] = []
+    for metric in report.metrics:
+        name, *cells = wording.metric_cells(metric)
+        body = "".join(f"<td>{_safe(cell)}</td>" for cell in cells)
+        state = "drift" if metric.worse else "ok"
+        rows.append(f'<tr data-state="{state}"><th scope="row">{_safe(name)}</th>{body}</tr>')
+    return (
+        '<p class="nbm-subtitle" role="heading" aria-level="4">Metrics beside the test set</p>'
+        f'<div class="nbm-wide"><table class="nbm-table nbm-metrics"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>{line}"
+    )
+
+
 def _html_table(columns: Sequence[ColumnReport]) -> str:
     heads = ("Column", "Verdict", "Distribution", "Distance", "p", "Missing", "Remark")
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
-    body = "".join(_html_row(column) for column in columns)
-    return f'<table class="nbm-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    body = "".join(_html_row(column) for column in columns[:_HTML_ROWS])
+    left = len(columns) - _HTML_ROWS
+    more = f'<p class="nbm-facts">… and {left} more columns</p>' if left > 0 else ""
+    return (
+        f'<div class="nbm-wide"><table class="nbm-table nbm-columns"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>{more}"
+    )
 
 
 def _html_row(column: ColumnReport) -> str:
