@@ -129,6 +129,8 @@ def _run(ipython: InteractiveShell, words: list[str], context: Context) -> None:
     context.warn = cards.warn
     if not as_json:
         context.say, context.watch, context.watch_sweep = cards.say, cards.watch, cards.watch_sweep
+    reports = _Reports(context.start, parsed.arguments)
+    context.show = _print_json if as_json else reports.show
     try:
         result = parsed.run(context)
     except Detached:
@@ -139,12 +141,12 @@ def _run(ipython: InteractiveShell, words: list[str], context: Context) -> None:
             print(text)  # noqa: T201
         return
     ipython.user_ns[LAST] = result
+    if "every" in parsed.arguments:
+        return
     if as_json:
-        from nbmlops.records import dump
-
-        print(dump(result).decode())  # noqa: T201
+        _print_json(result)
     else:
-        _show(result, cards)
+        _show(result, cards, reports)
     cause = result.cause if isinstance(result, RunRecord | SweepRecord) else None
     if isinstance(result, RunRecord | SweepRecord) and parsed.command.exit_code(result):
         name = result.run_id if isinstance(result, RunRecord) else result.sweep_id
@@ -152,15 +154,48 @@ def _run(ipython: InteractiveShell, words: list[str], context: Context) -> None:
         raise WorkFailed(f"{what}\n{cause.hint or '' if cause else ''}")
 
 
-def _show(result: Any, cards: _Cards) -> None:
+def _print_json(result: Any) -> None:
+    from nbmlops.records import dump
+
+    print(dump(result).decode())  # noqa: T201
+
+
+class _Reports:
+    """The report of this cell, which people may ask for anew, or for another window."""
+
+    def __init__(self, start: Path, arguments: Mapping[str, Any]) -> None:
+        self._start = start
+        self._endpoint: str | None = arguments.get("endpoint")
+        self._window: str | None = arguments.get("window")
+        self._shown: dict[str | None, Any] = {}
+
+    def show(self, report: MonitorReport) -> None:
+        """Display a report; where the same endpoint's is there already, in its place."""
+        from IPython.display import display
+
+        from nbmlops.commands.watching import looking_again
+        from nbmlops.widgets import drift
+
+        shown = self._shown.get(report.endpoint)
+        if shown is not None and hasattr(shown, "update"):
+            shown.update(report)
+            return
+        if self._endpoint is None:
+            shown = drift.show(report)
+        else:
+            on_select, refresh = looking_again(self._start, self._endpoint, self._window)
+            shown = drift.show(report, on_select=on_select, refresh=refresh)
+        self._shown[report.endpoint] = shown
+        display(shown)
+
+
+def _show(result: Any, cards: _Cards, reports: _Reports) -> None:
     from IPython.display import display
 
     from nbmlops import render
 
     if isinstance(result, MonitorReport):
-        from nbmlops.widgets import drift
-
-        display(drift.show(result))
+        reports.show(result)
     elif isinstance(result, RunRecord):
         cards.end(result)
     elif isinstance(result, SweepRecord):

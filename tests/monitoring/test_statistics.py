@@ -15,7 +15,6 @@ from nbmlops.monitoring.statistics import (
     excess_p_value,
     holm,
     homogeneity_p_value,
-    independent_share,
     jensen_shannon_distance,
     mean_difference_p_value,
 )
@@ -101,14 +100,3 @@ def test_adjusted_p_values_keep_their_order_and_are_not_less(p_values):
     assert all(p <= q <= 1 for p, q in zip(p_values, adjusted, strict=True))
     order = np.argsort(p_values, kind="stable")
     assert list(np.array(adjusted)[order]) == sorted(adjusted)
-
-
-def test_a_window_that_repeats_rows_counts_for_fewer():
-    unique = np.ones(128)
-    assert independent_share(unique, unique, 1000, least=50) == 1
-    assert independent_share(unique, np.full(100, 10.0), 1000, least=50) == pytest.approx(0.1)
-    assert independent_share(unique, np.array([1000.0]), 1000, least=50) == pytest.approx(0.05)
-
-
-def test_repetition_in_the_nature_of_the_data_is_no_repetition():
-    assert independent_share(np.full(2, 200.0), np.full(2, 500.0), 1000, least=50) == 1

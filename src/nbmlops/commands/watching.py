@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+
 from nbmlops.commands.answers import SourceAnswer
 from nbmlops.commands.context import Context, inside
 from nbmlops.errors import WrongUse
@@ -77,6 +82,23 @@ def monitor(
             context.sleep(pause_s)
         except KeyboardInterrupt:
             return reports[-1]
+
+
+def looking_again(
+    start: Path, endpoint: str, window: str | None
+) -> tuple[Callable[[datetime, datetime], MonitorReport], Callable[[], MonitorReport]]:
+    """Return what looks at another window of an endpoint's calls, and what looks once more."""
+    from nbmlops import monitors
+
+    def on_select(since: datetime, until: datetime) -> MonitorReport:
+        with closing(Context(start=start)) as context:
+            return monitors.between(context.workspace(), endpoint, since, until)
+
+    def refresh() -> MonitorReport:
+        with closing(Context(start=start)) as context:
+            return monitors.monitor(context.workspace(), endpoint, window=window)
+
+    return on_select, refresh
 
 
 def _monitored(

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from nbmlops.monitoring.arrays import pack, unpack
 from nbmlops.monitoring.coarse import Coarse
 from nbmlops.monitoring.columns import Codes, Floats
 from nbmlops.monitoring.statistics import distance_error, jensen_shannon_distances
+from nbmlops.records import Record
 
 SIZES = (16, 64, 256, 1024, 4096, 16384)
 """How many rows a block has, at each level."""
@@ -39,50 +41,71 @@ _CHANCE = 3.0  # standard deviations
 _FARTHEST_BY_CHANCE = 4.5  # standard errors, of the farthest of 64 independent parts
 
 
-class Sums(NamedTuple):
-    """For each level the number of blocks, and two sums of squares over them.
+LOOKED_AT = 8192
+"""How many rows of a part are looked at, from its beginning."""
 
-    One is over blocks and cells of ``count^2 / (rows of the block * share of the cell)``, the other
-    over blocks of ``(sum of scores)^2 / rows``; so all add up over windows, whose last blocks may
-    be short.
+
+class Sums(NamedTuple):
+    """What is to be known of the blocks of one variable.
+
+    For each level the number of blocks, and two sums of squares: over blocks and cells of
+    ``count^2 / (rows of the block * share of the cell)``, and over blocks of
+    ``(sum of scores)^2 / rows``; and the counts of the coarse cells in all blocks together. All of
+    them add up over windows, whose last blocks may be short.
     """
 
     blocks: list[int]
     by_cells: list[float]
     by_scores: list[float]
+    totals: Floats
+
+
+class Blocks(Record, frozen=True, kw_only=True):
+    """The :class:`Sums` of all variables, as they are kept."""
+
+    blocks: bytes = b""
+    squares: bytes = b""
+    totals: bytes = b""
 
 
 def sums(coded: Codes, coarse: Coarse) -> Sums:
-    """Return what is to be known of the blocks of one variable, whose coarse cells these are."""
-    found = Sums([], [], [])
-    counts = _blocks(coded, coarse.size)
+    """Return the sums for rows of these coarse cells, in the order in which they came."""
+    counts = _blocks(coded[:LOOKED_AT], coarse.size)
+    found = Sums([], [], [], counts.sum(axis=0))
     for level in range(len(SIZES)):
         if level:
             counts = _joined(counts)
         rows = counts.sum(axis=1)
+        # No matrix products: they start threads, which cost more than they bring here.
+        by_cells = (counts * counts / coarse.shares).sum(axis=1) / rows
+        scored = (counts * coarse.scores).sum(axis=1)
         found.blocks.append(len(counts))
-        by_cells = np.square(counts) @ (1 / coarse.shares) / rows
         found.by_cells.append(float(by_cells.sum()))
-        found.by_scores.append(float((np.square(counts @ coarse.scores) / rows).sum()))
+        found.by_scores.append(float((scored * scored / rows).sum()))
     return found
 
 
-def beside(sums: Sequence[Sums]) -> tuple[bytes, bytes]:
-    """Return the blocks and the sums of all variables as they are kept."""
-    blocks = np.array([one.blocks for one in sums], dtype=np.int64).T
-    spread = np.array([[one.by_cells, one.by_scores] for one in sums]).reshape(len(sums), -1).T
-    return pack(blocks.ravel()), pack(spread.ravel())
+def beside(sums: Sequence[Sums]) -> Blocks:
+    """Return the sums of all variables, one after another."""
+    if not sums:
+        return Blocks()
+    blocks = np.array([one.blocks for one in sums], dtype=np.int64)
+    squares = np.array([[one.by_cells, one.by_scores] for one in sums])
+    totals = np.concatenate([one.totals for one in sums]).astype(np.int64)
+    return Blocks(blocks=pack(blocks.ravel()), squares=pack(squares.ravel()), totals=pack(totals))
 
 
-def merge(parts: Sequence[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
-    """Add up what :func:`beside` returned of several windows."""
-    filled = [(blocks, spread) for blocks, spread in parts if blocks]
+def merge(parts: Sequence[Blocks]) -> Blocks:
+    """Add up the sums of several windows."""
+    filled = [part for part in parts if part.blocks]
     if not filled:
-        return b"", b""
-    return (
-        pack(np.sum([unpack(blocks).astype(np.int64) for blocks, _ in filled], axis=0)),
-        pack(np.sum([unpack(spread) for _, spread in filled], axis=0)),
-    )
+        return Blocks()
+
+    def added(column: str) -> bytes:
+        found = np.stack([unpack(getattr(part, column)) for part in filled])
+        return pack(found.sum(axis=0, dtype=np.float64 if column == "squares" else np.int64))
+
+    return Blocks(blocks=added("blocks"), squares=added("squares"), totals=added("totals"))
 
 
 def _blocks(codes: Codes, size: int) -> Floats:
@@ -90,8 +113,13 @@ def _blocks(codes: Codes, size: int) -> Floats:
     count = -(-len(codes) // _BASE)
     if not count:
         return np.zeros((0, size))
-    at = np.repeat(np.arange(count) * size, _BASE)[: len(codes)] + codes
+    at = codes + _offsets(count, size)[: len(codes)]
     return np.bincount(at, minlength=count * size).reshape(count, size).astype(np.float64)
+
+
+@lru_cache(maxsize=64)
+def _offsets(count: int, size: int) -> Codes:
+    return np.repeat(np.arange(count) * size, _BASE)
 
 
 def _joined(counts: Floats) -> Floats:
@@ -103,46 +131,37 @@ def _joined(counts: Floats) -> Floats:
 
 
 def inflations(
-    totals: Floats, coarse: Coarse, blocks: bytes, spread: bytes, variable: int
+    coarse: Coarse, kept: Blocks, variable: int, first: int
 ) -> list[tuple[float, float]]:
     """Return rows of a block and the variance inflation, for each level that can tell it.
 
     The greater of that of all cells and that of their scores: rows with a memory are alike in where
-    they lie more than in anything else.
-
-    Parameters
-    ----------
-    totals
-        The counts of the variable's coarse cells, all blocks together.
-    blocks, spread
-        Of :func:`beside`.
+    they lie more than in anything else. ``first`` is where the totals of the variable begin.
     """
+    if not kept.blocks:
+        return []
+    totals = unpack(kept.totals)[first : first + coarse.size].astype(np.float64)
     rows = float(totals.sum())
-    found: list[tuple[float, float]] = []
-    if not rows or not blocks:
-        return found
+    if not rows:
+        return []
     now = totals / rows
     expected = float((now * (1 - now) / coarse.shares).sum())
     mean = float((now * coarse.scores).sum())
     variance = float((now * np.square(coarse.scores - mean)).sum())
     if expected <= 0 or variance <= 0:  # one cell has all
-        return found
+        return []
     whole = float((totals * now / coarse.shares).sum())
     freedom = max(1, int((now > 0).sum()) - 1)
-    counts = unpack(blocks).reshape(len(SIZES), -1)[:, variable].tolist()
-    squares = unpack(spread).reshape(2, len(SIZES), -1)[:, :, variable].tolist()
+    counts = unpack(kept.blocks).reshape(-1, len(SIZES))[variable].tolist()
+    squares = unpack(kept.squares).reshape(-1, 2, len(SIZES))[variable].tolist()
+    found: list[tuple[float, float]] = []
     for count, by_cells, by_scores in zip(counts, *squares, strict=True):
         if count < BLOCKS_NEEDED:
             break
-        found.append(
-            (
-                rows / count,
-                max(
-                    _told((by_cells - whole) / ((count - 1) * expected), freedom * (count - 1)),
-                    _told((by_scores - rows * mean**2) / ((count - 1) * variance), count - 1),
-                ),
-            )
-        )
+        of_cells = (by_cells - whole) / ((count - 1) * expected)
+        of_scores = (by_scores - rows * mean**2) / ((count - 1) * variance)
+        told = max(_told(of_cells, freedom * (count - 1)), _told(of_scores, count - 1))
+        found.append((rows / count, told))
     return found
 
 

@@ -136,9 +136,9 @@ def judge(
     Without ``pictures`` there are no distributions, for whoever looks at many windows.
     """
     reference = gauge.reference
-    share = statistics.independent_share(
-        copies.copies_of(reference.tally.row_sample),
-        copies.copies_of(window.row_sample),
+    share = copies.independent_share(
+        reference.tally.row_sample,
+        window.row_sample,
         window.rows,
         least=INDEPENDENT_ROWS_LEAST,
     )
@@ -338,10 +338,7 @@ def _memory(gauge: Gauge, window: Tally, counts: list[Counted]) -> float:
     Rows have one order for all columns. A column that went where all its values share a cell shows
     no memory of its own.
     """
-    found = [
-        _inflation(window, coarse, coarse.counts(now.cells, now.missing, now.lost), place)
-        for place, (coarse, now) in enumerate(zip(gauge.coarse, counts, strict=True))
-    ]
+    found = [_inflation(gauge, window, place, float(now.rows)) for place, now in enumerate(counts)]
     return float(np.median(found)) if found else 1.0
 
 
@@ -349,18 +346,19 @@ def _worth(
     gauge: Gauge, window: Tally, place: int, counted: Floats, share: float, memory: float
 ) -> Sizes:
     """Return how many independent rows training and the window are worth for one variable."""
-    reference, coarse = gauge.reference, gauge.coarse[place]
-    training = float(coarse.training.sum())
+    reference = gauge.reference
+    training = float(gauge.coarse[place].training.sum())
     if reference.ordered:
-        training /= _inflation(reference.tally, coarse, coarse.training, place)
+        training /= _inflation(gauge, reference.tally, place, training)
     rows = float(counted.sum())
-    held = rows / max(memory, _inflation(window, coarse, counted, place))
+    held = rows / max(memory, _inflation(gauge, window, place, rows))
     return Sizes(max(training, 1.0), max(min(held, share * rows), 1.0))
 
 
-def _inflation(tally: Tally, coarse: Coarse, totals: Floats, place: int) -> float:
-    levels = dispersion.inflations(totals, coarse, tally.blocks, tally.spread, place)
-    return dispersion.inflation(levels, float(totals.sum()))
+def _inflation(gauge: Gauge, tally: Tally, place: int, rows: float) -> float:
+    coarse = gauge.coarse[place]
+    levels = dispersion.inflations(coarse, tally.blocks, place, gauge.coarse_starts[place])
+    return dispersion.inflation(levels, rows)
 
 
 def _dependent(sizes: Sizes, rows: int) -> str | None:

@@ -29,6 +29,7 @@ from nbmlops.monitoring.cells import FINITE_LIMIT, Grid, Ruler, grid
 from nbmlops.monitoring.coarse import Coarse, of_names, of_numbers
 from nbmlops.monitoring.columns import Codes, Floats, Names, Numbers
 from nbmlops.monitoring.copies import RowDigests, RowSample
+from nbmlops.monitoring.dispersion import Blocks
 from nbmlops.records import Prediction, Record, replace
 
 FORMAT = 2
@@ -73,9 +74,8 @@ class Tally(Record, frozen=True, kw_only=True):
     ``cells`` has the counts of all variables' cells; ``sums`` of each variable how many values were
     there, missing, not finite, and of another type; ``moments`` the least, the greatest, the mean
     and the sum of squared differences from it, NaN where there are none. ``unseen`` has the most
-    frequent of the names that training did not have, by the variable's place. ``blocks`` and
-    ``spread`` are of :mod:`~nbmlops.monitoring.dispersion`. ``predictions`` and ``out_of_bounds``
-    count answers.
+    frequent of the names that training did not have, by the variable's place. ``predictions`` and
+    ``out_of_bounds`` count answers.
     """
 
     rows: int
@@ -83,8 +83,7 @@ class Tally(Record, frozen=True, kw_only=True):
     sums: bytes
     moments: bytes
     unseen: dict[int, dict[str, int]] = msgspec.field(default_factory=dict)
-    blocks: bytes = b""
-    spread: bytes = b""
+    blocks: Blocks = Blocks()
     row_sample: RowSample = RowSample()
     predictions: int = 0
     out_of_bounds: int = 0
@@ -187,12 +186,11 @@ def reference_profile(
         kind = "category" if label else "number"
         made.append(_trained(OUTPUT, kind, _padded(target, rows), None))
     ordered = not any(one.grouped for one in made)
-    blocks, spread = dispersion.beside([one.sums for one in made])
     tally = _tally(rows, [one.counted for one in made], digests.sample(), deflate=True)
     bare = Profile(
         variables=tuple(one.variable for one in made),
         has_output=target is not None,
-        tally=replace(tally, blocks=blocks, spread=spread),
+        tally=replace(tally, blocks=dispersion.beside([one.sums for one in made])),
         ordered=ordered,
         stretches={
             size: pack(np.array([one.stretches[size] for one in made]))
@@ -344,6 +342,7 @@ class Gauge:
             _coarse(one, variable)
             for one, variable in zip(self.training, reference.variables, strict=True)
         ]
+        self.coarse_starts = np.cumsum([0, *(one.size for one in self.coarse)]).tolist()
 
     def counted(self, tally: Tally) -> list[Counted]:
         """Return a tally's counts, variable by variable.
@@ -405,12 +404,11 @@ class Gauge:
             part = _part(measure, read, self.training[place])
             counted.append(part.counted)
             coarse = self.coarse[place]
-            sums.append(dispersion.sums(coarse.of_cell[part.places], coarse))
-        blocks, spread = dispersion.beside(sums)
+            looked_at = part.places[: dispersion.LOOKED_AT]
+            sums.append(dispersion.sums(coarse.of_cell[looked_at], coarse))
         return replace(
             _tally(rows, counted, digests.sample()),
-            blocks=blocks,
-            spread=spread,
+            blocks=dispersion.beside(sums),
             predictions=columns.size(outputs),
             out_of_bounds=out_of_bounds,
         )
@@ -465,15 +463,13 @@ def merge(tallies: Sequence[Tally]) -> Tally:
         for place, named in tally.unseen.items():
             unseen.setdefault(place, Counter()).update(named)
     sums = np.stack([unpack(tally.sums).reshape(-1, 4).astype(np.int64) for tally in tallies])
-    blocks, spread = dispersion.merge([(tally.blocks, tally.spread) for tally in tallies])
     return Tally(
         rows=sum(tally.rows for tally in tallies),
         cells=pack(cells),
         sums=pack(sums.sum(axis=0)),
         moments=pack(_moments(tallies, sums[:, :, 0].astype(np.float64))),
         unseen={place: _most(named) for place, named in unseen.items()},
-        blocks=blocks,
-        spread=spread,
+        blocks=dispersion.merge([tally.blocks for tally in tallies]),
         row_sample=copies.merge([tally.row_sample for tally in tallies]),
         predictions=sum(tally.predictions for tally in tallies),
         out_of_bounds=sum(tally.out_of_bounds for tally in tallies),
@@ -558,7 +554,7 @@ def _mean_and_squares(
     with np.errstate(over="ignore", invalid="ignore"):
         mean = float(values.mean())
         apart = values - mean
-        return mean, float(np.dot(apart, apart))
+        return mean, float(np.einsum("i,i", apart, apart))  # no threads, as `dot` has
 
 
 def _named(measure: _Measure, read: Names) -> _Part:

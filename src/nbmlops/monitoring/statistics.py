@@ -248,26 +248,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
         running = max(running, min(1.0, p_values[index] * (len(p_values) - rank)))
         adjusted[index] = running
     return adjusted
-
-
-def independent_share(
-    reference_copies: Counts, window_copies: Counts, window_rows: int, *, least: int
-) -> float:
-    """Return which share of a window's rows counts as independent observations.
-
-    Calls that repeat a few rows look like many observations and are not: there are as many as there
-    are distinct rows. Only where the reference's rows are nearly all different; elsewhere
-    repetition is in the nature of the data. Never fewer than ``least`` rows: a window that repeats
-    fewer is unlike training in itself.
-
-    Parameters
-    ----------
-    reference_copies, window_copies
-        How often each of a sample of the distinct rows was there.
-    """
-    if window_rows <= least or not len(reference_copies) or not len(window_copies):
-        return 1.0
-    if float(reference_copies.mean()) > 1.1:
-        return 1.0
-    rows = max(window_rows / float(window_copies.mean()), float(least))
-    return min(1.0, rows / window_rows)

@@ -61,6 +61,18 @@ def monitor(workspace: Workspace, endpoint: str, *, window: str | None = None) -
     return report
 
 
+def between(workspace: Workspace, endpoint: str, since: datetime, until: datetime) -> MonitorReport:
+    """Answer the four questions for the calls of a window that somebody chose; nothing is kept.
+
+    Raises
+    ------
+    UnknownEndpoint
+        When no such endpoint is up.
+    """
+    current = _served(workspace, endpoint)
+    return look(workspace, current, since=since, until=until, created_at=workspace.now())
+
+
 def monitor_all(workspace: Workspace, *, window: str | None = None) -> list[MonitorReport]:
     """Answer the four questions for each endpoint that is up and was started from here.
 
