@@ -1,4 +1,7 @@
-"""What ``log_model`` refuses: models and data that would be served otherwise than they were."""
+"""What ``log_model`` refuses, since it would be served otherwise; and what it keeps of a test."""
+
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -8,9 +11,10 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.preprocessing import OneHotEncoder
 
-from nbmlops import predictors, schema, tracking
+from nbmlops import layout, predictors, records, schema, tracking
 from nbmlops.errors import ModelRefused, WrongUse
-from nbmlops.records import ModelSchema, OutputSchema
+from nbmlops.monitoring.performance import PerformanceReference
+from nbmlops.records import Event, ModelSchema, OutputSchema
 from nbmlops.tensors import Tensor
 
 TABLE = pd.DataFrame({"a": np.linspace(0.0, 1.0, 40), "b": np.tile([0.0, 1.0], 20)})
@@ -231,3 +235,101 @@ def test_a_pair_is_two():
 @pytest.mark.parametrize("target", [FLAGS, FLAGS.to_frame(), FLAGS.to_numpy(), FLAGS.tolist()])
 def test_tables_and_targets_in_their_usual_forms_are_taken(target):
     tracking.log_model(FITTED, train=(TABLE.to_numpy(), target), test=(TABLE.to_numpy(), FLAGS))
+
+
+# --- what a test set has shown ------------------------------------------------------------------
+
+
+@pytest.fixture
+def left(tmp_path, monkeypatch):
+    """Log inside a job; return what the model's event says, and the files by role."""
+    monkeypatch.setenv(layout.JOB_VARIABLE, "job")
+    monkeypatch.setenv(layout.TRACKING_VARIABLE, str(tmp_path))
+
+    def logged(model, **pairs):
+        (tmp_path / layout.EVENTS_FILE).unlink(missing_ok=True)
+        tracking.log_model(model, name="flags", **pairs)
+        lines = (tmp_path / layout.EVENTS_FILE).read_bytes().splitlines()
+        events = [records.load(line, Event) for line in lines]
+        told = [(one.kind, records.plain(one)["values"]) for one in events]
+        names = {values["name"]: values for kind, values in told if kind == "artifact"}
+        values = next(values for kind, values in told if kind == "model")
+        files = {
+            role: (tmp_path / "files" / names[name]["file"]).read_bytes()
+            for role, name in values["files"].items()
+        }
+        return values, files
+
+    return logged
+
+
+def test_what_the_test_set_has_shown_is_kept_beside_the_model(left):
+    random = np.random.default_rng(0)
+    table = random.normal(size=(400, 2))
+    flags = table[:, 0] + random.normal(size=400) > 0
+    model = LogisticRegression().fit(table, flags)
+    values, files = left(model, train=(table, flags), test=(table, flags))
+    assert values["files"]["performance"] == "models/flags/performance.json"
+    reference = records.load(files["performance"], PerformanceReference)
+    assert {one.name: one.value for one in reference.metrics} == pytest.approx(values["metrics"])
+    assert all(one.low < one.value < one.high for one in reference.metrics)
+    assert reference.rows == 400
+    again = left(model, train=(table, flags), test=(table, flags))[1]
+    assert again["performance"] == files["performance"]
+
+
+def test_a_regressor_keeps_what_is_learned_of_its_errors(left):
+    random = np.random.default_rng(0)
+    table = pd.DataFrame({"a": random.normal(size=2000), "b": random.normal(size=2000)})
+    target = table["a"] + np.exp(table["b"]) * random.normal(size=2000)
+    pair = table, target
+    values, files = left(LinearRegression().fit(*pair), train=pair, test=pair)
+    reference = records.load(files["performance"], PerformanceReference)
+    assert {one.name: one.value for one in reference.metrics} == pytest.approx(values["metrics"])
+    assert "b" in {one.column for tree in reference.learned for one in tree.looked_at}
+
+
+def test_many_classes_are_kept_with_their_probabilities(left):
+    table = np.random.default_rng(0).normal(size=(300, 2))
+    target = np.array(["low", "middle", "high"])[np.digitize(table[:, 0], [-0.5, 0.5])]
+    pair = table, target
+    _, files = left(LogisticRegression().fit(*pair), train=pair, test=pair)
+    reference = records.load(files["performance"], PerformanceReference)
+    assert [one.name for one in reference.metrics] == ["accuracy", "log_loss"]
+    assert reference.calibration is not None
+
+
+class Listing:
+    """A model that answers lists, as one of plain Python does."""
+
+    classes_ = ("no", "yes")
+
+    def predict(self, rows):
+        return ["yes" if value > 0.5 else "no" for value in np.asarray(rows)[:, 0]]
+
+
+def test_answers_and_truths_may_be_lists(left, monkeypatch):
+    monkeypatch.setattr(tracking.formats, "to_bytes", lambda model: b"")
+    pair = TABLE.to_numpy(), ["yes" if flag else "no" for flag in FLAGS]
+    _, files = left(Listing(), train=pair, test=pair)
+    reference = records.load(files["performance"], PerformanceReference)
+    assert [(one.name, one.value) for one in reference.metrics] == [("accuracy", 1.0)]
+
+
+def test_without_a_test_set_nothing_of_it_is_kept(left):
+    values, _ = left(FITTED, train=(TABLE.to_numpy(), FLAGS))
+    assert "performance" not in values["files"]
+
+
+def test_a_program_without_scikit_learn_gets_none():
+    script = (
+        "import sys, numpy as np; from nbmlops.monitoring import testsets; from nbmlops import"
+        " schema; x = np.arange(99.0).reshape(-1, 1); y = x.ravel() > 50;"
+        " contract = schema.infer(x, y, classes=None, probabilities=False);"
+        " testsets.performance_reference(contract, y, y, None, {'x0': x});"
+        " print(*(name for name in ('sklearn', 'scipy', 'pandas') if name in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
+    assert (done.stdout.strip(), done.stderr) == ("", "")

@@ -15,13 +15,16 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from nbmlops import archives, digests, formats, layout, records
 from nbmlops.errors import InvalidParameter, ModelRefused, WrongUse
 from nbmlops.records import Event, ModelSchema, Probe, Sample, utc_now
+
+if TYPE_CHECKING:
+    from nbmlops.monitoring.testsets import PerformanceReference
 
 _HINT = "Outside a run this is not kept; run the notebook as a pipeline: `%mlops train`."
 
@@ -150,7 +153,9 @@ def log_model(
     ``train`` and ``test`` are pairs ``(X, y)``: X a DataFrame or an array of shape
     (rows, columns), y of shape (rows,). When the whole run has succeeded the model becomes the
     next version of ``name`` (the pipeline's name unless given). From ``test`` its score is
-    recorded too: accuracy for a classifier, R squared for a regressor.
+    recorded too: accuracy for a classifier, R squared for a regressor. What monitoring holds later
+    calls against is kept as well (:mod:`nbmlops.monitoring.testsets`): metrics with their
+    intervals, and how often it was right, or how far off, with what it was asked and answered.
 
     Raises
     ------
@@ -189,8 +194,10 @@ def log_model(
         answers=None if test is None or model is None else model.predict(test[0]),
     )
     scores = {str(key): float(value) for key, value in (metrics or {}).items()}
+    shown = None
     if test is not None and model is not None:
-        scores = {**_scores(model, schema, *test), **scores}
+        shown = _shown(model, schema, *test)
+        scores = {**shown.scores, **scores}
     probe, sample = Probe(independent=False), None
     if model is not None:
         probe, sample = predictors.probe(model, schema, x_train)
@@ -213,6 +220,10 @@ def log_model(
     if sample is not None:
         left["sample"] = _keep_bytes(
             records.dump(sample), f"models/{chosen}/sample.json", kind="model"
+        )
+    if shown is not None and shown.reference.rows:
+        left["performance"] = _keep_bytes(
+            records.dump(shown.reference), f"models/{chosen}/performance.json", kind="model"
         )
     if scores:
         _emit("metric", scores)
@@ -353,7 +364,27 @@ def _columns(features: Any) -> dict[str, Any]:
     return {f"x{index}": features[:, index] for index in range(features.shape[1])}
 
 
-def _scores(model: Any, schema: ModelSchema, x_test: Any, y_test: Any) -> dict[str, float]:
+class _Shown(NamedTuple):
+    """What the test set has shown: scores to be read, and what calls are held against."""
+
+    scores: dict[str, float]
+    reference: PerformanceReference
+
+
+def _shown(model: Any, schema: ModelSchema, x_test: Any, y_test: Any) -> _Shown:
+    from nbmlops.monitoring import testsets
+
+    found = model.predict(x_test)
+    shares = model.predict_proba(x_test) if schema.output.probabilities else None
+    return _Shown(
+        _scores(model, schema, y_test, found, shares),
+        testsets.performance_reference(schema, y_test, found, shares, _columns(x_test)),
+    )
+
+
+def _scores(
+    model: Any, schema: ModelSchema, y_test: Any, answers: Any, probabilities: Any
+) -> dict[str, float]:
     """Return accuracy, or R squared with the mean absolute and root mean squared error.
 
     Where the model has probabilities of two classes, also the area under the ROC curve and the
@@ -361,7 +392,7 @@ def _scores(model: Any, schema: ModelSchema, x_test: Any, y_test: Any) -> dict[s
     """
     import numpy as np
 
-    truth, found = np.asarray(y_test).ravel(), np.asarray(model.predict(x_test)).ravel()
+    truth, found = np.asarray(y_test).ravel(), np.asarray(answers).ravel()
     if schema.output.kind == "value":
         error = found.astype("float64") - truth.astype("float64")
         spread = float(((truth - truth.mean()) ** 2).sum())
@@ -374,7 +405,7 @@ def _scores(model: Any, schema: ModelSchema, x_test: Any, y_test: Any) -> dict[s
     metrics = sys.modules.get("sklearn.metrics")
     classes = getattr(model, "classes_", ())
     if metrics is not None and len(classes) == 2 and len(np.unique(truth)) == 2:
-        shares = np.asarray(model.predict_proba(x_test)) if schema.output.probabilities else None
+        shares = None if probabilities is None else np.asarray(probabilities)
         if shares is not None:
             scores["roc_auc"] = float(metrics.roc_auc_score(truth == classes[1], shares[:, 1]))
             scores["log_loss"] = float(metrics.log_loss(truth, shares, labels=classes))

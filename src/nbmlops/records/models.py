@@ -91,10 +91,11 @@ class ModelVersion(Record, frozen=True, kw_only=True):
     """A registered model: its digest is its identity, its number was given by the ledger.
 
     ``files`` has the roles ``model``, ``schema``, ``profile``, ``environment`` and, where the model
-    answers the same twice, ``sample``. ``loader``, ``command`` and ``image`` are what ``[models]``
-    said of it; they belong to ``project_dir`` of its commit, the command to the image where there
-    is one. ``pushed`` is whether a git remote has the number too; ``None`` where there is no
-    remote, or nobody asked.
+    answers the same twice, ``sample``; where it was logged with a test set, ``performance``, what
+    that has shown. ``loader``, ``command`` and ``image`` are what ``[models]`` said of it; they
+    belong to ``project_dir`` of its commit, the command to the image where there is one.
+    ``pushed`` is whether a git remote has the number too; ``None`` where there is no remote, or
+    nobody asked.
     """
 
     model: str
