@@ -24,7 +24,7 @@ from nbmlops.errors import InvalidParameter, ModelRefused, WrongUse
 from nbmlops.records import Event, ModelSchema, Probe, Sample, utc_now
 
 if TYPE_CHECKING:
-    from nbmlops.monitoring.testsets import PerformanceReference
+    from nbmlops.monitoring.performance.testsets import PerformanceReference
 
 _HINT = "Outside a run this is not kept; run the notebook as a pipeline: `%mlops train`."
 
@@ -154,7 +154,7 @@ def log_model(
     (rows, columns), y of shape (rows,). When the whole run has succeeded the model becomes the
     next version of ``name`` (the pipeline's name unless given). From ``test`` its score is
     recorded too: accuracy for a classifier, R squared for a regressor. What monitoring holds later
-    calls against is kept as well (:mod:`nbmlops.monitoring.testsets`): metrics with their
+    calls against is kept as well (:mod:`nbmlops.monitoring.performance`): metrics with their
     intervals, and how often it was right, or how far off, with what it was asked and answered.
 
     Raises
@@ -372,7 +372,7 @@ class _Shown(NamedTuple):
 
 
 def _shown(model: Any, schema: ModelSchema, x_test: Any, y_test: Any) -> _Shown:
-    from nbmlops.monitoring import testsets
+    from nbmlops.monitoring.performance import testsets
 
     found = model.predict(x_test)
     shares = model.predict_proba(x_test) if schema.output.probabilities else None

@@ -15,17 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn
 
-from nbmlops.monitoring import intervals, outcomes, testsets
-from nbmlops.monitoring.findings import MATTERS
 from nbmlops.monitoring.performance import (
     LEVEL,
     PerformanceReference,
     PerformanceWindow,
     compare,
+    intervals,
     merge,
+    outcomes,
     performance_reference,
+    testsets,
     window,
 )
+from nbmlops.monitoring.performance.findings import MATTERS
 from nbmlops.records import (
     Column,
     ModelSchema,

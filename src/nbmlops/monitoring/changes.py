@@ -18,6 +18,7 @@ ROWS_A_PART = 20
 """Rows that stand on either side of a change, at least."""
 
 _SURE = 4.0  # standard deviations of a chi-square
+_STRETCHES = 16
 _MISSING_MORE = 0.05
 _CONSTANT = 0.99
 _MOST = 0.5
@@ -35,35 +36,63 @@ class Course:
         self._counted = [gauge.counted(part) for part in parts]
 
     def change_point(self, names: Sequence[str]) -> int | None:
-        """Return before which window the named columns changed.
-
-        The split that makes both sides, each with shares of its own, likeliest: twice the gain in
-        log likelihood, added up over the columns, as in Hinkley & Hinkley, "Inference about the
-        change-point in a sequence of binomial variables", Biometrika 57 (1970). ``None`` where no
-        split is better than none by more than chance: then all of them are alike.
-        """
+        """Return before which window the named columns changed, ``None`` if they did not."""
         counts = [self._stacked(place) for place in _places(self._gauge, names)]
-        if len(self._counted) < 2 or not counts:
-            return None
-        gains = np.zeros(len(self._counted) - 1)
-        freedom = 0
-        for of_column in counts:
-            before = np.cumsum(of_column, axis=0)
-            whole = before[-1]
-            freedom += max(1, int((whole > 0).sum()) - 1)
-            both = _log_likelihood(before[:-1]) + _log_likelihood(whole - before[:-1])
-            gains += 2 * (both - _log_likelihood(whole[None, :]))
-        rows = np.cumsum(counts[0].sum(axis=1))
-        allowed = (rows[:-1] >= ROWS_A_PART) & (rows[-1] - rows[:-1] >= ROWS_A_PART)
-        best = int(np.where(allowed, gains, -math.inf).argmax())
-        # The greatest of many correlated chi-squares.
-        sure = allowed[best] and gains[best] > freedom + _SURE * math.sqrt(2 * freedom)
-        return best + 1 if sure else None
+        return _change_point(counts) if counts else None
+
+    def stretches(self, name: str) -> list[tuple[int, int]]:
+        """Return the stretches between a column's changes, each from one window up to another.
+
+        Binary segmentation (Scott & Knott, Biometrics 30, 1974). A window in the midst of which the
+        change lies belongs to neither side, so stretches of three windows or more are also given
+        without the ones at their ends. None where there was no change.
+        """
+        places = _places(self._gauge, [name])
+        if not places:
+            return []
+        counts = self._stacked(places[0])
+        found: list[tuple[int, int]] = []
+        open_ones = [(0, len(counts))]
+        while open_ones and len(found) < _STRETCHES:
+            begins, ends = open_ones.pop()
+            split = _change_point([counts[begins:ends]])
+            if split is not None:
+                open_ones += [(begins, begins + split), (begins + split, ends)]
+            elif (begins, ends) != (0, len(counts)):
+                inner = (begins + (begins > 0), ends - (ends < len(counts)))
+                found += [(begins, ends), *([inner] if inner[1] > inner[0] else [])]
+        return sorted(set(found))
 
     def _stacked(self, place: int) -> Floats:
         coarse = self._gauge.coarse[place]
         found = (counted[place] for counted in self._counted)
         return np.stack([coarse.counts(one.cells, one.missing, one.lost) for one in found])
+
+
+def _change_point(counts: Sequence[Floats]) -> int | None:
+    """Return before which of some windows columns changed; each column's are (windows, cells).
+
+    The split that makes both sides, each with shares of its own, likeliest: twice the gain in log
+    likelihood, added up over the columns, as in Hinkley & Hinkley, "Inference about the
+    change-point in a sequence of binomial variables", Biometrika 57 (1970). ``None`` where no split
+    is better than none by more than chance: then all of them are alike.
+    """
+    if len(counts[0]) < 2:
+        return None
+    gains = np.zeros(len(counts[0]) - 1)
+    freedom = 0
+    for of_column in counts:
+        before = np.cumsum(of_column, axis=0)
+        whole = before[-1]
+        freedom += max(1, int((whole > 0).sum()) - 1)
+        both = _log_likelihood(before[:-1]) + _log_likelihood(whole - before[:-1])
+        gains += 2 * (both - _log_likelihood(whole[None, :]))
+    rows = np.cumsum(counts[0].sum(axis=1))
+    allowed = (rows[:-1] >= ROWS_A_PART) & (rows[-1] - rows[:-1] >= ROWS_A_PART)
+    best = int(np.where(allowed, gains, -math.inf).argmax())
+    # The greatest of many correlated chi-squares.
+    sure = allowed[best] and gains[best] > freedom + _SURE * math.sqrt(2 * freedom)
+    return best + 1 if sure else None
 
 
 def _places(gauge: Gauge, names: Sequence[str]) -> list[int]:

@@ -1,9 +1,9 @@
-"""A window judged as a whole, and by what came after a change in the midst of it.
+"""A window judged as a whole, and stretch by stretch where it changed in its midst.
 
 Where calls change half way, the whole window is a mixture: its difference is diluted, and its rows
-look as if they hung together. So each column is looked at for a change, and where there is one what
-came after it is judged as well, by the same rules; the p-values are multiplied by the number of
-parts, for the change may have been anywhere.
+look as if they hung together. So each column is divided where it changed, and each of its stretches
+is judged as well, by the same rules; the p-values are multiplied by the number of parts and of
+stretches, for the change may have been anywhere.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from nbmlops.monitoring import changes, drift, profile
 from nbmlops.monitoring.drift import Judged
 from nbmlops.monitoring.profile import Gauge, Tally
 from nbmlops.records import Budget, ColumnReport, replace
+
+STRETCHES_JUDGED = 24
+"""How many stretches are judged, at most."""
 
 
 def judge(
@@ -26,17 +29,23 @@ def judge(
 ) -> Judged:
     """Hold each column of a window against training; ``window`` is the sum of its ``parts``."""
     whole = drift.judge(gauge, window, budget=budget, hidden=hidden)
-    splits = _splits(gauge, parts, whole, hidden)
+    if len(parts) < 2:
+        return whole
+    names = [column.name for column in _all(whole) if column.verdict != "drift"]
+    course = changes.Course(gauge, parts)
+    stretches = {name: course.stretches(name) for name in names if name not in hidden}
+    distinct = sorted({one for found in stretches.values() for one in found})
     later: dict[str, ColumnReport] = {}
-    for split in sorted(set(splits.values())):
-        after = profile.merge(parts[split:])
+    for begins, ends in distinct[:STRETCHES_JUDGED]:
+        part = profile.merge(parts[begins:ends])
+        trials = len(parts) * len(distinct)
         judged = drift.judge(
-            gauge, after, budget=budget, pictures=False, hidden=hidden, trials=len(parts)
+            gauge, part, budget=budget, pictures=False, hidden=hidden, trials=trials
         )
+        when = f"in the last {part.rows:,} rows" if ends == len(parts) else f"in {part.rows:,} rows"
         for column in _all(judged):
-            if column.verdict == "drift" and splits.get(column.name) == split:
-                reason = f"in the last {after.rows:,} rows: {column.reason}"
-                later[column.name] = replace(column, reason=reason)
+            if column.verdict == "drift" and (begins, ends) in stretches.get(column.name, ()):
+                later[column.name] = replace(column, reason=f"{when}: {column.reason}")
     if not later:
         return whole
     return whole._replace(
@@ -44,18 +53,6 @@ def judge(
         prediction=whole.prediction and _with(whole.prediction, later),
         undecided=whole.undecided - set(later),
     )
-
-
-def _splits(
-    gauge: Gauge, parts: Sequence[Tally], whole: Judged, hidden: frozenset[str]
-) -> dict[str, int]:
-    """Return where the columns that do not drift as a whole changed, those that did."""
-    if len(parts) < 2:
-        return {}
-    names = [column.name for column in _all(whole) if column.verdict != "drift"]
-    course = changes.Course(gauge, parts)
-    found = {name: course.change_point([name]) for name in names if name not in hidden}
-    return {name: split for name, split in found.items() if split is not None}
 
 
 def _all(judged: Judged) -> tuple[ColumnReport, ...]:

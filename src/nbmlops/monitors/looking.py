@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from operator import attrgetter
 from typing import Literal
 
 from nbmlops import alerts, deployments, endpoints, layout, models, records
+from nbmlops.actuals import Actual
 from nbmlops.errors import NbmlopsError, UnknownEndpoint
-from nbmlops.monitoring import changes, drift, profile, reporting
+from nbmlops.monitoring import changes, drift, performance, profile, reporting
 from nbmlops.monitoring.profile import Gauge
-from nbmlops.monitors import spans
-from nbmlops.monitors.spans import Span
+from nbmlops.monitors import spans, truths
+from nbmlops.monitors.spans import Against, Span
+from nbmlops.monitors.truths import Shown
 from nbmlops.project import length
 from nbmlops.records import (
+    Answer,
     Budget,
+    CallRecord,
     Coincidence,
     DeploymentRecord,
     EndpointRecord,
     Explanation,
     Judgement,
+    Metric,
     MonitorReport,
     Slice,
     Suspect,
@@ -123,11 +131,15 @@ def look(
     version = models.find(workspace, f"{deployment.model}:{deployment.version}")
     digest = version.files["profile"].digest
     gauge = _gauge(workspace.artifacts.get(digest))
-    found = spans.of_deployment(workspace, deployment.deployment_id, gauge, digest, since, until)
-    hidden = frozenset(name for span in found for name in span.redacted)
+    shown = truths.shown(workspace, version)
+    tested = version.files.get("performance")
+    against = Against(gauge, shown, f"{digest}/{tested.digest if tested else ''}")
+    found = spans.of_deployment(workspace, deployment.deployment_id, against, since, until)
+    true = _CameTrue(shown, *truths.arrived(workspace, deployment.deployment_id, since, until))
+    whole = spans.merged(found) if found else None
+    hidden = frozenset(whole.redacted if whole else ())
     settings = workspace.settings.monitoring
     budget = Budget(false_alarms=settings.false_alarms, windows=settings.windows)
-    whole = spans.merged(found) if found else None
     report = reporting.report(
         gauge,
         [span.tally for span in found],
@@ -141,17 +153,41 @@ def look(
         created_at=created_at,
         budget=budget,
         hidden=hidden,
+        performance=true.compared(found, budget),
     )
     if whole is None:
         return report
     explained = _explanation(gauge, found, report, deployment, version.name)
     return records.replace(
         report,
-        history=_history(gauge, found, budget, hidden),
+        history=_history(gauge, found, budget, hidden, true),
         explanation=explained,
         changed_since=explained.since if explained else None,
         traffic=spans.traffic(whole),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _CameTrue:
+    """The calls about which a truth has come, and the truths."""
+
+    shown: Shown
+    calls: list[CallRecord]
+    truths: dict[tuple[str, int], Actual]
+
+    def compared(self, found: list[Span], budget: Budget) -> tuple[tuple[Metric, ...], Answer]:
+        """Hold the metrics of some spans, which follow each other, against the test set's."""
+        expected = performance.merge([span.expected for span in found])
+        mine = []
+        if found and self.calls:
+            begins = bisect_left(self.calls, found[0].since, key=attrgetter("at"))
+            ends = bisect_right(self.calls, max(one.until for one in found), key=attrgetter("at"))
+            mine = self.calls[begins:ends]
+        both = truths.beside(expected, self.shown.counted(mine, self.truths))
+        alarms = budget.false_alarms / budget.windows if budget.windows > 0 else 0.0
+        return performance.compare(
+            self.shown.reference, both, level=max(drift.BUDGET_SHARE * alarms, 1e-9)
+        )
 
 
 @lru_cache(maxsize=4)
@@ -177,7 +213,11 @@ def _served(workspace: Workspace, name: str) -> DeploymentRecord:
 
 
 def _history(
-    gauge: Gauge, found: list[Span], budget: Budget, hidden: frozenset[str]
+    gauge: Gauge,
+    found: list[Span],
+    budget: Budget,
+    hidden: frozenset[str],
+    true: _CameTrue,
 ) -> tuple[Slice, ...]:
     """Return the course of a window, in at most sixty slices of about as many spans."""
     if len(found) < 2:
@@ -185,7 +225,8 @@ def _history(
     size = -(-len(found) // SLICES)
     slices: list[Slice] = []
     for first in range(0, len(found), size):
-        part = spans.merged(found[first : first + size])
+        of_slice = found[first : first + size]
+        part = spans.merged(of_slice)
         judged = drift.judge(gauge, part.tally, budget=budget, pictures=False, hidden=hidden)
         slices.append(
             Slice(
@@ -196,6 +237,7 @@ def _history(
                 columns={one.name: _judgement(one) for one in judged.columns},
                 prediction=_judgement(judged.prediction) if judged.prediction else None,
                 out_of_bounds=part.tally.out_of_bounds,
+                metrics=true.compared(of_slice, budget)[0],
                 traffic=spans.traffic(part),
             )
         )
@@ -232,7 +274,9 @@ def _explanation(
     tallies = [span.tally for span in found]
     split = changes.Course(gauge, tallies).change_point(names)
     since = found[split].since if split is not None else found[0].since
-    after = spans.merged(found[split or 0 :])
+    # The span in the midst of which the change lies holds both.
+    begins = 0 if split is None else split + 1 if split + 1 < len(found) else split
+    after = spans.merged(found[begins:])
     suspects = changes.suspects(gauge, after.tally, both)
     return Explanation(
         since=since,

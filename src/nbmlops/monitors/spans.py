@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -17,9 +18,11 @@ import numpy as np
 
 from nbmlops import calls, layout, records
 from nbmlops.calllog.segments import Segment
-from nbmlops.monitoring import profile
+from nbmlops.monitoring import performance, profile
 from nbmlops.monitoring.arrays import pack, unpack
+from nbmlops.monitoring.performance import PerformanceWindow
 from nbmlops.monitoring.profile import Gauge, Tally
+from nbmlops.monitors.truths import Shown
 from nbmlops.records import CallRecord, Record, Traffic
 from nbmlops.workspace import Workspace
 
@@ -30,23 +33,33 @@ _HOUR = timedelta(hours=1)
 _BOUNDS_MS: Final = np.geomspace(0.01, 100_000, 161)  # 10.6 % apart
 
 
+@dataclass(frozen=True, slots=True)
+class Against:
+    """What calls are held against; the ``name`` is another for another profile or test set."""
+
+    gauge: Gauge
+    shown: Shown
+    name: str
+
+
 class Span(Record, frozen=True, kw_only=True):
     """Consecutive calls of one hour: the first came at ``since``, the last at ``until``.
 
     ``latencies`` counts them on 162 cells, 160 of them evenly spaced in the logarithm from 0.01 ms
-    to 100 s.
+    to 100 s. ``expected`` is what the test set lets expect of the answers, whatever came true.
     """
 
     since: datetime
     until: datetime
     calls: int
     tally: Tally
+    expected: PerformanceWindow
     latencies: bytes
     redacted: tuple[str, ...] = ()
 
 
 class Kept(Record, frozen=True, kw_only=True):
-    """The spans of a segment, counted on the reference of that digest."""
+    """The spans of a segment, counted on the reference of that name."""
 
     format: int
     reference: str
@@ -56,15 +69,14 @@ class Kept(Record, frozen=True, kw_only=True):
 def of_deployment(
     workspace: Workspace,
     deployment_id: str,
-    gauge: Gauge,
-    reference: str,
+    against: Against,
     since: datetime | None,
     until: datetime | None,
 ) -> list[Span]:
     """Return the spans of a deployment's calls from ``since`` up to and without ``until``."""
     found: list[Span] = []
     for segment in calls.segments(workspace, deployment_id, since, until):
-        whole = _of_segment(workspace, deployment_id, segment, gauge, reference)
+        whole = _of_segment(workspace, deployment_id, segment, against)
         inside = [one for one in whole if _is_inside(one, since, until)]
         if len(inside) < len(whole):
             cut = [one for one in whole if not _is_inside(one, since, until)]
@@ -75,7 +87,7 @@ def of_deployment(
                 if begins <= call.at <= ends
                 and not any(one.since <= call.at <= one.until for one in inside)
             )
-            inside += _counted(left, gauge)
+            inside += _counted(left, against)
         found += inside
     return sorted(found, key=lambda one: one.since)
 
@@ -85,16 +97,16 @@ def _is_inside(span: Span, since: datetime | None, until: datetime | None) -> bo
 
 
 def _of_segment(
-    workspace: Workspace, deployment_id: str, segment: Segment, gauge: Gauge, reference: str
+    workspace: Workspace, deployment_id: str, segment: Segment, against: Against
 ) -> list[Span]:
     place = workspace.home.monitored(deployment_id) / f"{segment.path.name}.json"
-    kept = _kept(place, reference)
+    kept = _kept(place, against.name)
     if kept is not None:
         return kept
     sealed = segment.is_sealed if segment.path.exists() else False
-    spans = list(_counted(calls.of_segment(segment, None, None), gauge))
+    spans = list(_counted(calls.of_segment(segment, None, None), against))
     if sealed:
-        told = Kept(format=FORMAT, reference=reference, spans=tuple(spans))
+        told = Kept(format=FORMAT, reference=against.name, spans=tuple(spans))
         with contextlib.suppress(OSError):  # it is counted again, then
             layout.write_file(place, records.dump(told), mode=0o600)
     return spans
@@ -109,7 +121,7 @@ def _kept(place: Path, reference: str) -> list[Span] | None:
     return list(kept.spans) if fits else None
 
 
-def _counted(found: Iterable[CallRecord], gauge: Gauge) -> Iterator[Span]:
+def _counted(found: Iterable[CallRecord], against: Against) -> Iterator[Span]:
     """Yield the spans of calls that come in order: at most sixteen for an hour."""
     spans: list[Span] = []
     batch: list[CallRecord] = []
@@ -117,7 +129,7 @@ def _counted(found: Iterable[CallRecord], gauge: Gauge) -> Iterator[Span]:
     for call in found:
         next_hour = bool(batch) and _hour(call.at) != _hour(batch[-1].at)
         if held >= rows or next_hour:
-            spans.append(_span(batch, gauge))
+            spans.append(_span(batch, against))
             batch, held = [], 0
         if next_hour:
             yield from spans
@@ -128,7 +140,7 @@ def _counted(found: Iterable[CallRecord], gauge: Gauge) -> Iterator[Span]:
         batch.append(call)
         held += len(call.records)
     if batch:
-        spans.append(_span(batch, gauge))
+        spans.append(_span(batch, against))
     yield from spans
 
 
@@ -136,17 +148,18 @@ def _hour(at: datetime) -> int:
     return int(at.timestamp() // _HOUR.total_seconds())
 
 
-def _span(batch: list[CallRecord], gauge: Gauge) -> Span:
+def _span(batch: list[CallRecord], against: Against) -> Span:
     times = [call.at for call in batch]
     latencies = np.searchsorted(_BOUNDS_MS, [call.latency_ms for call in batch])
     return Span(
         since=min(times),
         until=max(times),
         calls=len(batch),
-        tally=gauge.calls(
+        tally=against.gauge.calls(
             [record for call in batch for record in call.records],
             [prediction for call in batch for prediction in call.predictions],
         ),
+        expected=against.shown.counted(batch, {}),
         latencies=pack(np.bincount(latencies, minlength=len(_BOUNDS_MS) + 1)),
         redacted=tuple(sorted({name for call in batch for name in call.redacted or ()})),
     )
@@ -161,6 +174,7 @@ def merged(spans: list[Span]) -> Span:
         until=max(one.until for one in spans),
         calls=sum(one.calls for one in spans),
         tally=profile.merge([one.tally for one in spans]),
+        expected=performance.merge([one.expected for one in spans]),
         latencies=pack(np.sum([unpack(one.latencies).astype(np.int64) for one in spans], axis=0)),
         redacted=tuple(sorted({name for one in spans for name in one.redacted})),
     )

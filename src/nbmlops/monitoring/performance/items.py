@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nbmlops.monitoring.intervals import Floats
+from nbmlops.monitoring.performance.intervals import Floats
 
 _BEYOND = 1e300
 _PLAIN = {float, int, bool, type(None)}

@@ -15,9 +15,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from nbmlops.monitoring.intervals import Floats
-from nbmlops.monitoring.items import flat, is_missing, numbers
-from nbmlops.monitoring.strata import Cells
+from nbmlops.monitoring.performance.intervals import Floats
+from nbmlops.monitoring.performance.items import flat, is_missing, numbers
+from nbmlops.monitoring.performance.strata import Cells
 from nbmlops.records import ModelSchema, OutputSchema, Prediction, Record
 
 _FAR = 1e70  # of which cubes of squares are still numbers, in units of the test set

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from nbmlops.monitoring.intervals import Floats
-from nbmlops.monitoring.items import flat, numbers, texts
-from nbmlops.monitoring.strata import CELL_ROWS, Cells, Strata, strata_of
+from nbmlops.monitoring.performance.intervals import Floats
+from nbmlops.monitoring.performance.items import flat, numbers, texts
+from nbmlops.monitoring.performance.strata import CELL_ROWS, Cells, Strata, strata_of
 from nbmlops.records import ModelSchema, Record
 
 _LEAVES = 32

@@ -1,24 +1,4 @@
-"""How metrics on the actuals compare with those on the test set.
-
-What a test set has shown is kept beside the model as sums (:class:`PerformanceReference`); a window
-of calls is counted in the same units (:func:`window`), a batch at a time, and held against it
-(:func:`compare`). Only numpy is needed.
-
-An alarm needs two things, as a column's does. The metric is *worse for sure*: the whole interval of
-the difference, at the level that the budget of false alarms leaves, excludes no change; the test
-set is a sample too, so its interval counts as well. And the difference *matters*: its 95 % interval
-lies wholly beyond :data:`MATTERS`, the same for all data. The answer is yes where the 95 % interval
-of each deciding metric lies wholly on this side of it. So for one and the same change a larger
-window says the same as a smaller, or what that could not know; both are wrong where an interval is.
-
-A level holds over test sets and windows: a test set that was lucky is so for all windows that are
-held against it. In simulations it holds for labels, and for errors without heavy tails; for those
-of a lognormal, or of Student's t with 3 degrees of freedom, from a few hundred rows of a test set
-on (with 60 rows alarms are four times as many).
-
-Truths that have come are not a random part of the calls: who is refused a loan never fails to pay
-it back. Intervals know of chance alone, and say nothing about the rows whose truth never comes.
-"""
+"""A window's metrics, held against the test set's."""
 
 from __future__ import annotations
 
@@ -26,8 +6,8 @@ import math
 
 import numpy as np
 
-from nbmlops.monitoring import intervals, metrics, strata
-from nbmlops.monitoring.findings import (
+from nbmlops.monitoring.performance import intervals, metrics, strata
+from nbmlops.monitoring.performance.findings import (
     KEEP_HINT,
     MATTERS,
     NO_ACTUALS,
@@ -36,27 +16,14 @@ from nbmlops.monitoring.findings import (
     answer,
     evidence,
 )
-from nbmlops.monitoring.intervals import Interval, Measured
-from nbmlops.monitoring.metrics import GREATER_IS_BETTER
-from nbmlops.monitoring.outcomes import PerformanceWindow, Scales, merge
-from nbmlops.monitoring.testsets import (
+from nbmlops.monitoring.performance.intervals import Interval, Measured
+from nbmlops.monitoring.performance.metrics import GREATER_IS_BETTER
+from nbmlops.monitoring.performance.outcomes import PerformanceWindow, Scales
+from nbmlops.monitoring.performance.testsets import (
     PerformanceReference,
-    Score,
     finite,
-    performance_reference,
-    window,
 )
 from nbmlops.records import Answer, Metric
-
-__all__ = [
-    "PerformanceReference",
-    "PerformanceWindow",
-    "Score",
-    "compare",
-    "merge",
-    "performance_reference",
-    "window",
-]
 
 ACTUALS_NEEDED = 30
 """Actuals, and rows of the test set, before anything is said about them."""

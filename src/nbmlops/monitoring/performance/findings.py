@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from nbmlops.monitoring.metrics import CLASS_ROWS_NEEDED
-from nbmlops.monitoring.outcomes import PerformanceWindow
-from nbmlops.monitoring.testsets import PerformanceReference
+from nbmlops.monitoring.performance.metrics import CLASS_ROWS_NEEDED
+from nbmlops.monitoring.performance.outcomes import PerformanceWindow
+from nbmlops.monitoring.performance.testsets import PerformanceReference
 from nbmlops.records import Answer, Metric
 
 MATTERS = {"accuracy": 0.02, "roc_auc": 0.02, "mean_absolute_error": 0.1}

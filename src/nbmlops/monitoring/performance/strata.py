@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nbmlops.monitoring.intervals import Floats, area, placements
+from nbmlops.monitoring.performance.intervals import Floats, area, placements
 from nbmlops.records import Record
 
 Cells = NDArray[np.int64]

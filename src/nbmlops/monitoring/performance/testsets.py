@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from nbmlops.monitoring import intervals, metrics, outcomes, strata, trees
-from nbmlops.monitoring.intervals import Floats
-from nbmlops.monitoring.outcomes import Labels, PerformanceWindow, Scales, Values
-from nbmlops.monitoring.strata import Calibration, Cells
-from nbmlops.monitoring.trees import LossTree
+from nbmlops.monitoring.performance import intervals, metrics, outcomes, strata, trees
+from nbmlops.monitoring.performance.intervals import Floats
+from nbmlops.monitoring.performance.outcomes import Labels, PerformanceWindow, Scales, Values
+from nbmlops.monitoring.performance.strata import Calibration, Cells
+from nbmlops.monitoring.performance.trees import LossTree
 from nbmlops.records import ModelSchema, Prediction, Record
 
 _Z95 = intervals.quantile(0.025)

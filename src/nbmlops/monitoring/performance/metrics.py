@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from nbmlops.monitoring import intervals
-from nbmlops.monitoring.intervals import Interval, Measured
-from nbmlops.monitoring.outcomes import PerformanceWindow, Scales
+from nbmlops.monitoring.performance import intervals
+from nbmlops.monitoring.performance.intervals import Interval, Measured
+from nbmlops.monitoring.performance.outcomes import PerformanceWindow, Scales
 
 LABEL_METRICS = ("accuracy", "roc_auc", "log_loss")
 VALUE_METRICS = ("mean_absolute_error", "root_mean_squared_error", "r2")
