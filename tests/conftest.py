@@ -30,6 +30,12 @@ def pytest_addoption(parser):
         help="how many writers the kill tests kill (10000 for the full number; also the full load"
         " of writers at once); a short share if not given",
     )
+    parser.addoption(
+        "--clean-windows",
+        type=int,
+        default=100,
+        help="how many windows of each clean stream are looked at (1000 for the full number)",
+    )
     parser.addoption("--seed", type=int, default=None, help="of the kill tests, as they printed it")
 
 

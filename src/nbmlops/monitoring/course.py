@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nbmlops.monitoring import changes, drift, profile
+from nbmlops.monitoring import changes, dispersion, drift, profile
 from nbmlops.monitoring.drift import Judged
 from nbmlops.monitoring.profile import Gauge, Tally
 from nbmlops.records import Budget, ColumnReport, replace
@@ -33,7 +33,10 @@ def judge(
         return whole
     names = [column.name for column in _all(whole) if column.verdict != "drift"]
     course = changes.Course(gauge, parts)
-    stretches = {name: course.stretches(name) for name in names if name not in hidden}
+    alike = _alike(gauge, parts)
+    stretches = {
+        name: course.stretches(name) for name in names if name not in hidden and name not in alike
+    }
     distinct = sorted({one for found in stretches.values() for one in found})
     later: dict[str, ColumnReport] = {}
     for begins, ends in distinct[:STRETCHES_JUDGED]:
@@ -45,7 +48,8 @@ def judge(
         when = f"in the last {part.rows:,} rows" if ends == len(parts) else f"in {part.rows:,} rows"
         for column in _all(judged):
             if column.verdict == "drift" and (begins, ends) in stretches.get(column.name, ()):
-                later[column.name] = replace(column, reason=f"{when}: {column.reason}")
+                told = replace(column, reason=f"{when}: {column.reason}")
+                later.setdefault(column.name, told)  # the longest stretch comes first
     if not later:
         return whole
     return whole._replace(
@@ -53,6 +57,19 @@ def judge(
         prediction=whole.prediction and _with(whole.prediction, later),
         undecided=whole.undecided - set(later),
     )
+
+
+def _alike(gauge: Gauge, parts: Sequence[Tally]) -> set[str]:
+    """Return the columns whose rows hang together within the parts.
+
+    They wander, so there is always a place where they seem to have changed.
+    """
+    blocks = [part.blocks for part in parts]
+    return {
+        variable.name
+        for place, variable in enumerate(gauge.reference.variables)
+        if dispersion.hang_together(gauge.coarse[place], blocks, place, gauge.coarse_starts[place])
+    }
 
 
 def _all(judged: Judged) -> tuple[ColumnReport, ...]:

@@ -138,12 +138,11 @@ def inflations(
     The greater of that of all cells and that of their scores: rows with a memory are alike in where
     they lie more than in anything else. ``first`` is where the totals of the variable begin.
     """
-    if not kept.blocks:
+    sums = _sums_of(coarse, kept, variable, first)
+    if sums is None:
         return []
-    totals = unpack(kept.totals)[first : first + coarse.size].astype(np.float64)
+    totals = sums.totals
     rows = float(totals.sum())
-    if not rows:
-        return []
     now = totals / rows
     expected = float((now * (1 - now) / coarse.shares).sum())
     mean = float((now * coarse.scores).sum())
@@ -152,10 +151,8 @@ def inflations(
         return []
     whole = float((totals * now / coarse.shares).sum())
     freedom = max(1, int((now > 0).sum()) - 1)
-    counts = unpack(kept.blocks).reshape(-1, len(SIZES))[variable].tolist()
-    squares = unpack(kept.squares).reshape(-1, 2, len(SIZES))[variable].tolist()
     found: list[tuple[float, float]] = []
-    for count, by_cells, by_scores in zip(counts, *squares, strict=True):
+    for count, by_cells, by_scores in zip(sums.blocks, sums.by_cells, sums.by_scores, strict=True):
         if count < BLOCKS_NEEDED:
             break
         of_cells = (by_cells - whole) / ((count - 1) * expected)
@@ -163,6 +160,49 @@ def inflations(
         told = max(_told(of_cells, freedom * (count - 1)), _told(of_scores, count - 1))
         found.append((rows / count, told))
     return found
+
+
+def hang_together(coarse: Coarse, parts: Sequence[Blocks], variable: int, first: int) -> bool:
+    """Whether rows within the parts of a window are alike, whatever differs from part to part.
+
+    The inflation of the variance of the least blocks, within each part around its own mean: its
+    median over the parts, so that one in whose midst a change lies has no say.
+    """
+    found: list[tuple[float, float]] = []
+    freedom = np.zeros(2)
+    for kept in parts:
+        told = _sums_of(coarse, kept, variable, first)
+        if told is None or told.blocks[0] < 2:
+            continue
+        rows = float(told.totals.sum())
+        now = told.totals / rows
+        mean = float((now * coarse.scores).sum())
+        variance = float((now * np.square(coarse.scores - mean)).sum())
+        expected = float((now * (1 - now) / coarse.shares).sum())
+        if variance <= 0 or expected <= 0:
+            continue
+        more = told.blocks[0] - 1
+        whole = float((told.totals * now / coarse.shares).sum())
+        of_cells = (told.by_cells[0] - whole) / (more * expected)
+        of_scores = (told.by_scores[0] - rows * mean**2) / (more * variance)
+        found.append((of_cells, of_scores))
+        freedom += (more * max(1, int((now > 0).sum()) - 1), more)
+    if not found:
+        return False
+    middle = np.sort(np.array(found), axis=0)[(len(found) - 1) // 2]
+    # A median varies a quarter more than a mean does.
+    return bool((middle > 1 + 1.25 * _CHANCE * np.sqrt(2 / freedom)).any())
+
+
+def _sums_of(coarse: Coarse, kept: Blocks, variable: int, first: int) -> Sums | None:
+    if not kept.blocks:
+        return None
+    totals = unpack(kept.totals)[first : first + coarse.size].astype(np.float64)
+    if not totals.sum():
+        return None
+    blocks = unpack(kept.blocks).reshape(-1, len(SIZES))[variable].tolist()
+    by_cells, by_scores = unpack(kept.squares).reshape(-1, 2, len(SIZES))[variable].tolist()
+    return Sums(blocks, by_cells, by_scores, totals)
 
 
 def _told(inflation: float, freedom: int) -> float:
