@@ -63,11 +63,18 @@ def opened(path: Path, known: Mapping[str, str] | None = None) -> Rows:
     for chunk in sheets.read(path):
         for name in names:
             held[name] += chunk.columns[name]
-    if sheets.format_of(path) == "csv":
-        told = {name: (known or {}).get(name) or _told_kind(held[name]) for name in names}
-        held = {name: sheets.told(held[name], told[name]) for name in names}
-        return Rows(held, told)
-    return Rows(held, {name: kinds.kind_of(held[name]) for name in names})
+    texts = sheets.format_of(path) == "csv"
+    told = {
+        name: (known or {}).get(name)
+        or (_told_kind(held[name]) if texts else kinds.kind_of(held[name]))
+        for name in names
+    }
+    for name, kind in told.items():
+        if kind == "datetime":
+            held[name] = [_time(cell) for cell in held[name]]
+        elif texts:
+            held[name] = sheets.told(held[name], kind)
+    return Rows(held, told)
 
 
 def _told_kind(cells: list[str | None]) -> str:
@@ -78,7 +85,19 @@ def _told_kind(cells: list[str | None]) -> str:
         told = sheets.told(there, kind) if there else [""]
         if all(one is None or isinstance(one, types) for one in told):
             return kind
+    if there and all(isinstance(_time(cell), datetime) for cell in there):
+        return "datetime"
     return "category"
+
+
+def _time(cell: Any) -> Any:
+    """Return a time that is written as ISO 8601 has it; anything else as it is."""
+    if not isinstance(cell, str) or "-" not in cell[1:]:
+        return cell
+    try:
+        return datetime.fromisoformat(cell)
+    except ValueError:
+        return cell
 
 
 class _ParquetRows(Rows):
