@@ -93,6 +93,7 @@ class Evidently:
 
     def drifted(self, reference: Any, window: Any, *, prepared: bool) -> list[str]:
         """Run the preset."""
+        del prepared
         report = self._report([self._preset()])
         found = report.run(
             self._dataset.from_pandas(window), self._dataset.from_pandas(reference)
@@ -160,6 +161,12 @@ def serve(peer: Any) -> None:
 # --- the benchmark --------------------------------------------------------------------------------
 
 
+NEEDS = {
+    "evidently": ("evidently", "pandas<3"),  # 0.7.23 cannot be imported beside pandas 3
+    "nannyml": ("nannyml", "statsmodels"),  # 0.13.1 imports it, and does not ask for it
+}
+
+
 def interpreter(package: str) -> Path:
     """Return the interpreter of a peer's environment, made the first time."""
     python = TOP / "build" / f"{package}-venv" / "bin" / "python"
@@ -167,7 +174,16 @@ def interpreter(package: str) -> Path:
         uv = [sys.executable, "-m", "uv"]
         subprocess.run([*uv, "venv", "-q", python.parents[1]], check=True)
         subprocess.run(
-            [*uv, "pip", "install", "-q", "--python", python, "--compile-bytecode", package],
+            [
+                *uv,
+                "pip",
+                "install",
+                "-q",
+                "--python",
+                python,
+                "--compile-bytecode",
+                *NEEDS[package],
+            ],
             check=True,
         )
     return python
