@@ -242,7 +242,9 @@ def columns(draw, rows):
     array = draw(arrays.arrays(draw(ARRAYS), rows))
     if form == 2:
         return array
-    series = pd.Series(array, dtype=object if array.dtype.kind == "U" else None)
+    if array.dtype.kind == "U":  # pandas has no lone surrogates
+        array = np.array([text.encode("utf-8", "replace").decode() for text in array.tolist()])
+    series = pd.Series(array)
     return series.astype("category") if form == 3 else series.where(series.index % 3 != 0)
 
 

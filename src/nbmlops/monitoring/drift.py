@@ -41,6 +41,9 @@ ROWS_DECISIVE = 500
 ROWS_NEEDED = 30
 """Rows that either side needs before anything is said about it."""
 
+WORTH_LEAST = 5
+"""What a window is worth at least, in independent rows, for a difference to be claimed."""
+
 INDEPENDENT_ROWS_LEAST = 50
 """What a window of repeated rows counts for at the least."""
 
@@ -240,7 +243,10 @@ def compare(
         p_value=_p_value(variable, tested * fewer, counted * scales.window, then, now, scales),
         dependent=_dependent(sizes, now.rows),
         decisive=share * now.rows >= ROWS_DECISIVE,
-        matters=effect is not None and low > limit and (low + (effect.value or 0.0)) / 2 > farthest,
+        matters=effect is not None
+        and sizes.window >= WORTH_LEAST
+        and low > limit
+        and (low + (effect.value or 0.0)) / 2 > farthest,
         notes=_notes(variable, then, now, known, noted),
     )
 
@@ -324,7 +330,7 @@ def _compared_means(
         p_value=statistics.mean_difference_p_value(tested, observed),
         dependent=_dependent(sizes, now.rows),
         decisive=now.rows >= ROWS_DECISIVE,
-        matters=size - error > limit,
+        matters=sizes.window >= WORTH_LEAST and size - error > limit,
         notes=_notes(gauge.reference.variables[-1], then, now, (), noted),
     )
 
@@ -550,7 +556,7 @@ def _column_report(
     low, high = (effect.low or 0.0, effect.high) if effect is not None else (0.0, None)
     limit = effect.threshold if effect is not None else math.inf
     significant = p_value is not None and p_value <= level
-    if significant and item.dependent is None and item.matters:
+    if significant and item.matters:
         verdict, reason = "drift", _difference(item)
     elif item.unknown is not None:
         verdict, reason = "unknown", item.unknown
