@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from nbmlops.monitoring.arrays import unpack
 from nbmlops.monitoring.columns import NAME_LIMIT
@@ -22,6 +23,7 @@ from nbmlops.monitoring.profile import (
     merge,
     reference_profile,
 )
+from nbmlops.monitoring.statistics import kolmogorov_smirnov
 from nbmlops.records import Prediction, dump, load
 
 
@@ -57,6 +59,29 @@ def test_training_lies_in_cells_of_equal_mass_and_none_outside():
     assert (cells[0], cells[-1]) == (0, 0)
     assert 500 < len(cells) < 530
     assert cells.max() < 2 * 100_000 / 512
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda rng, rows, shift: rng.normal(shift, 1, rows),
+        lambda rng, rows, shift: np.exp(3 * rng.normal(shift, 1, rows)),
+        lambda rng, rows, shift: rng.standard_cauchy(rows) + shift,
+        lambda rng, rows, shift: np.where(rng.random(rows) < 0.5, 0, rng.normal(shift, 1, rows)),
+        lambda rng, rows, shift: rng.poisson(50 + 10 * shift, rows).astype(float),
+        lambda rng, rows, shift: np.round(rng.normal(shift, 1, rows), 1),
+        lambda rng, rows, shift: 1.7e9 + rng.random(rows) * 1e6 + 1e5 * shift,
+        lambda rng, rows, shift: 1e15 + rng.integers(0, 1000, rows) + shift,
+    ],
+)
+@pytest.mark.parametrize("shift", [0.0, 0.1, 0.5, 3.0])
+def test_kolmogorov_smirnov_from_the_cells_is_the_exact_one_within_0_002(draw, shift):
+    rng = np.random.default_rng(4)
+    then, now = draw(rng, 100_000, 0.0), draw(rng, 50_000, shift)
+    gauge = Gauge(one(then))
+    seen = gauge.counted(gauge.count(len(now), {"x": now}))[0]
+    told = kolmogorov_smirnov(gauge.training[0].cells.astype(float), seen.cells.astype(float))
+    assert told == pytest.approx(stats.ks_2samp(then, now, method="asymp").statistic, abs=0.002)
 
 
 def test_values_outside_of_the_training_range_fall_into_the_outermost_cells():
