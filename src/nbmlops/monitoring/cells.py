@@ -34,7 +34,7 @@ _LATTICE = 4096
 _DISTINCT_AS_CELLS = 128
 _OUTER = 0.005
 _CHUNK = 1 << 14
-_DRAWN = 50_000
+_DRAWN = 25_000
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.intp]
@@ -44,7 +44,8 @@ class Grid(Record, frozen=True, kw_only=True):
     """Where the borders are: ``marks`` count lattice steps from ``low``, ``exact`` are values.
 
     ``steps`` is how many steps the lattice has; 0 when there is none. A value ``x`` is past mark
-    ``k`` when ``floor((x - low) * per_step) >= k``, and past an exact border ``e`` when ``x > e``.
+    ``k`` when ``floor(x * per_step - low * per_step) >= k``, and past an exact border ``e`` when it
+    is greater.
     """
 
     low: float = 0.0
@@ -57,7 +58,7 @@ class Grid(Record, frozen=True, kw_only=True):
 def grid(values: Floats, *, whole: bool = False) -> Grid:
     """Return the cells for training values, finite ones; ``whole`` if all are whole numbers.
 
-    Of more than 50,000 values as many are drawn, always the same ones.
+    Of more than 25,000 values as many are drawn, always the same ones.
     """
     if not len(values):
         return Grid()
@@ -113,10 +114,10 @@ def _tied(ordered: Floats, wanted: Floats, cells: int) -> Floats:
 def _on_lattice(lattice: Grid, values: Floats) -> Places:
     """Return 0 below the lattice, 1 in its first step, and so on, ``steps + 1`` above."""
     with np.errstate(over="ignore", invalid="ignore"):
-        at = (values - lattice.low) * lattice.per_step
-    np.floor(at, out=at)
-    np.clip(at, -1, lattice.steps, out=at)
-    return at.astype(np.intp) + 1
+        at = values * lattice.per_step
+        at += 1 - lattice.low * lattice.per_step
+    np.clip(at, 0, lattice.steps + 1, out=at)
+    return at.astype(np.intp)  # which cuts off what follows the point
 
 
 class Ruler:
@@ -155,19 +156,33 @@ class Ruler:
         self.borders = np.concatenate([ends, exact])[places]
         self.cells = len(self.borders) + 1
 
+    def count(self, values: Floats) -> Places:
+        """Return how many finite values there are in each cell."""
+        if not self._grid.steps:
+            return np.bincount(self.places(values), minlength=self.cells)
+        steps = np.zeros(self._grid.steps + 2, dtype=np.intp)
+        found = np.zeros(self.cells, dtype=np.intp)
+        for start in range(0, len(values), _CHUNK):  # what fits into a processor's cache
+            part = values[start : start + _CHUNK]
+            at = _on_lattice(self._grid, part)
+            steps += np.bincount(at, minlength=len(steps))
+            searched = np.flatnonzero(self._searched[at])
+            if len(searched):
+                found += np.bincount(self._sought(part, at, searched), minlength=self.cells)
+        steps[self._searched] = 0
+        return found + np.bincount(self._first, steps, self.cells).astype(np.intp)
+
     def places(self, values: Floats) -> Places:
         """Return the cell of each finite value."""
         if not self._grid.steps:
             return np.searchsorted(self._exact, values, side="left")
-        found = np.empty(len(values), dtype=np.intp)
-        for start in range(0, len(values), _CHUNK):  # what fits into a processor's cache
-            part = values[start : start + _CHUNK]
-            at = _on_lattice(self._grid, part)
-            cells = self._first[at]
-            searched = np.flatnonzero(self._searched[at])
-            if len(searched):
-                cells[searched] = self._offset[at[searched]] + np.searchsorted(
-                    self._exact, part[searched], side="left"
-                )
-            found[start : start + _CHUNK] = cells
-        return found
+        at = _on_lattice(self._grid, values)
+        cells = self._first[at]
+        searched = np.flatnonzero(self._searched[at])
+        cells[searched] = self._sought(values, at, searched)
+        return cells
+
+    def _sought(self, values: Floats, at: Places, searched: Places) -> Places:
+        """Return the cells of the values that lie in a step with exact borders."""
+        within = np.searchsorted(self._exact, values[searched], side="left")
+        return self._offset[at[searched]] + within

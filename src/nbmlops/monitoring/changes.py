@@ -17,7 +17,7 @@ Change = Literal["missing", "constant", "unit", "new-categories", "range", "type
 ROWS_A_PART = 20
 """Rows that stand on either side of a change, at least."""
 
-_SURE = 4.0  # standard deviations of a chi-square
+_SURE = 6.0  # standard deviations of a chi-square
 _STRETCHES = 16
 _MISSING_MORE = 0.05
 _CONSTANT = 0.99

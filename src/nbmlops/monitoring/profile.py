@@ -214,7 +214,7 @@ def _trained(name: str, kind: str, column: Any, digests: RowDigests | None) -> _
     variable, read = _variable(name, kind, column)
     if digests is not None:
         digests.add(read)
-    part = _part(_Measure(variable), read, None)
+    part = _part(_Measure(variable), read, None, placed=None)
     coarse = _coarse(part.counted, variable)
     coded = coarse.of_cell[part.places]
     return _Trained(
@@ -323,11 +323,10 @@ class _Measure:
 
 
 class _Part(NamedTuple):
-    """A column counted, and the cell of each row: ``cells`` is missing, ``cells + 1`` lost."""
+    """A column counted, and the cell of its first rows; behind them are missing, and lost."""
 
     counted: Counted
     places: Codes
-    cells: int
 
 
 class Gauge:
@@ -404,8 +403,7 @@ class Gauge:
             part = _part(measure, read, self.training[place])
             counted.append(part.counted)
             coarse = self.coarse[place]
-            looked_at = part.places[: dispersion.LOOKED_AT]
-            sums.append(dispersion.sums(coarse.of_cell[looked_at], coarse))
+            sums.append(dispersion.sums(coarse.of_cell[part.places], coarse))
         return replace(
             _tally(rows, counted, digests.sample()),
             blocks=dispersion.beside(sums),
@@ -503,40 +501,52 @@ def _read(variable: Variable, column: Any) -> Numbers | Names:
     return columns.names(column, variable.kind)
 
 
-def _part(measure: _Measure, read: Numbers | Names, reference: Counted | None) -> _Part:
+def _part(
+    measure: _Measure,
+    read: Numbers | Names,
+    reference: Counted | None,
+    placed: int | None = dispersion.LOOKED_AT,
+) -> _Part:
+    """Count a column, and say where the first rows are; all of them, if ``placed`` is ``None``."""
     if isinstance(read, Names):
-        return _named(measure, read)
-    return _numeric(measure, read, reference)
+        return _named(measure, read, placed)
+    return _numeric(measure, read, reference, placed)
 
 
-def _numeric(measure: _Measure, read: Numbers, reference: Counted | None) -> _Part:
+def _numeric(
+    measure: _Measure, read: Numbers, reference: Counted | None, placed: int | None
+) -> _Part:
     assert measure.ruler is not None  # noqa: S101 numbers have one
-    values, cells = read.values, measure.cells
-    with np.errstate(invalid="ignore", over="ignore"):
-        bulk = float(np.abs(values).max()) if len(values) else 0.0  # NaN where one is missing
+    values, finite = read.values, read.values
     missing = non_finite = odd = 0
-    if bulk <= FINITE_LIMIT:
-        places = measure.ruler.places(values)
-        finite = values
-    else:
-        gaps = np.isnan(values)
+    if len(values) and not -FINITE_LIMIT <= values.min() <= values.max() <= FINITE_LIMIT:
         with np.errstate(invalid="ignore"):
-            there = np.abs(values) <= FINITE_LIMIT
-        finite = values[there]
+            finite = values[np.abs(values) <= FINITE_LIMIT]
         odd = int(read.odd.sum()) if read.odd is not None else 0
-        missing = int(gaps.sum()) - odd
+        missing = int(np.isnan(values).sum()) - odd
         non_finite = len(values) - len(finite) - missing - odd
-        places = np.full(len(values), cells + 1, dtype=np.intp)
-        places[gaps] = cells
-        if read.odd is not None:
-            places[read.odd] = cells + 1
-        places[there] = measure.ruler.places(finite)
-    counts = np.bincount(places, minlength=cells + 2)[:cells]
     low = high = mean = m2 = math.nan
     if len(finite):
         low, high = float(finite.min()), float(finite.max())
         mean, m2 = _mean_and_squares(finite, low, high, reference)
-    return _Part(Counted(counts, missing, non_finite, odd, low, high, mean, m2, {}), places, cells)
+    counts = measure.ruler.count(finite)
+    counted = Counted(counts, missing, non_finite, odd, low, high, mean, m2, {})
+    return _Part(counted, _places(measure, read, placed))
+
+
+def _places(measure: _Measure, read: Numbers, placed: int | None) -> Codes:
+    """Return the cell of each of the first rows."""
+    assert measure.ruler is not None  # noqa: S101 numbers have one
+    values, cells = read.values[:placed], measure.cells
+    with np.errstate(invalid="ignore"):
+        there = np.abs(values) <= FINITE_LIMIT
+    if there.all():
+        return measure.ruler.places(values)
+    places = np.where(np.isnan(values), cells, cells + 1)
+    if read.odd is not None:
+        places[read.odd[:placed]] = cells + 1
+    places[there] = measure.ruler.places(values[there])
+    return places
 
 
 def _mean_and_squares(
@@ -557,7 +567,7 @@ def _mean_and_squares(
         return mean, float(np.einsum("i,i", apart, apart))  # no threads, as `dot` has
 
 
-def _named(measure: _Measure, read: Names) -> _Part:
+def _named(measure: _Measure, read: Names, placed: int | None) -> _Part:
     other, cells = len(measure.known), measure.cells
     to_cell = np.array([*(measure.known.get(name, other) for name in read.names), cells])
     places = to_cell[read.codes]
@@ -570,7 +580,7 @@ def _named(measure: _Measure, read: Names) -> _Part:
     counted = Counted(
         counts[:cells], int(counts[cells]), 0, 0, math.nan, math.nan, math.nan, math.nan, unseen
     )
-    return _Part(counted, places, cells)
+    return _Part(counted, places[:placed])
 
 
 def _most(named: Mapping[str, int]) -> dict[str, int]:

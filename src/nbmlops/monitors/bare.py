@@ -17,7 +17,7 @@ from nbmlops.schema import widened
 
 PARTS = 16
 LEAST_ROWS = 100
-MOST_ROWS = 1 << 16
+MOST_ROWS = 1 << 17
 
 
 def part_rows(rows: int) -> int:
