@@ -77,7 +77,8 @@ EXAMPLES = {
     "nbmlops actuals cancer diagnoses.parquet --by client_id --label diagnosis",
     "replay": "nbmlops replay call/CALL\nnbmlops replay cancer --last 500 --against cancer:1",
     "trace": "nbmlops trace call/CALL\nnbmlops trace CALL --source\nnbmlops trace cancer:1",
-    "monitor": "nbmlops monitor cancer --window 24h",
+    "monitor": "nbmlops monitor cancer --window 24h\n"
+    "nbmlops monitor cancer --notebook report.ipynb",
 }
 
 # What the items of a list are.
