@@ -14,6 +14,7 @@ import msgspec
 
 from nbmlops import records
 from nbmlops.commands import TABLE, Command, table
+from nbmlops.parser import option
 
 DOCS = Path(__file__).parent.parent / "docs"
 MADE = "This page is made from the docstrings and records: `python scripts/command_pages.py`."
@@ -137,7 +138,7 @@ def described(row: Command) -> tuple[str, list[str]]:
         if line and not line.startswith(" "):
             name = line.strip()
             short = f"`{row.short[name]}`, " if name in row.short else ""
-            shown = f"{short}`--{name}`" if name in options else f"`{name.upper()}`"
+            shown = f"{short}`{option(name)}`" if name in options else f"`{name.upper()}`"
             lines.append(f"- {shown}:")
         elif line.strip():
             lines[-1] += f" {line.strip()}"
