@@ -14,6 +14,7 @@ import msgspec
 
 from nbmlops import records
 from nbmlops.commands import TABLE, Command, table
+from nbmlops.parser import option
 
 DOCS = Path(__file__).parent.parent / "docs"
 MADE = "This page is made from the docstrings and records: `python scripts/command_pages.py`."
@@ -77,7 +78,8 @@ EXAMPLES = {
     "nbmlops actuals cancer diagnoses.parquet --by client_id --label diagnosis",
     "replay": "nbmlops replay call/CALL\nnbmlops replay cancer --last 500 --against cancer:1",
     "trace": "nbmlops trace call/CALL\nnbmlops trace CALL --source\nnbmlops trace cancer:1",
-    "monitor": "nbmlops monitor cancer --window 24h",
+    "monitor": "nbmlops monitor cancer --window 24h\n"
+    "nbmlops monitor cancer --notebook report.ipynb",
 }
 
 # What the items of a list are.
@@ -136,7 +138,7 @@ def described(row: Command) -> tuple[str, list[str]]:
         if line and not line.startswith(" "):
             name = line.strip()
             short = f"`{row.short[name]}`, " if name in row.short else ""
-            shown = f"{short}`--{name}`" if name in options else f"`{name.upper()}`"
+            shown = f"{short}`{option(name)}`" if name in options else f"`{name.upper()}`"
             lines.append(f"- {shown}:")
         elif line.strip():
             lines[-1] += f" {line.strip()}"

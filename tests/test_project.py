@@ -39,7 +39,7 @@ def test_a_good_file_is_read_with_its_defaults(tmp_path):
     [
         ("[proyect]\nname='x'", "unknown key `proyect`"),
         ("[project]\nname='x'\nsecret=['A']", "unknown key `secret` \\(line 3\\)"),
-        ("[project]\nname='x'\n[monitoring]\nwindow=1", "unknown key `window`"),
+        ("[project]\nname='x'\n[monitoring]\nwindws=1", "unknown key `windws`"),
         ("[project]\nname='x'\n[pipelines.p]\nsteps=[{notebok='a'}]", "step 1: .*`notebok`"),
         ("[project]\nname='x'\n[pipelines.p]\nsteps=[]", "has no steps"),
         ("[project]\nname='x'\n[pipelines.p]\nsteps='a'", "Expected `array`"),

@@ -134,13 +134,15 @@ class MonitoringSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """The ``[monitoring]`` table: the stated budget of false alarms, and who hears of alarms.
 
     ``every`` is a length such as ``15m``: how often each endpoint is looked at by whoever ticks;
-    ``window`` which calls are then looked at, those of the last so long.
+    ``window`` which calls are then looked at, those of the last so long. ``template`` is a notebook
+    of the project, from which those are made that ``monitor --notebook`` writes.
     """
 
     false_alarms: int = 1
     windows: int = 100
     every: str | None = None
     window: str = "24h"
+    template: str | None = None
     alerts: AlertSettings = AlertSettings()
 
 
@@ -460,6 +462,14 @@ def _check_monitoring(settings: MonitoringSettings, path: Path) -> None:
                 f'Write it as {key} = "24h".',
                 key=key,
             ) from error
+    if settings.template is not None:
+        checked_relative(settings.template, path)
+        if not settings.template.endswith(".ipynb"):
+            raise InvalidSettings(
+                f"{path}: [monitoring] template: `{settings.template[:80]}` is no notebook",
+                'Write it as template = "notebooks/monitoring_report.ipynb".',
+                key="template",
+            )
     _check_alerts(settings.alerts, path)
 
 

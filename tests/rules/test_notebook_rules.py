@@ -250,6 +250,11 @@ def test_what_keeps_a_parameter_is_left_alone(later):
     assert places("parameters-overwritten", ("parameters", "depth = 3"), later) == []
 
 
+def test_what_an_earlier_run_was_given_is_no_later_assignment():
+    given = ("injected-parameters", "depth = 8")
+    assert places("parameters-overwritten", ("parameters", "depth = 3"), given) == []
+
+
 def test_assignments_above_the_parameters_do_not_count():
     assert places("parameters-overwritten", "depth = 1", ("parameters", "depth = 3")) == []
 

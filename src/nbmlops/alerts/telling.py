@@ -61,7 +61,8 @@ def sentence(alert: Alert) -> str:
     """Return an alert in one line: what, where, since when."""
     version = alert.model if alert.version is None else f"{alert.model}:{alert.version}"
     since = f", since {alert.since:%Y-%m-%d %H:%M} UTC" if alert.since else ""
-    names = " and ".join(item.question for item in alert.questions)
+    *others, last = [item.question for item in alert.questions]
+    names = f"{', '.join(others)} and {last}" if others else last
     reasons = " ".join(item.reason for item in alert.questions)
     head = f"{alert.endpoint} ({version}) {_HEADS[alert.event]}"
     if alert.event == "recovered":

@@ -143,7 +143,7 @@ TABLE: tuple[Command, ...] = (
     Command(actuals, "Watch", reads=False),
     Command(trace, "Watch"),
     Command(replay, "Watch", reads=False, exit_code=_replay_exit),
-    Command(monitor, "Watch", here_only=("every",), exit_code=_monitor_exit),
+    Command(monitor, "Watch", here_only=("every", "notebook"), exit_code=_monitor_exit),
 )
 
 

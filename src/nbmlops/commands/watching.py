@@ -10,7 +10,7 @@ from pathlib import Path
 from nbmlops.commands.answers import SourceAnswer
 from nbmlops.commands.context import Context, inside
 from nbmlops.errors import WrongUse
-from nbmlops.records import Budget, MonitorReport, Trace, utc_now
+from nbmlops.records import MonitorReport, Trace, utc_now
 
 
 def trace(context: Context, reference: str, *, source: bool = False) -> Trace:
@@ -41,6 +41,7 @@ def monitor(
     target: str | None = None,
     prediction: str | None = None,
     every: str | None = None,
+    notebook: str | None = None,
 ) -> MonitorReport:
     """Answer the four questions: are inputs, predictions, bounds, performance as in training.
 
@@ -65,17 +66,32 @@ def monitor(
     every
         Look again every so long, such as `15m`, until it is interrupted; with `--json` one
         document a line.
+    notebook
+        Write the report as a notebook too, such as `report.ipynb`, which runs again where it is;
+        one that was written before is replaced. `[monitoring] template` names a team's own form.
     """
     pause_s = _pause_s(every)
+
+    def look() -> MonitorReport:
+        told = (endpoint, window, from_, reference, target, prediction)
+        if notebook is None:
+            return _monitored(context, *told)
+        return _written(context, notebook, *told)
+
     if pause_s is None:
-        return _monitored(context, endpoint, window, from_, reference, target, prediction)
+        return look()
     while True:
         if endpoint is None and from_ is None and reference is None:
             from nbmlops import monitors
 
+            if notebook is not None:
+                raise WrongUse(
+                    "a notebook is about one endpoint",
+                    "Name it: `nbmlops monitor ENDPOINT --every 15m --notebook report.ipynb`.",
+                )
             reports = monitors.monitor_all(context.workspace(), window=window)
         else:
-            reports = [_monitored(context, endpoint, window, from_, reference, target, prediction)]
+            reports = [look()]
         for report in reports:
             context.show(report)
         try:
@@ -111,6 +127,7 @@ def _monitored(
     prediction: str | None,
 ) -> MonitorReport:
     from nbmlops import monitors
+    from nbmlops.monitors.files import budget_at
 
     if endpoint is not None:
         if from_ or reference or target or prediction:
@@ -131,21 +148,42 @@ def _monitored(
         inside(context, reference),
         target=target,
         prediction=prediction,
-        budget=_budget(context),
+        budget=budget_at(context.start),
         created_at=utc_now(),
     )
 
 
-def _budget(context: Context) -> Budget:
-    """Return the budget of the project one stands in, if any."""
-    from nbmlops import layout, project
-    from nbmlops.monitoring.drift import DEFAULT_BUDGET
+def _written(
+    context: Context,
+    notebook: str,
+    endpoint: str | None,
+    window: str | None,
+    from_: str | None,
+    reference: str | None,
+    target: str | None,
+    prediction: str | None,
+) -> MonitorReport:
+    """Look once, and write the notebook of it; what cannot be written is told before."""
+    from nbmlops.monitors import notebooks
 
-    root = layout.project_root(context.start)
-    if root is None:
-        return DEFAULT_BUDGET
-    told = project.read(root).monitoring
-    return Budget(false_alarms=told.false_alarms, windows=told.windows)
+    out = inside(context, notebook)
+    notebooks.refuse_to_overwrite(out, context.start)
+    report = _monitored(context, endpoint, window, from_, reference, target, prediction)
+    context.say(f"executing {out.name}")
+    notebooks.write(
+        report,
+        out,
+        context.start,
+        {
+            "endpoint": endpoint,
+            "window": window,
+            "from_": from_,
+            "reference": reference,
+            "target": target,
+            "prediction": prediction,
+        },
+    )
+    return report
 
 
 def _pause_s(every: str | None) -> float | None:

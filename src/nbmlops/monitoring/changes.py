@@ -180,11 +180,11 @@ def _factor(borders: Floats, then: Counted, now: Counted) -> float | None:
         factor = float(np.exp(np.median(logs)))
         alike = float(logs.std()) <= _UNIT_SPREAD * max(1.0, abs(math.log(factor)))
     else:
-        # Means are of values clipped near training's range: the range tells the factor.
-        if then.high <= 0 or now.low <= then.high:
+        # Means are of values clipped near training's range; least and greatest are not.
+        if then.low <= 0 or now.low <= 0 or (then.low < now.high and now.low < then.high):
             return None
-        factor = math.sqrt((now.low / then.low) * (now.high / then.high)) if then.low > 0 else 0.0
-        alike = factor > 0 and 0.5 < (now.high / now.low) / (then.high / then.low) < 2
+        factor = math.sqrt((now.low / then.low) * (now.high / then.high))
+        alike = 0.5 < (now.high / now.low) / (then.high / then.low) < 2
     if not alike or max(factor, 1 / factor if factor else 0.0) < _UNIT_FACTOR:
         return None
     return _round_factor(factor)

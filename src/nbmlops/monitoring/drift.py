@@ -222,7 +222,9 @@ def compare(
         # threshold, is at least so far from those answers.
         tested = unpack(reference.answered).astype(np.float64)
         gap = statistics.jensen_shannon_distance(training, tested) or 0.0
-        noted = f"the model's own answers are {gap:.2f} from the labels" if gap > 0.02 else None
+        noted = (
+            f"on the test set its answers were {gap:.2f} from the labels" if gap > 0.02 else None
+        )
         limit += gap
     farthest = 0.0
     if reference.ordered:

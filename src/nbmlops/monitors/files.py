@@ -7,8 +7,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from nbmlops import digests, sheets
+from nbmlops import digests, layout, project, sheets
 from nbmlops.monitoring import kinds
+from nbmlops.monitoring.drift import DEFAULT_BUDGET
 from nbmlops.monitors.bare import Rows, answered, part_rows
 from nbmlops.records import Budget, MonitorReport
 
@@ -52,6 +53,15 @@ def compare(
         budget=budget,
         created_at=created_at,
     )
+
+
+def budget_at(start: Path) -> Budget:
+    """Return the budget of the project at or above a folder, if there is any."""
+    root = layout.project_root(start)
+    if root is None:
+        return DEFAULT_BUDGET
+    told = project.read(root).monitoring
+    return Budget(false_alarms=told.false_alarms, windows=told.windows)
 
 
 def opened(path: Path, known: Mapping[str, str] | None = None) -> Rows:

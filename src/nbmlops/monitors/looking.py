@@ -265,19 +265,19 @@ def _explanation(
     version: str,
 ) -> Explanation | None:
     """Say since when which columns differ, and what else happened then."""
-    both = [*report.columns, *([report.prediction] if report.prediction else [])]
-    names = [column.name for column in report.columns if column.verdict == "drift"]
-    if not names and report.prediction and report.prediction.verdict == "drift":
-        names = [report.prediction.name]
-    if not names:
+    drifted = [column for column in report.columns if column.verdict == "drift"]
+    if not drifted and report.prediction and report.prediction.verdict == "drift":
+        drifted = [report.prediction]  # where features differ, predictions follow from them
+    if not drifted:
         return None
+    names = [column.name for column in drifted]
     tallies = [span.tally for span in found]
     split = changes.Course(gauge, tallies).change_point(names)
     since = found[split].since if split is not None else found[0].since
     # The span in the midst of which the change lies holds both.
     begins = 0 if split is None else split + 1 if split + 1 < len(found) else split
     after = spans.merged(found[begins:])
-    suspects = changes.suspects(gauge, after.tally, both)
+    suspects = changes.suspects(gauge, after.tally, drifted)
     return Explanation(
         since=since,
         suspects=suspects,
@@ -291,11 +291,11 @@ def _explanation(
 
 
 _TOLD = {
-    "missing": ("pipeline", "`{0}` is missing where training had it"),
-    "constant": ("pipeline", "`{0}` has one value throughout"),
-    "unit": ("pipeline", "`{0}` is {1:g} times what training had: its unit may have changed"),
-    "type": ("pipeline", "`{0}` has infinite values, or values of another type"),
-    "new-categories": ("data-definition", "`{0}` has categories that training did not have"),
+    "missing": ("pipeline", "{0} is missing where training had it"),
+    "constant": ("pipeline", "{0} has one value throughout"),
+    "unit": ("pipeline", "{0} is about {1:g} times what training had: its unit may have changed"),
+    "type": ("pipeline", "{0} has infinite values, or values of another type"),
+    "new-categories": ("data-definition", "{0} has categories that training did not have"),
 }
 
 

@@ -82,12 +82,13 @@ def _is_of_this_machine(text: str) -> bool:
 def parameters_overwritten(subject: Subject) -> Iterator[Fault]:
     """Find later cells that assign a parameter's name, and so discard what was given.
 
-    An assignment that uses the parameter itself, such as ``seed = int(seed)``, discards nothing.
+    An assignment that uses the parameter itself, such as ``seed = int(seed)``, discards nothing;
+    nor does the cell of what an earlier run was given, in whose place papermill puts another.
     """
     names = _parameters(subject)
     behind = False
     for code in _cells(subject):
-        if behind:
+        if behind and "injected-parameters" not in code.cell.tags:
             for name, line in _discarded(code, names):
                 yield Fault(
                     f"it assigns the parameter `{name}`: whatever a run is given is lost",
