@@ -7,7 +7,7 @@ from datetime import datetime
 
 from nbmlops.monitoring import course, drift, profile, questions
 from nbmlops.monitoring.profile import Gauge, Tally
-from nbmlops.records import Answer, Budget, Metric, MonitorReport, Reference, Window
+from nbmlops.records import Answer, Budget, Metric, MonitorReport, Reference, Window, replace
 
 
 def report(
@@ -35,6 +35,8 @@ def report(
     """
     window = profile.merge(parts) if parts else gauge.count(0, {})
     found = course.judge(gauge, parts, window, budget=budget, hidden=hidden)
+    if performance is not None and any(one.verdict == "drift" for one in found.columns):
+        performance = performance[0], _of_estimates(*performance)
     answers = questions.answers(
         found.columns,
         found.prediction,
@@ -60,3 +62,11 @@ def report(
         endpoint=endpoint,
         metrics=performance[0] if performance else (),
     )
+
+
+def _of_estimates(metrics: tuple[Metric, ...], answer: Answer) -> Answer:
+    """Say that estimates are of rows like the test set's, where features have left it."""
+    if answer.answer != "unknown" or not any(one.estimated for one in metrics):
+        return answer
+    told = f"{answer.reason} The features differ from training, and estimates know nothing of that."
+    return replace(answer, reason=told)

@@ -110,6 +110,7 @@ def _time_ticks(begins: Sequence[datetime]) -> tuple[TimeTick, ...]:
     step = math.ceil(len(begins) / _TICKS)
     moments = [begins[index].astimezone(UTC) for index in range(0, len(begins), step)]
     whole = all(one.timestamp() % _DAY_S == 0 for one in begins)
+    seconds = wording.is_short(begins[0], begins[-1]) if begins else False
     ticks: list[TimeTick] = []
     for index, at in enumerate(moments):
         before = moments[index - 1].date() if index else None
@@ -120,7 +121,7 @@ def _time_ticks(begins: Sequence[datetime]) -> tuple[TimeTick, ...]:
         ticks.append(
             TimeTick(
                 at=round(index * step / len(begins), 4),
-                time="" if whole else f"{at:%H:%M}",
+                time="" if whole else wording.clock(at, seconds=seconds),
                 day=f"{at:%Y-%m-%d}" if changed or again else "",
                 minor=minor,
                 again=not changed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from nbmlops.records import (
     Answer,
@@ -28,6 +28,7 @@ QUESTIONS = (
 VERDICT_MARKS = {"ok": "✓", "alert": "✕", "unknown": "?", "drift": "✕"}
 ANSWER_MARKS = {"yes": "✓", "no": "✕", "unknown": "?"}
 
+_SHORT = timedelta(minutes=10)
 _RANKS = {"drift": 0, "ok": 1, "unknown": 2}
 
 
@@ -100,7 +101,8 @@ def origin(report: MonitorReport) -> str:
 
 def window(report: MonitorReport) -> str:
     """Return how many calls were looked at, and of when."""
-    span = [moment(at) for at in (report.window.since, report.window.until)]
+    ends = (report.window.since, report.window.until)
+    span = [moment(at, seconds=is_short(*ends)) for at in ends]
     rows = rows_of(report.window.rows)
     if span[0] and span[1]:
         return f"{rows}, {span[0]} to {span[1]}"
@@ -119,17 +121,28 @@ def rows_of(count: int) -> str:
     return "1 row" if count == 1 else f"{count:,} rows"
 
 
-def moment(at: datetime | None) -> str:
-    """Return a time in UTC to the minute."""
-    return "" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+def is_short(since: datetime | None, until: datetime | None) -> bool:
+    """Whether a stretch of time is so short that minutes do not tell its parts apart."""
+    return since is not None and until is not None and until - since < _SHORT
+
+
+def moment(at: datetime | None, *, seconds: bool = False) -> str:
+    """Return a time in UTC to the minute, or to the second."""
+    return "" if at is None else f"{at.astimezone(UTC):%Y-%m-%d} {clock(at, seconds=seconds)} UTC"
+
+
+def clock(at: datetime, *, seconds: bool) -> str:
+    """Return the time of the day in UTC."""
+    return f"{at.astimezone(UTC):%H:%M:%S}" if seconds else f"{at.astimezone(UTC):%H:%M}"
 
 
 def span(since: datetime, until: datetime) -> str:
     """Return a stretch of time in UTC; the date once where it begins and ends on one day."""
     first, last = since.astimezone(UTC), until.astimezone(UTC)
+    seconds = is_short(first, last)
     if first.date() == last.date():
-        return f"{first:%Y-%m-%d %H:%M} to {last:%H:%M} UTC"
-    return f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
+        return f"{moment(first, seconds=seconds)[:-4]} to {clock(last, seconds=seconds)} UTC"
+    return f"{moment(first, seconds=seconds)[:-4]} to {moment(last, seconds=seconds)}"
 
 
 def interval(low: float | None, high: float | None) -> str:
@@ -198,7 +211,8 @@ def explanation(report: MonitorReport) -> tuple[Part, ...]:
     since = (told.since if told else None) or report.changed_since
     if report.verdict != "alert" or (told is None and since is None):
         return ()
-    parts = [Part(text=f"Since {moment(since)}", strong=True)] if since else []
+    short = is_short(report.window.since, report.window.until)
+    parts = [Part(text=f"Since {moment(since, seconds=short)}", strong=True)] if since else []
     suspects = told.suspects if told else ()
     if suspects:
         parts += [*([Part(text=": ")] if since else []), *_suspects(suspects, since)]
@@ -208,7 +222,7 @@ def explanation(report: MonitorReport) -> tuple[Part, ...]:
     if told is None:
         return (*parts, Part(text="."))
     if told.coincidences:
-        parts.append(Part(text=f". At that time: {_events(told.coincidences)}"))
+        parts.append(Part(text=f". At that time: {_events(told.coincidences, since)}"))
     parts.append(Part(text="."))
     commit = f"commit {clean(told.commit)[:7]}" if told.commit else ""
     if told.version:
@@ -219,9 +233,10 @@ def explanation(report: MonitorReport) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-def _events(coincidences: tuple[Coincidence, ...]) -> str:
+def _events(coincidences: tuple[Coincidence, ...], since: datetime | None) -> str:
     told = [
-        clipped(one.message, 160).rstrip(".") + (f" ({moment(one.at)})" if one.at else "")
+        clipped(one.message, 160).rstrip(".")
+        + (f" ({moment(one.at)})" if one.at and one.at != since else "")
         for one in coincidences[:_EVENTS]
     ]
     left = len(coincidences) - _EVENTS
