@@ -65,7 +65,8 @@ class Route(Record, frozen=True, kw_only=True):
     ``batches`` is whether calls that wait may be answered together, ``matrix`` whether the worker
     takes columns of doubles as one tensor, ``binary`` whether it takes binary tensors. ``never``
     are columns that are not logged, ``hashed`` those that are logged as keyed hashes. ``token`` is
-    shown to a worker on TCP.
+    shown to a worker on TCP. ``profile`` is what the front holds live calls against: the profile of
+    the training data, narrowed to what may be seen of them.
     """
 
     deployment_id: str
@@ -82,6 +83,7 @@ class Route(Record, frozen=True, kw_only=True):
     token: str | None = None
     never: tuple[str, ...] = ()
     hashed: tuple[str, ...] = ()
+    profile: bytes | None = None
 
 
 class RouteTable(Record, frozen=True, kw_only=True):
