@@ -408,7 +408,8 @@ class App:
             took_s = now_s - call.began_s
             self.metrics.latency(took_s)
             asked = call.asked(facts)
-            entries.append(Entry(asked, call.predictions, round(took_s * 1000, 3), call.client_id))
+            took_ms = round(took_s * 1000, 3)
+            entries.append(Entry(asked, call.predictions, took_ms, call.client_id, call.client))
         batch = self.log.encode(route, entries)
         for call, record in zip(calls, batch.records, strict=True):
             call.call_id = record.call_id

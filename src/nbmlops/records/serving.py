@@ -190,6 +190,7 @@ class CallAnswer(Record, frozen=True, kw_only=True, gc=False):
 class CallRecord(Record, frozen=True, kw_only=True, gc=False):
     """One answered call, as the call log keeps it. ``sequence`` counts from 1 in each writer.
 
+    ``client_id`` is what the client calls its call, ``client`` the program that it says it is.
     ``redacted`` names the columns whose values were kept out of the log, or are kept as hashes.
     """
 
@@ -205,4 +206,5 @@ class CallRecord(Record, frozen=True, kw_only=True, gc=False):
     predictions: tuple[Prediction, ...]
     latency_ms: float
     client_id: str | None = None
+    client: str | None = None
     redacted: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
