@@ -171,6 +171,42 @@ def test_a_clients_id_that_is_long_or_odd_is_not_kept(given_id):
     assert protocol.client_id({"x-request-id": given_id}) is None
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("python-requests/2.32 (Linux)", "python-requests/2.32"),
+        ("  curl/8.5.0", "curl/8.5.0"),
+        ("Mozilla/5.0 (X11) AppleWebKit/537.36", "Mozilla/5.0"),
+        ("loader", "loader"),
+        ("a" * 100 + "/1", "a" * 60),
+        ("(no product)", None),
+        ("\x1b[2Jx", None),
+        ("caf\xe9/1", "caf"),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_a_client_is_known_by_the_first_product_of_its_user_agent(given, kept):
+    assert protocol.client({} if given is None else {"user-agent": given}) == kept
+
+
+@pytest.mark.parametrize("path", ["/predict", "/v2/models/cancer/infer"])
+def test_the_program_that_called_is_in_the_log(served, path):
+    body = json.dumps(GOOD)
+    if path != "/predict":
+        inputs = [("city", "BYTES", ["Bern"]), ("age", "INT64", [41]), ("member", "BOOL", [True])]
+        names = ("name", "datatype", "data")
+        parts = [dict(zip(names, one, strict=True)) | {"shape": [1]} for one in inputs]
+        body = json.dumps({"inputs": parts})
+    page = {"Origin": "http://" + served.address.removeprefix("tcp:")}  # goes the longer way
+    for agent, more in (("loader/3 (x)", {}), ("other/1", page)):
+        headers = {"User-Agent": agent, **more}
+        status, answered, _ = ask(served.address, "POST", path, body, headers)
+        assert status == 200
+        found = calllog.find(served.inbox / "calls", answered["Nbmlops-Call-Id"])
+        assert found.client == agent.split()[0]
+
+
 def test_an_id_in_a_v2_body_is_echoed_and_kept_only_if_it_is_short(served):
     for sent, kept in (("mine", "mine"), ("x" * 1000, None), ("a\nb", None)):
         columns = [

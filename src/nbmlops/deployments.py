@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Literal
 
+import msgspec
+
 from nbmlops import (
     calllog,
     calls,
@@ -29,6 +31,7 @@ from nbmlops import (
 from nbmlops.errors import (
     DeploymentFailed,
     EndpointUnreachable,
+    NbmlopsError,
     NothingToGoBackTo,
     UnknownEndpoint,
     UnknownReference,
@@ -409,6 +412,7 @@ def _refreshed(workspace: Workspace, record: DeploymentRecord) -> DeploymentReco
     routes = endpoints.told(workspace, record.endpoint)
     if any(
         (route.never, route.hashed, route.version, route.schema.output) != wanted
+        or (route.profile is None and _profile(workspace, version) is not None)
         for route in routes
     ):
         pointed = endpoints.point(workspace, record.endpoint, record.deployment_id)
@@ -441,6 +445,9 @@ def _route(workspace: Workspace, record: DeploymentRecord) -> Route:
     handle = _handle(record)
     status = workspace.launcher(handle.launcher).poll([handle])[handle]
     version = models.find(workspace, _name(_numbered(workspace, record)))
+    profile = _profile(workspace, version)
+    if profile is None:
+        workspace.warn(f"/metrics will not tell how far calls of {version.name} lie from training")
     return Route(
         deployment_id=record.deployment_id,
         role="champion",
@@ -456,7 +463,28 @@ def _route(workspace: Workspace, record: DeploymentRecord) -> Route:
         token=sites.token_for(workspace, handle),
         never=workspace.settings.calls.never,
         hashed=workspace.settings.calls.hashed,
+        profile=profile,
     )
+
+
+def _profile(workspace: Workspace, version: ModelVersion) -> bytes | None:
+    """Return what a front holds live calls against, ``None`` where it cannot be had.
+
+    A front may be far from here, and whoever can read its routes sees the profile: columns that
+    are kept out of the call log are not in it.
+    """
+    from nbmlops.monitoring import profile
+
+    file, settings = version.files.get("profile"), workspace.settings.calls
+    if file is None:
+        return None
+    try:
+        reference = records.load(workspace.artifacts.get(file.digest), profile.Profile)
+        if reference.format != profile.FORMAT:
+            return None
+        return profile.packed(reference, frozenset((*settings.never, *settings.hashed)))
+    except (NbmlopsError, msgspec.MsgspecError, ValueError):  # it serves all the same
+        return None
 
 
 def undeploy(workspace: Workspace, endpoint: str) -> DeploymentRecord:

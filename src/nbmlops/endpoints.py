@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from nbmlops import calllog, decisions, images, layout, records, sites, tensors
+from nbmlops._version import __version__
 from nbmlops.errors import (
     CallFailed,
     DeploymentFailed,
@@ -465,7 +466,7 @@ def call(workspace: Workspace, endpoint: str, payload: bytes) -> bytes:
         When it answers with an error, whose message it carries on.
     """
     found = running(workspace, endpoint)
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/json", "User-Agent": f"nbmlops/{__version__}"}
     token = access_token(workspace, found)
     if token is not None:
         headers["Authorization"] = f"Bearer {token.read_text().strip()}"

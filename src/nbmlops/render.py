@@ -419,7 +419,8 @@ def _predicted(prediction: Prediction) -> str:
 def _trace(trace: Trace) -> Iterable[Block]:
     pairs: list[tuple[str, str]] = []
     if trace.call:
-        pairs.append(("call", f"{trace.call['call_id']} at {trace.call['at']}"))
+        who = f" by {trace.call['client']}" if trace.call.get("client") else ""
+        pairs.append(("call", f"{trace.call['call_id']} at {trace.call['at']}{who}"))
     if trace.endpoint:
         where = f" at {trace.endpoint['url']}" if trace.endpoint.get("url") else ""
         pairs.append(("endpoint", f"{trace.endpoint['endpoint']}{where}"))

@@ -83,6 +83,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     predictions: tuple[Prediction, ...]
     latency_ms: float
     client_id: str | None = None
+    client: str | None = None
 
 
 class CallLog:
@@ -149,9 +150,11 @@ class CallLog:
         *,
         latency_ms: float,
         client_id: str | None = None,
+        client: str | None = None,
     ) -> CallRecord:
         """Write an answered call and return its record; see :meth:`write_all`."""
-        return self.write_all(route, [Entry(records, predictions, latency_ms, client_id)])[0]
+        entry = Entry(records, predictions, latency_ms, client_id, client)
+        return self.write_all(route, [entry])[0]
 
     def write_all(self, route: Route, entries: Sequence[Entry]) -> list[CallRecord]:
         """Write calls that were answered together, and return their records.
@@ -244,6 +247,7 @@ class CallLog:
             predictions=entry.predictions,
             latency_ms=entry.latency_ms,
             client_id=entry.client_id,
+            client=entry.client,
             redacted=redacted,
         )
 

@@ -7,6 +7,7 @@ A table has one row for each *record* of each call, with these columns:
 ``at``                when it was answered, aware, UTC
 ``endpoint``, ``deployment_id``, ``model``, ``version``, ``commit``   who answered
 ``client_id``         the client's own id, if it sent one
+``client``            the program that called, as it says itself in ``User-Agent``
 ``latency_ms``        of the call
 ``inputs.NAME``       the record's columns, typed as the model's schema says
 ``prediction``        the label or value

@@ -38,6 +38,7 @@ from nbmlops.front.routing import Routes
 from nbmlops.front.scribe import Scribe
 from nbmlops.front.server import Exchange
 from nbmlops.front.upstream import Call, Worker
+from nbmlops.front.watch import Watch
 from nbmlops.records import FrontSpec, Route, RouteTable
 from nbmlops.tensors import Tensor
 
@@ -94,6 +95,7 @@ class App:
         self._syncing: asyncio.Task[None] | None = None
         self._told = ""
         self._scribe: Scribe | None = None
+        self._watch = Watch(say)
 
     # --- life ---
 
@@ -131,6 +133,7 @@ class App:
             self.log.prepare(route.deployment_id)
         self.routes, self._described = Routes(table, tuple(workers)), described
         self._width = max((len(route.schema.columns) for route in table.routes), default=0)
+        self._watch.point(table.routes)
         for worker in kept.values():
             self._leaving.add(worker)
             self._later(self._leave(worker))
@@ -178,6 +181,7 @@ class App:
             task.cancel()
         if self._scribe is not None:
             await asyncio.to_thread(self._scribe.close)
+        await asyncio.to_thread(self._watch.close)
         await asyncio.to_thread(self.log.close)
 
     @property
@@ -404,12 +408,15 @@ class App:
             took_s = now_s - call.began_s
             self.metrics.latency(took_s)
             asked = call.asked(facts)
-            entries.append(Entry(asked, call.predictions, round(took_s * 1000, 3), call.client_id))
+            took_ms = round(took_s * 1000, 3)
+            entries.append(Entry(asked, call.predictions, took_ms, call.client_id, call.client))
         batch = self.log.encode(route, entries)
         for call, record in zip(calls, batch.records, strict=True):
             call.call_id = record.call_id
         if self._scribe is not None:
             await self._scribe.keep(batch)
+        for entry in entries:
+            self._watch.take(route, entry.records, entry.predictions)
         counted = route.deployment_id, route.model, route.version
         self.metrics.rows[counted] += rows
         self.metrics.out_of_bounds[counted] += sum(not one.within_bounds for one in found)
@@ -502,6 +509,8 @@ class App:
             ready=self.is_ready,
             drops=self.log.drops,
             sync_failures=self.log.sync_failures,
+            seen=self._watch.seen,
+            unwatched=self._watch.dropped,
         )
         return Answer(200, text, metrics.MEDIA_TYPE)
 
@@ -585,8 +594,8 @@ class _Asking:
 
 
 def _identity(route: Route) -> bytes:
-    """Return what makes a route lead to the same worker: all but its role and share."""
-    return records.dump(records.replace(route, role="champion", share=0.0))
+    """Return what makes a route lead to the same worker: what is sent there, and how."""
+    return records.dump(records.replace(route, role="champion", share=0.0, profile=None))
 
 
 _PREDICTIONS = {

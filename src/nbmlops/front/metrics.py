@@ -7,9 +7,13 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from nbmlops._version import __version__
 from nbmlops.records import Route, RouteTable
+
+if TYPE_CHECKING:
+    from nbmlops.monitoring.effects import Effects, Size
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -52,8 +56,14 @@ def text(
     ready: bool,
     drops: Mapping[str, int],
     sync_failures: int,
+    seen: Mapping[str, Effects],
+    unwatched: Mapping[str, int],
 ) -> bytes:
-    """Return all counts as Prometheus reads them."""
+    """Return all counts as Prometheus reads them.
+
+    ``seen`` is how far each deployment's calls lie from training, ``unwatched`` how many of its
+    rows were answered and not counted for that.
+    """
     families = (
         (
             "nbmlops_requests_total",
@@ -75,7 +85,7 @@ def text(
             "counter",
             "Predicted records by deployment.",
             [
-                ({"deployment": name, "model": model, "version": str(number)}, count)
+                (_version_labels(name, model, number), count)
                 for (name, model, number), count in sorted(metrics.rows.items())
             ],
         ),
@@ -84,7 +94,7 @@ def text(
             "counter",
             "Of these, records whose prediction is not within plausible bounds.",
             [
-                ({"deployment": name, "model": model, "version": str(number)}, count)
+                (_version_labels(name, model, number), count)
                 for (name, model, number), count in sorted(metrics.out_of_bounds.items())
             ],
         ),
@@ -120,12 +130,95 @@ def text(
             "The version of nbmlops, and the endpoint that it serves.",
             [({"version": __version__, "endpoint": table.endpoint}, 1)],
         ),
+        *_watched(table, seen, unwatched),
     )
     lines = [*_histogram(metrics)]
     for name, kind, told, samples in families:
         lines += (f"# HELP {name} {told}", f"# TYPE {name} {kind}")
         lines += [_sample(name, value, labels) for labels, value in samples]
     return ("\n".join(lines) + "\n").encode()
+
+
+_Samples = list[tuple[dict[str, str], float]]
+
+
+def _watched(
+    table: RouteTable, seen: Mapping[str, Effects], unwatched: Mapping[str, int]
+) -> tuple[tuple[str, str, str, _Samples], ...]:
+    """Return what the last hour's rows are beside training; what is unknown is left out."""
+    rows: _Samples = []
+    features: _Samples = []
+    predictions: _Samples = []
+    missing: _Samples = []
+    new: _Samples = []
+    dropped: _Samples = []
+
+    def add(to: _Samples, labels: dict[str, str], value: float | None) -> None:
+        if value is not None:
+            to.append((labels, value))
+
+    def effect(labels: dict[str, str], size: Size) -> dict[str, str]:
+        return {**labels, "effect": size.effect}
+
+    for route in table.routes:
+        known = _version_labels(route.deployment_id, route.model, route.version)
+        add(dropped, known, unwatched.get(route.deployment_id))
+        found = seen.get(route.deployment_id)
+        if found is None or route.profile is None:
+            continue
+        hidden = {*route.never, *route.hashed}  # also where the last count is older than the route
+        add(rows, known, found.rows)
+        for size in found.columns:
+            if size.name in hidden:
+                continue
+            labels = {**known, "column": size.name}
+            add(features, effect(labels, size), size.value)
+            add(missing, labels, size.missing_share)
+            add(new, labels, size.new_category_share)
+        if found.prediction is not None:
+            add(predictions, effect(known, found.prediction), found.prediction.value)
+    return (
+        (
+            "nbmlops_monitored_rows",
+            "gauge",
+            "Rows of the last hour that are held against training.",
+            rows,
+        ),
+        (
+            "nbmlops_feature_effect",
+            "gauge",
+            "How far a column's last hour lies from training.",
+            features,
+        ),
+        (
+            "nbmlops_prediction_effect",
+            "gauge",
+            "How far the predictions of the last hour lie from training's answers.",
+            predictions,
+        ),
+        (
+            "nbmlops_missing_share",
+            "gauge",
+            "Share of the last hour's rows in which a column is missing.",
+            missing,
+        ),
+        (
+            "nbmlops_new_category_share",
+            "gauge",
+            "Share of the last hour's rows with a category that training did not have.",
+            new,
+        ),
+        (
+            "nbmlops_monitor_dropped_rows_total",
+            "counter",
+            "Predicted records that were not held against training.",
+            dropped,
+        ),
+    )
+
+
+def _version_labels(deployment: str, model: str, version: int) -> dict[str, str]:
+    return {"deployment": deployment, "model": model, "version": str(version)}
 
 
 def _route_labels(route: Route) -> dict[str, str]:

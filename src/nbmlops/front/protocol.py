@@ -504,6 +504,22 @@ def client_id(headers: Mapping[str, str]) -> str | None:
     return kept_id(headers.get("nbmlops-client-id") or headers.get("x-request-id"))
 
 
+# RFC 9110: a product is a token, and its version another one.
+_PRODUCT = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:/[!#$%&'*+.^_`|~0-9A-Za-z-]+)?")
+_CLIENT_LIMIT = 60
+
+
+def client(headers: Mapping[str, str]) -> str | None:
+    """Return which program says that it calls: the first product of its ``User-Agent``.
+
+    >>> client({"user-agent": "python-requests/2.32 (Linux)"})
+    'python-requests/2.32'
+    """
+    given = headers.get("user-agent")
+    found = _PRODUCT.match(given.lstrip()) if given else None
+    return found[0][:_CLIENT_LIMIT] if found else None
+
+
 def kept_id(given: str | None) -> str | None:
     """Return what a client calls its call, if it is short and printable."""
     if given is None or not 0 < len(given) <= 128:

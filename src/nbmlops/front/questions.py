@@ -34,11 +34,12 @@ class Question(Protocol):
 class Records:
     """``POST /predict``: records, each with a value for each column."""
 
-    __slots__ = ("_client_id", "_rows", "_size")
+    __slots__ = ("_client", "_client_id", "_rows", "_size")
 
     def __init__(self, body: bytes, headers: Mapping[str, str], rows_limit: int) -> None:
         self._rows = protocol.decode_records(body, rows_limit)
         self._client_id = protocol.client_id(headers)
+        self._client = protocol.client(headers)
         self._size = len(body)
 
     def call(self, route: Route, done: Done) -> Call:
@@ -46,7 +47,9 @@ class Records:
         contract, rows = route.schema, self._rows
         block = schema.block(contract, rows)
         columns = schema.check(contract, rows) if block is None else None
-        return Call(route, len(rows), done, block, columns, rows, self._client_id, self._size)
+        return Call(
+            route, len(rows), done, block, columns, rows, self._client_id, self._client, self._size
+        )
 
     def answer(self, call: Call) -> Answer:
         """Return the predictions, each with its label or value."""
@@ -64,7 +67,7 @@ class Records:
 class Tensors:
     """``POST /v2/models/NAME/infer``: an input for each column, or one matrix."""
 
-    __slots__ = ("_asked", "_client_id", "_endpoint", "_rows_limit", "_size")
+    __slots__ = ("_asked", "_client", "_client_id", "_endpoint", "_rows_limit", "_size")
 
     def __init__(
         self, body: bytes, headers: Mapping[str, str], rows_limit: int, width: int, endpoint: str
@@ -77,6 +80,7 @@ class Tensors:
             lambda shape: protocol.check_shape(shape, rows_limit, width),
         )
         self._client_id = protocol.client_id(headers) or protocol.kept_id(self._asked.id)
+        self._client = protocol.client(headers)
         self._size = len(body)
 
     def call(self, route: Route, done: Done) -> Call:
@@ -91,12 +95,20 @@ class Tensors:
                 done,
                 block,
                 client_id=self._client_id,
+                client=self._client,
                 size=self._size,
             )
         columns = schema.read(contract, asked.inputs)
         protocol.check_rows(len(columns[0]), self._rows_limit)
         return Call(
-            route, len(columns[0]), done, None, columns, client_id=self._client_id, size=self._size
+            route,
+            len(columns[0]),
+            done,
+            None,
+            columns,
+            client_id=self._client_id,
+            client=self._client,
+            size=self._size,
         )
 
     def answer(self, call: Call) -> Answer:
@@ -127,7 +139,7 @@ def _call_headers(call_id: str, route: Route) -> tuple[tuple[bytes, bytes], ...]
 
 
 # Of a request's headers, what a question is read with.
-_READ = (b"nbmlops-client-id", b"x-request-id", HEADER_LENGTH.lower().encode())
+_READ = (b"nbmlops-client-id", b"x-request-id", b"user-agent", HEADER_LENGTH.lower().encode())
 
 
 def headers_read(given: Mapping[bytes, bytes]) -> dict[str, str]:

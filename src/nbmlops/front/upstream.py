@@ -60,6 +60,7 @@ class Call:
     columns: list[list[Any]] | None = None
     records: Sequence[dict[str, Any]] | None = None
     client_id: str | None = None
+    client: str | None = None
     size: int = 0  # of its body
     expires_s: float = math.inf  # of the monotonic clock
     began_s: float = field(default_factory=time.perf_counter)

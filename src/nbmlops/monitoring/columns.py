@@ -44,7 +44,7 @@ def numbers(column: Any) -> Numbers:
     items = _items(column)
     if isinstance(items, np.ndarray):
         return Numbers(_of_array(items), None)
-    if {type(item) for item in items} <= {float, int, bool, type(None)}:
+    if {*map(type, items)} <= {float, int, bool, type(None)}:
         try:
             return Numbers(np.array(items, dtype=np.float64), None)
         except OverflowError:  # an integer beyond the range of floats
@@ -203,6 +203,10 @@ def _coded(column: Any) -> tuple[Codes, list[Any]]:
 
 
 def _listed(items: Sequence[Any]) -> tuple[Codes, list[Any]]:
+    if any({*map(type, items)} <= {kind, type(None)} for kind in (str, bool)):  # as of JSON
+        distinct = [item for item in dict.fromkeys(items) if item is not None]
+        place = {item: code for code, item in enumerate(distinct)} | {None: -1}
+        return np.fromiter(map(place.__getitem__, items), np.intp, len(items)), distinct
     known: dict[Any, int] = {}
     found: list[Any] = []
     codes = np.empty(len(items), dtype=np.intp)

@@ -208,7 +208,7 @@ def compare(
     unknown = _too_few(then, now)
     if unknown is not None and (not then.count or min(then.rows, now.rows) < ROWS_NEEDED):
         return replace(base, unknown=unknown)
-    if not is_output and _only_grows(variable, now):
+    if not is_output and only_grows(variable, now):
         return replace(base, unknown="it only grows, as clocks do: later values are new by nature")
     counted = coarse.counts(now.cells, now.missing, now.lost)
     sizes = _worth(gauge, window, place, counted, share, memory)
@@ -376,7 +376,8 @@ def _dependent(sizes: Sizes, rows: int) -> str | None:
     return f"its {rows:,} rows hang together so much that they count as {sizes.window:.0f}"
 
 
-def _only_grows(variable: Variable, now: Counted) -> bool:
+def only_grows(variable: Variable, now: Counted) -> bool:
+    """Whether values go on as a clock does, so that later ones are new by nature."""
     if variable.by != "numbers" or not now.count:
         return False
     beyond = int(now.cells[-1]) / now.count

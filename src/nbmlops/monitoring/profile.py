@@ -12,6 +12,7 @@ after another in one array, so that hundreds of windows are read and added in a 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,7 @@ from nbmlops.monitoring.coarse import Coarse, of_names, of_numbers
 from nbmlops.monitoring.columns import Codes, Floats, Names, Numbers
 from nbmlops.monitoring.copies import RowDigests, RowSample
 from nbmlops.monitoring.dispersion import Blocks
-from nbmlops.records import Prediction, Record, replace
+from nbmlops.records import Prediction, Record, dump, replace
 
 FORMAT = 2
 
@@ -47,6 +48,8 @@ OUTPUT = "prediction"
 """What the variable of labels and predictions is called."""
 
 _RUNS_ROWS = 10
+_PACKED_COLUMNS = 200
+_PACKED_BYTES = 256 * 1024
 Counts = NDArray[np.int64]
 
 
@@ -309,6 +312,44 @@ def _padded(column: Any, rows: int) -> Any:
     return [*(() if column is None else list(column)), *([None] * (rows - size))]
 
 
+def narrowed(
+    reference: Profile, *, hidden: frozenset[str] = frozenset(), limit: int | None = None
+) -> Profile:
+    """Return what is needed to count the values of some columns, and nothing else.
+
+    These are the first ``limit`` columns that are not ``hidden``, and the output. How rows hang
+    together cannot be told any more.
+    """
+    columns = len(reference.variables) - reference.has_output
+    kept = [place for place in range(columns) if reference.variables[place].name not in hidden][
+        :limit
+    ]
+    if reference.has_output:
+        kept.append(columns)
+    if len(kept) == len(reference.variables) and not reference.tally.blocks.blocks:
+        return reference
+    training = Gauge(reference).training
+    bare = [dataclasses.replace(training[place], unseen={}) for place in kept]
+    return Profile(
+        variables=tuple(reference.variables[place] for place in kept),
+        has_output=reference.has_output,
+        tally=_tally(reference.rows, bare, RowSample(), deflate=True),
+    )
+
+
+def packed(reference: Profile, hidden: frozenset[str]) -> bytes:
+    """Return a :func:`narrowed` profile to be sent along, of so many columns as there is room for.
+
+    That are 200, as long as they take no more than 256 KiB.
+    """
+    limit = _PACKED_COLUMNS
+    while True:
+        found = dump(narrowed(reference, hidden=hidden, limit=limit))
+        if len(found) <= _PACKED_BYTES or not limit:
+            return found
+        limit //= 2
+
+
 # --- windows ------------------------------------------------------------------------------------
 
 
@@ -330,10 +371,14 @@ class _Part(NamedTuple):
 
 
 class Gauge:
-    """A reference made ready for counting windows; it is kept while windows are counted."""
+    """A reference made ready for counting windows; it is kept while windows are counted.
+
+    On a :func:`narrowed` reference, windows are counted without what tells how rows hang together.
+    """
 
     def __init__(self, reference: Profile) -> None:
         self.reference = reference
+        self._is_narrowed = not reference.tally.blocks.blocks
         self.measures = [_Measure(variable) for variable in reference.variables]
         self._starts = np.cumsum([0, *(measure.cells for measure in self.measures)])
         self.training = self.counted(reference.tally)
@@ -398,14 +443,16 @@ class Gauge:
             if column is None:
                 column = [] if is_output else np.full(rows, math.nan)
             read = _read(measure.variable, column)
-            if not is_output:
+            if not (is_output or self._is_narrowed):
                 digests.add(read)
             part = _part(measure, read, self.training[place])
             counted.append(part.counted)
+            if self._is_narrowed:
+                continue
             coarse = self.coarse[place]
             sums.append(dispersion.sums(coarse.of_cell[part.places], coarse))
         return replace(
-            _tally(rows, counted, digests.sample()),
+            _tally(rows, counted, RowSample() if self._is_narrowed else digests.sample()),
             blocks=dispersion.beside(sums),
             predictions=columns.size(outputs),
             out_of_bounds=out_of_bounds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -38,6 +39,15 @@ KIND = "report"
 
 SLICES = 60
 """Into how many parts a window is divided for a look at its course, at most."""
+
+NEW_CLIENT_SHARE = 0.05
+"""What share of the calls a new client makes at least, for it to be named."""
+
+KNOWN_CLIENT_SHARE = 0.01
+"""With what share of the calls before a change a client is none that is new."""
+
+NEW_CLIENTS = 3
+"""How many new clients are named."""
 
 _FORMATS = (profile.FORMAT,)
 
@@ -283,7 +293,11 @@ def _explanation(
         suspects=suspects,
         coincidences=(
             *(_of_suspect(one, since) for one in suspects if one.change not in {"shift", "range"}),
-            *(() if split is not None else (_from_the_start(deployment),)),
+            *(
+                _new_clients(found, split, after)
+                if split is not None
+                else (_from_the_start(deployment),)
+            ),
         ),
         commit=deployment.commit,
         version=version,
@@ -303,6 +317,33 @@ def _of_suspect(suspect: Suspect, since: datetime) -> Coincidence:
     kind, told = _TOLD[suspect.change]
     message = told.format(suspect.column, suspect.factor or 1.0)
     return Coincidence(kind=kind, at=since, message=message)  # pyright: ignore[reportArgumentType]
+
+
+def _new_clients(found: list[Span], split: int, after: Span) -> Iterator[Coincidence]:
+    """Yield the programs that make calls after a change and made none, or hardly any, before it.
+
+    Where nobody said before what he is, as in the calls of an older nbmlops, nobody is known to be
+    new. A span next to the change may hold both sides of it.
+    """
+    before = found[: split - 1] or found[:split]
+    then = spans.merged(before)
+    if not then.clients:
+        return
+    since = found[len(before) :]
+    new = [
+        (count / after.calls, client)
+        for client, count in after.clients.items()
+        if count >= NEW_CLIENT_SHARE * after.calls
+        and then.clients.get(client, 0) < KNOWN_CLIENT_SHARE * then.calls
+    ]
+    for share, client in sorted(new, reverse=True)[:NEW_CLIENTS]:
+        known = then.clients.get(client, 0) / then.calls
+        yield Coincidence(
+            kind="client",
+            at=next(one.since for one in since if client in one.clients),
+            message=f"`{client}` makes {share:.0%} of the calls since then, and made"
+            f" {f'{known:.1%} of them' if known else 'none'} before",
+        )
 
 
 def _from_the_start(deployment: DeploymentRecord) -> Coincidence:

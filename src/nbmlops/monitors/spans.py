@@ -7,6 +7,7 @@ on: a month is the sum of its hours. The spans of a segment that is being writte
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,7 +27,10 @@ from nbmlops.monitors.truths import Shown
 from nbmlops.records import CallRecord, Record, Traffic
 from nbmlops.workspace import Workspace
 
-FORMAT = 1
+FORMAT = 2
+CLIENTS = 20
+"""How many clients a span names; who makes 5 % of its calls is always among them."""
+
 SPANS_AN_HOUR = 16
 _ROWS = 100
 _HOUR = timedelta(hours=1)
@@ -45,8 +49,10 @@ class Against:
 class Span(Record, frozen=True, kw_only=True):
     """Consecutive calls of one hour: the first came at ``since``, the last at ``until``.
 
-    ``latencies`` counts them on 162 cells, 160 of them evenly spaced in the logarithm from 0.01 ms
-    to 100 s. ``expected`` is what the test set lets expect of the answers, whatever came true.
+    ``clients`` counts the calls of the most frequent programs; those of all others, and of whoever
+    does not say what he is, are the rest of ``calls``. ``latencies`` counts them on 162 cells, 160
+    of them evenly spaced in the logarithm from 0.01 ms to 100 s. ``expected`` is what the test set
+    lets expect of the answers, whatever came true.
     """
 
     since: datetime
@@ -56,6 +62,7 @@ class Span(Record, frozen=True, kw_only=True):
     expected: PerformanceWindow
     latencies: bytes
     redacted: tuple[str, ...] = ()
+    clients: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class Kept(Record, frozen=True, kw_only=True):
@@ -162,7 +169,13 @@ def _span(batch: list[CallRecord], against: Against) -> Span:
         expected=against.shown.counted(batch, {}),
         latencies=pack(np.bincount(latencies, minlength=len(_BOUNDS_MS) + 1)),
         redacted=tuple(sorted({name for call in batch for name in call.redacted or ()})),
+        clients=_most(Counter(call.client for call in batch if call.client is not None)),
     )
+
+
+def _most(clients: Counter[str]) -> dict[str, int]:
+    ordered = sorted(clients.items(), key=lambda item: (-item[1], item[0]))
+    return dict(ordered[:CLIENTS])
 
 
 def merged(spans: list[Span]) -> Span:
@@ -177,6 +190,7 @@ def merged(spans: list[Span]) -> Span:
         expected=performance.merge([one.expected for one in spans]),
         latencies=pack(np.sum([unpack(one.latencies).astype(np.int64) for one in spans], axis=0)),
         redacted=tuple(sorted({name for one in spans for name in one.redacted})),
+        clients=_most(sum((Counter(one.clients) for one in spans), Counter[str]())),
     )
 
 

@@ -65,7 +65,8 @@ class Route(Record, frozen=True, kw_only=True):
     ``batches`` is whether calls that wait may be answered together, ``matrix`` whether the worker
     takes columns of doubles as one tensor, ``binary`` whether it takes binary tensors. ``never``
     are columns that are not logged, ``hashed`` those that are logged as keyed hashes. ``token`` is
-    shown to a worker on TCP.
+    shown to a worker on TCP. ``profile`` is what the front holds live calls against: the profile of
+    the training data, narrowed to what may be seen of them.
     """
 
     deployment_id: str
@@ -82,6 +83,7 @@ class Route(Record, frozen=True, kw_only=True):
     token: str | None = None
     never: tuple[str, ...] = ()
     hashed: tuple[str, ...] = ()
+    profile: bytes | None = None
 
 
 class RouteTable(Record, frozen=True, kw_only=True):
@@ -188,6 +190,7 @@ class CallAnswer(Record, frozen=True, kw_only=True, gc=False):
 class CallRecord(Record, frozen=True, kw_only=True, gc=False):
     """One answered call, as the call log keeps it. ``sequence`` counts from 1 in each writer.
 
+    ``client_id`` is what the client calls its call, ``client`` the program that it says it is.
     ``redacted`` names the columns whose values were kept out of the log, or are kept as hashes.
     """
 
@@ -203,4 +206,5 @@ class CallRecord(Record, frozen=True, kw_only=True, gc=False):
     predictions: tuple[Prediction, ...]
     latency_ms: float
     client_id: str | None = None
+    client: str | None = None
     redacted: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
