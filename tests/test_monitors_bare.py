@@ -61,6 +61,21 @@ def test_frames_that_are_alike_and_one_that_is_not():
     assert [name for name, verdict in verdicts(moved).items() if verdict == "drift"] == ["age"]
 
 
+def test_what_happened_to_a_column_is_told_of_frames_too():
+    now = people(1)
+    now["income"] *= 1000
+    now.loc[now.index % 3 == 0, "age"] = np.nan
+    told = monitors.compare_frames(now, people(2)).explanation
+    assert {one.column: one.change for one in told.suspects} == {"income": "unit", "age": "missing"}
+    assert told.suspects[0].factor == pytest.approx(1000, rel=0.5)
+    assert sum(one.share for one in told.suspects) == pytest.approx(1)
+    small = people(1)
+    small["income"] /= 1000
+    (one,) = monitors.compare_frames(small, people(2)).explanation.suspects
+    assert one.change == "unit"
+    assert one.factor == pytest.approx(0.001, rel=0.5)
+
+
 def test_predictions_are_held_against_the_truths_of_training():
     told = monitors.compare_frames(people(1), people(2), target="left", prediction="told")
     assert asked(told) == ["features", "predictions", "bounds"]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from datetime import datetime
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from nbmlops.monitoring.columns import Floats
-from nbmlops.monitoring.profile import Counted, Gauge, Tally
-from nbmlops.records import ColumnReport, Suspect
+from nbmlops.monitoring.profile import Counted, Gauge, Tally, merge
+from nbmlops.records import Coincidence, ColumnReport, Suspect
 
 Change = Literal["missing", "constant", "unit", "new-categories", "range", "type", "shift"]
 
@@ -107,6 +108,56 @@ def _log_likelihood(counts: Floats) -> Floats:
     return terms.sum(axis=-1)
 
 
+class Changed(NamedTuple):
+    """Before which of some windows calls changed, if they did in their midst, and what did.
+
+    ``begins`` is the first window that holds nothing from before.
+    """
+
+    split: int | None
+    begins: int
+    suspects: tuple[Suspect, ...]
+
+
+def changed(
+    gauge: Gauge,
+    parts: Sequence[Tally],
+    columns: Sequence[ColumnReport],
+    output: ColumnReport | None,
+) -> Changed | None:
+    """Return what happened to the columns that drifted, ``None`` where none did.
+
+    Where features differ, the ``output`` follows from them, and is no suspect.
+    """
+    drifted = [column for column in columns if column.verdict == "drift"]
+    if not drifted and output is not None and output.verdict == "drift":
+        drifted = [output]
+    if not drifted or not parts:
+        return None
+    split = Course(gauge, parts).change_point([column.name for column in drifted])
+    # The window in the midst of which the change lies holds both.
+    begins = 0 if split is None else min(split + 1, len(parts) - 1)
+    return Changed(split, begins, suspects(gauge, merge(parts[begins:]), drifted))
+
+
+_TOLD: dict[str, tuple[Literal["pipeline", "data-definition"], str]] = {
+    "missing": ("pipeline", "{0} is missing where training had it"),
+    "constant": ("pipeline", "{0} has one value throughout"),
+    "unit": ("pipeline", "{0} is about {1:g} times what training had: its unit may have changed"),
+    "type": ("pipeline", "{0} has infinite values, or values of another type"),
+    "new-categories": ("data-definition", "{0} has categories that training did not have"),
+}
+
+
+def coincidences(found: Changed, at: datetime | None) -> tuple[Coincidence, ...]:
+    """Return what the changes of columns look like from outside: a pipeline, a definition."""
+    told = [(one, *_TOLD[one.change]) for one in found.suspects if one.change in _TOLD]
+    return tuple(
+        Coincidence(kind=kind, at=at, message=words.format(one.column, one.factor or 1.0))
+        for one, kind, words in told
+    )
+
+
 def suspects(gauge: Gauge, window: Tally, columns: Sequence[ColumnReport]) -> tuple[Suspect, ...]:
     """Return the columns that drifted, those with the greatest share of all change first.
 
@@ -166,7 +217,7 @@ def _factor(borders: Floats, then: Counted, now: Counted) -> float | None:
     """Return by what values were multiplied, if that is what happened.
 
     Where they were, the quantiles of now are those of then, times one factor. Outside of the cells
-    of training a quantile is known by the mean alone, and the factor then by the means.
+    of training quantiles are not known, and the least and the greatest value tell the factor.
     """
     if not then.count or not now.count or then.mean == 0 or not math.isfinite(now.mean):
         return None
@@ -181,10 +232,12 @@ def _factor(borders: Floats, then: Counted, now: Counted) -> float | None:
         alike = float(logs.std()) <= _UNIT_SPREAD * max(1.0, abs(math.log(factor)))
     else:
         # Means are of values clipped near training's range; least and greatest are not.
-        if then.low <= 0 or now.low <= 0 or (then.low < now.high and now.low < then.high):
+        outside = int(now.cells[0] + now.cells[-1]) / now.count
+        if then.low <= 0 or now.low <= 0 or outside < _MOST:
             return None
         factor = math.sqrt((now.low / then.low) * (now.high / then.high))
-        alike = 0.5 < (now.high / now.low) / (then.high / then.low) < 2
+        wide, wide_now = math.log(then.high / then.low), math.log(now.high / now.low)
+        alike = abs(wide_now - wide) <= max(math.log(2), 0.15 * wide)
     if not alike or max(factor, 1 / factor if factor else 0.0) < _UNIT_FACTOR:
         return None
     return _round_factor(factor)

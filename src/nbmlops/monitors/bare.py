@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from nbmlops import records
-from nbmlops.monitoring import columns, kinds, profile, reporting
+from nbmlops.monitoring import changes, columns, kinds, profile, reporting
 from nbmlops.monitoring.profile import Gauge, Tally
-from nbmlops.records import Budget, MonitorReport
+from nbmlops.records import Budget, Explanation, MonitorReport
 from nbmlops.schema import widened
 
 PARTS = 16
@@ -74,7 +74,7 @@ def answered(
     asked = {"features"}
     if truths is not None:
         asked |= {"predictions", "bounds"}
-    return reporting.report(
+    report = reporting.report(
         gauge,
         parts,
         model=model,
@@ -88,6 +88,13 @@ def answered(
         budget=budget,
         asked=frozenset(asked),
     )
+    changed = changes.changed(gauge, parts, report.columns, report.prediction)
+    if changed is None:
+        return report
+    told = Explanation(
+        since=None, suspects=changed.suspects, coincidences=changes.coincidences(changed, None)
+    )
+    return records.replace(report, explanation=told)
 
 
 class _Lazy(dict[str, Any]):

@@ -31,7 +31,6 @@ from nbmlops.records import (
     Metric,
     MonitorReport,
     Slice,
-    Suspect,
 )
 from nbmlops.workspace import Workspace
 
@@ -275,48 +274,23 @@ def _explanation(
     version: str,
 ) -> Explanation | None:
     """Say since when which columns differ, and what else happened then."""
-    drifted = [column for column in report.columns if column.verdict == "drift"]
-    if not drifted and report.prediction and report.prediction.verdict == "drift":
-        drifted = [report.prediction]  # where features differ, predictions follow from them
-    if not drifted:
-        return None
-    names = [column.name for column in drifted]
     tallies = [span.tally for span in found]
-    split = changes.Course(gauge, tallies).change_point(names)
-    since = found[split].since if split is not None else found[0].since
-    # The span in the midst of which the change lies holds both.
-    begins = 0 if split is None else split + 1 if split + 1 < len(found) else split
-    after = spans.merged(found[begins:])
-    suspects = changes.suspects(gauge, after.tally, drifted)
+    changed = changes.changed(gauge, tallies, report.columns, report.prediction)
+    if changed is None:
+        return None
+    since = found[changed.split or 0].since
+    if changed.split is None:
+        other = [_from_the_start(deployment)]
+    else:
+        after = spans.merged(found[changed.begins :])
+        other = [*_new_clients(found, changed.split, after)]
     return Explanation(
         since=since,
-        suspects=suspects,
-        coincidences=(
-            *(_of_suspect(one, since) for one in suspects if one.change not in {"shift", "range"}),
-            *(
-                _new_clients(found, split, after)
-                if split is not None
-                else (_from_the_start(deployment),)
-            ),
-        ),
+        suspects=changed.suspects,
+        coincidences=(*changes.coincidences(changed, since), *other),
         commit=deployment.commit,
         version=version,
     )
-
-
-_TOLD = {
-    "missing": ("pipeline", "{0} is missing where training had it"),
-    "constant": ("pipeline", "{0} has one value throughout"),
-    "unit": ("pipeline", "{0} is about {1:g} times what training had: its unit may have changed"),
-    "type": ("pipeline", "{0} has infinite values, or values of another type"),
-    "new-categories": ("data-definition", "{0} has categories that training did not have"),
-}
-
-
-def _of_suspect(suspect: Suspect, since: datetime) -> Coincidence:
-    kind, told = _TOLD[suspect.change]
-    message = told.format(suspect.column, suspect.factor or 1.0)
-    return Coincidence(kind=kind, at=since, message=message)  # pyright: ignore[reportArgumentType]
 
 
 def _new_clients(found: list[Span], split: int, after: Span) -> Iterator[Coincidence]:
@@ -356,6 +330,12 @@ def _from_the_start(deployment: DeploymentRecord) -> Coincidence:
 
 
 def _keep(workspace: Workspace, deployment: DeploymentRecord, report: MonitorReport) -> None:
+    """Keep a report without its history and its pictures, which follow from the calls."""
+    report = records.replace(
+        report,
+        history=(),
+        columns=tuple(records.replace(one, distribution=None) for one in report.columns),
+    )
     name = deployment.deployment_id
     kept = workspace.store.get(KIND, name, MonitorReport)
     workspace.store.swap(
