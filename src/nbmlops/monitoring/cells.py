@@ -165,9 +165,10 @@ class Ruler:
         for start in range(0, len(values), _CHUNK):  # what fits into a processor's cache
             part = values[start : start + _CHUNK]
             at = _on_lattice(self._grid, part)
-            steps += np.bincount(at, minlength=len(steps))
-            searched = np.flatnonzero(self._searched[at])
-            if len(searched):
+            held = np.bincount(at, minlength=len(steps))
+            steps += held
+            if held[self._searched].any():
+                searched = np.flatnonzero(self._searched[at])
                 found += np.bincount(self._sought(part, at, searched), minlength=self.cells)
         steps[self._searched] = 0
         return found + np.bincount(self._first, steps, self.cells).astype(np.intp)

@@ -41,7 +41,7 @@ _CHANCE = 3.0  # standard deviations
 _FARTHEST_BY_CHANCE = 4.5  # standard errors, of the farthest of 64 independent parts
 
 
-LOOKED_AT = 4096
+LOOKED_AT = 2048
 """How many rows of a part are looked at, from its beginning."""
 
 
