@@ -61,6 +61,36 @@ def test_frames_that_are_alike_and_one_that_is_not():
     assert [name for name, verdict in verdicts(moved).items() if verdict == "drift"] == ["age"]
 
 
+@pytest.mark.parametrize("kind", ["label", "value"])
+def test_metrics_are_held_against_those_of_the_reference(kind):
+    def told(seed, wrong):
+        frame = people(seed, 3000)
+        rng = np.random.default_rng(seed)
+        if kind == "label":
+            frame["told"] = np.where(
+                rng.random(3000) < wrong,
+                np.where(frame["left"] == "yes", "no", "yes"),
+                frame["left"],
+            )
+        else:
+            frame["left"] = rng.normal(size=3000)
+            frame["told"] = frame["left"] + rng.normal(size=3000) * wrong
+        return frame
+
+    then, named = told(2, 0.1), {"target": "left", "prediction": "told"}
+    same = monitors.compare_frames(told(1, 0.1), then, **named)
+    assert same.questions.performance.answer != "no"
+    worse = monitors.compare_frames(told(1, 0.2), then, **named)
+    assert worse.questions.performance.answer == "no"
+    assert worse.verdict == "alert"
+    metric = worse.metrics[0]
+    assert metric.name == ("accuracy" if kind == "label" else "mean_absolute_error")
+    assert (metric.worse, metric.estimated, metric.rows) == (True, False, 3000)
+    bare = monitors.compare_frames(told(1, 0.2), then.drop(columns="told"), **named)
+    assert bare.questions.performance.answer == "unknown"
+    assert "no `told`" in bare.questions.performance.reason
+
+
 def test_what_happened_to_a_column_is_told_of_frames_too():
     now = people(1)
     now["income"] *= 1000
@@ -78,7 +108,7 @@ def test_what_happened_to_a_column_is_told_of_frames_too():
 
 def test_predictions_are_held_against_the_truths_of_training():
     told = monitors.compare_frames(people(1), people(2), target="left", prediction="told")
-    assert asked(told) == ["features", "predictions", "bounds"]
+    assert asked(told) == ["features", "predictions", "bounds", "performance"]
     assert told.questions.predictions.answer == "yes"
     assert set(verdicts(told)) == {"age", "visits", "city", "member", "since", "income"}
     wrong = people(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -70,34 +71,51 @@ def monitor(
         Write the report as a notebook too, such as `report.ipynb`, which runs again where it is;
         one that was written before is replaced. `[monitoring] template` names a team's own form.
     """
+    asked = _Asked(endpoint, window, from_, reference, target, prediction)
     pause_s = _pause_s(every)
-
-    def look() -> MonitorReport:
-        told = (endpoint, window, from_, reference, target, prediction)
-        if notebook is None:
-            return _monitored(context, *told)
-        return _written(context, notebook, *told)
-
     if pause_s is None:
-        return look()
-    while True:
-        if endpoint is None and from_ is None and reference is None:
-            from nbmlops import monitors
-
-            if notebook is not None:
-                raise WrongUse(
-                    "a notebook is about one endpoint",
-                    "Name it: `nbmlops monitor ENDPOINT --every 15m --notebook report.ipynb`.",
-                )
-            reports = monitors.monitor_all(context.workspace(), window=window)
-        else:
-            reports = [look()]
-        for report in reports:
-            context.show(report)
-        try:
+        return _look(context, asked, notebook)
+    reports: list[MonitorReport] = []
+    try:
+        while True:
+            reports = _look_at_all(context, asked, notebook)
+            for report in reports:
+                context.show(report)
             context.sleep(pause_s)
-        except KeyboardInterrupt:
-            return reports[-1]
+    except KeyboardInterrupt:
+        if not reports:
+            raise
+        return reports[-1]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is looked at: the calls of an endpoint, or a file against another."""
+
+    endpoint: str | None = None
+    window: str | None = None
+    from_: str | None = None
+    reference: str | None = None
+    target: str | None = None
+    prediction: str | None = None
+
+
+def _look_at_all(context: Context, asked: _Asked, notebook: str | None) -> list[MonitorReport]:
+    """Look at what is asked about, or at every endpoint that is up."""
+    if asked != _Asked(window=asked.window):
+        return [_look(context, asked, notebook)]
+    from nbmlops import monitors
+
+    if notebook is not None:
+        raise WrongUse(
+            "a notebook is about one endpoint",
+            "Name it: `nbmlops monitor ENDPOINT --every 15m --notebook report.ipynb`.",
+        )
+    return monitors.monitor_all(context.workspace(), window=asked.window)
+
+
+def _look(context: Context, asked: _Asked, notebook: str | None) -> MonitorReport:
+    return _monitored(context, asked) if notebook is None else _written(context, asked, notebook)
 
 
 def looking_again(
@@ -117,72 +135,44 @@ def looking_again(
     return on_select, refresh
 
 
-def _monitored(
-    context: Context,
-    endpoint: str | None,
-    window: str | None,
-    from_: str | None,
-    reference: str | None,
-    target: str | None,
-    prediction: str | None,
-) -> MonitorReport:
+def _monitored(context: Context, asked: _Asked) -> MonitorReport:
     from nbmlops import monitors
     from nbmlops.monitors.files import budget_at
 
-    if endpoint is not None:
-        if from_ or reference or target or prediction:
+    if asked.endpoint is not None:
+        if asked.from_ or asked.reference or asked.target or asked.prediction:
             raise WrongUse(
                 "an endpoint and a file are two things to look at",
-                f"`nbmlops monitor {endpoint}`, or `nbmlops monitor --from FILE --reference FILE`.",
+                f"`nbmlops monitor {asked.endpoint}`, or"
+                " `nbmlops monitor --from FILE --reference FILE`.",
             )
-        return monitors.monitor(context.workspace(), endpoint, window=window)
-    if not from_ or not reference:
+        return monitors.monitor(context.workspace(), asked.endpoint, window=asked.window)
+    if not asked.from_ or not asked.reference:
         raise WrongUse(
             "monitor wants an endpoint, or two files",
             "`nbmlops monitor ENDPOINT`, or `nbmlops monitor --from FILE --reference FILE`.",
         )
-    if window is not None:
+    if asked.window is not None:
         raise WrongUse("a file is looked at as a whole", "Leave `--window` out.")
     return monitors.compare(
-        inside(context, from_),
-        inside(context, reference),
-        target=target,
-        prediction=prediction,
+        inside(context, asked.from_),
+        inside(context, asked.reference),
+        target=asked.target,
+        prediction=asked.prediction,
         budget=budget_at(context.start),
         created_at=utc_now(),
     )
 
 
-def _written(
-    context: Context,
-    notebook: str,
-    endpoint: str | None,
-    window: str | None,
-    from_: str | None,
-    reference: str | None,
-    target: str | None,
-    prediction: str | None,
-) -> MonitorReport:
+def _written(context: Context, asked: _Asked, notebook: str) -> MonitorReport:
     """Look once, and write the notebook of it; what cannot be written is told before."""
     from nbmlops.monitors import notebooks
 
     out = inside(context, notebook)
     notebooks.refuse_to_overwrite(out, context.start)
-    report = _monitored(context, endpoint, window, from_, reference, target, prediction)
+    report = _monitored(context, asked)
     context.say(f"executing {out.name}")
-    notebooks.write(
-        report,
-        out,
-        context.start,
-        {
-            "endpoint": endpoint,
-            "window": window,
-            "from_": from_,
-            "reference": reference,
-            "target": target,
-            "prediction": prediction,
-        },
-    )
+    notebooks.write(report, out, context.start, asdict(asked))
     return report
 
 

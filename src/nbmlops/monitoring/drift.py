@@ -108,6 +108,12 @@ class Sizes(NamedTuple):
     window: float
 
 
+def level(budget: Budget) -> float:
+    """Return the chance of an alarm without a cause in one window that a test may take."""
+    alarms = budget.false_alarms / budget.windows if budget.windows > 0 else 0.0
+    return max(BUDGET_SHARE * alarms, 1e-12)
+
+
 class Judged(NamedTuple):
     """What was found of each column and of the prediction.
 
@@ -153,9 +159,8 @@ def judge(
         else compare(gauge, window, counted, place, share, memory, pictures=pictures)
         for place, variable in enumerate(reference.variables)
     ]
-    alarms = budget.false_alarms / budget.windows if budget.windows > 0 else 0.0
     names = [variable.name for variable in reference.variables]
-    judged = _judged(names, compared, level=BUDGET_SHARE * alarms, trials=trials)
+    judged = _judged(names, compared, level=level(budget), trials=trials)
     undecided = frozenset(
         report.name
         for report, item in zip(judged, compared, strict=True)

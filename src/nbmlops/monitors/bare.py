@@ -10,9 +10,25 @@ from typing import Any
 import numpy as np
 
 from nbmlops import records
-from nbmlops.monitoring import changes, columns, kinds, profile, reporting
+from nbmlops.monitoring import (
+    changes,
+    columns,
+    drift,
+    kinds,
+    performance,
+    profile,
+    reporting,
+)
 from nbmlops.monitoring.profile import Gauge, Tally
-from nbmlops.records import Budget, Explanation, MonitorReport
+from nbmlops.records import (
+    Answer,
+    Budget,
+    Explanation,
+    Metric,
+    ModelSchema,
+    MonitorReport,
+    OutputSchema,
+)
 from nbmlops.schema import widened
 
 PARTS = 16
@@ -74,6 +90,10 @@ def answered(
     asked = {"features"}
     if truths is not None:
         asked |= {"predictions", "bounds"}
+    found = None
+    if target and prediction:
+        asked.add("performance")
+        found = _performance(window, reference, target, prediction, label=label, budget=budget)
     report = reporting.report(
         gauge,
         parts,
@@ -87,6 +107,7 @@ def answered(
         created_at=created_at,
         budget=budget,
         asked=frozenset(asked),
+        performance=found,
     )
     changed = changes.changed(gauge, parts, report.columns, report.prediction)
     if changed is None:
@@ -95,6 +116,36 @@ def answered(
         since=None, suspects=changed.suspects, coincidences=changes.coincidences(changed, None)
     )
     return records.replace(report, explanation=told)
+
+
+def _performance(
+    window: Rows, reference: Rows, target: str, prediction: str, *, label: bool, budget: Budget
+) -> tuple[tuple[Metric, ...], Answer]:
+    """Hold the metrics of a table with truths and predictions against those of the reference."""
+    kind = "label" if label else "value"
+    schema = ModelSchema(columns=(), output=OutputSchema(kind=kind))
+    shown = None
+    if {target, prediction} <= set(reference.names):
+        both = (_told(reference.get(name), label=label) for name in (target, prediction))
+        shown = performance.performance_reference(schema, *both)
+    counts = performance.merge(
+        performance.window_of_arrays(
+            shown, schema, *(_told(found[name], label=label) for name in (target, prediction))
+        )
+        for _, found in window.batches([target, prediction])
+    )
+    if shown is None:
+        reason = f"The reference has no `{prediction}` beside `{target}` to compute metrics from."
+        return (), Answer(answer="unknown", reason=reason, evidence={"actuals": counts.actuals})
+    return performance.compare(shown, counts, level=drift.level(budget))
+
+
+def _told(column: Any, *, label: bool) -> Any:
+    """Return values as numbers, or labels in the one spelling that they have."""
+    if not label:
+        return columns.numbers(column).values
+    named = columns.names(column, "category")
+    return np.array([*named.names, None], dtype=object)[named.codes]
 
 
 class _Lazy(dict[str, Any]):

@@ -193,10 +193,7 @@ class _CameTrue:
             ends = bisect_right(self.calls, max(one.until for one in found), key=attrgetter("at"))
             mine = self.calls[begins:ends]
         both = truths.beside(expected, self.shown.counted(mine, self.truths))
-        alarms = budget.false_alarms / budget.windows if budget.windows > 0 else 0.0
-        return performance.compare(
-            self.shown.reference, both, level=max(drift.BUDGET_SHARE * alarms, 1e-9)
-        )
+        return performance.compare(self.shown.reference, both, level=drift.level(budget))
 
 
 @lru_cache(maxsize=4)

@@ -27,6 +27,7 @@ from nbmlops.monitoring.performance.testsets import (
     Score,
     performance_reference,
     window,
+    window_of_arrays,
 )
 
 __all__ = [
@@ -39,4 +40,5 @@ __all__ = [
     "merge",
     "performance_reference",
     "window",
+    "window_of_arrays",
 ]

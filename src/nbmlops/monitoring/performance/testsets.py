@@ -118,6 +118,15 @@ def window(
     return outcomes.counted(rows, reference.scales, _second(schema), cells)
 
 
+def window_of_arrays(
+    reference: PerformanceReference | None, schema: ModelSchema, truth: Any, predictions: Any
+) -> PerformanceWindow:
+    """Count rows of a table beside their truths; nothing is estimated where those are missing."""
+    rows = outcomes.read_arrays(schema, truth, predictions, None)
+    scales = reference.scales if reference is not None else Scales()
+    return outcomes.counted(rows, scales, _second(schema))
+
+
 def _second(schema: ModelSchema) -> str | None:
     classes = schema.output.classes or ()
     return classes[1] if len(classes) == 2 else None
