@@ -323,10 +323,10 @@ def test_without_a_test_set_nothing_of_it_is_kept(left):
 
 def test_a_program_without_scikit_learn_gets_none():
     script = (
-        "import sys, numpy as np; from nbmlops.monitoring import testsets; from nbmlops import"
+        "import sys, numpy as np; from nbmlops.monitoring import performance; from nbmlops import"
         " schema; x = np.arange(99.0).reshape(-1, 1); y = x.ravel() > 50;"
         " contract = schema.infer(x, y, classes=None, probabilities=False);"
-        " testsets.performance_reference(contract, y, y, None, {'x0': x});"
+        " performance.performance_reference(contract, y, y, None, {'x0': x});"
         " print(*(name for name in ('sklearn', 'scipy', 'pandas') if name in sys.modules))"
     )
     done = subprocess.run(
