@@ -62,13 +62,6 @@ def names(column: Any, kind: str) -> Names:
     return _joined(codes, [_bounded(text) for text in spelled])
 
 
-def texts(column: Any) -> tuple[list[str], int]:
-    """Return the spellings of the values that are there, whole, and how many are missing."""
-    codes, found = _coded(column)
-    spelled = [spelling(item) for item in found]
-    return [spelled[code] for code in codes.tolist() if code >= 0], int((codes < 0).sum())
-
-
 def lengths(column: Any) -> Numbers:
     """Return how long the spellings of a column's values are, in characters."""
     codes, found = _coded(column)

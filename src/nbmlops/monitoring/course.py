@@ -33,11 +33,10 @@ def judge(
         return whole
     names = [column.name for column in _all(whole) if column.verdict != "drift"]
     course = changes.Course(gauge, parts)
-    alike = _alike(gauge, parts)
-    stretches = {
-        name: course.stretches(name) for name in names if name not in hidden and name not in alike
-    }
-    distinct = sorted({one for found in stretches.values() for one in found})
+    found = {name: course.stretches(name) for name in names if name not in hidden}
+    changed = {name for name, several in found.items() if several}
+    stretches = {name: found[name] for name in changed - _alike(gauge, parts, changed)}
+    distinct = sorted({one for several in stretches.values() for one in several})
     later: dict[str, ColumnReport] = {}
     for begins, ends in distinct[:STRETCHES_JUDGED]:
         part = profile.merge(parts[begins:ends])
@@ -59,8 +58,8 @@ def judge(
     )
 
 
-def _alike(gauge: Gauge, parts: Sequence[Tally]) -> set[str]:
-    """Return the columns whose rows hang together within the parts.
+def _alike(gauge: Gauge, parts: Sequence[Tally], names: set[str]) -> set[str]:
+    """Return those of some columns whose rows hang together within the parts.
 
     They wander, so there is always a place where they seem to have changed.
     """
@@ -68,7 +67,8 @@ def _alike(gauge: Gauge, parts: Sequence[Tally]) -> set[str]:
     return {
         variable.name
         for place, variable in enumerate(gauge.reference.variables)
-        if dispersion.hang_together(gauge.coarse[place], blocks, place, gauge.coarse_starts[place])
+        if variable.name in names
+        and dispersion.hang_together(gauge.coarse[place], blocks, place, gauge.coarse_starts[place])
     }
 
 

@@ -11,11 +11,7 @@ from nbmlops.monitoring.columns import Floats
 from nbmlops.monitoring.profile import Counted, Gauge
 from nbmlops.records import Distribution
 
-BARS_LIMIT = 30
-"""The most bins of a picture."""
-
 _BARS = 20
-_MARGIN = 4
 _NAMED_BARS = 14
 _NEW_BARS = 6
 _OUTER = 0.01

@@ -227,9 +227,8 @@ def compare(
         # threshold, is at least so far from those answers.
         tested = unpack(reference.answered).astype(np.float64)
         gap = statistics.jensen_shannon_distance(training, tested) or 0.0
-        noted = (
-            f"on the test set its answers were {gap:.2f} from the labels" if gap > 0.02 else None
-        )
+        if gap > 0.02:
+            noted = f"on the test set its answers were {gap:.2f} from the labels"
         limit += gap
     farthest = 0.0
     if reference.ordered:
@@ -316,11 +315,8 @@ def _compared_means(
         gap = abs(mean - expected.mean) / spread
         limit += min(gap, 1e6)
         tested = statistics.Moments(mean=mean, variance=variance, rows=min(rows, sizes.training))
-        noted = (
-            f"the mean of the model's own answers is {gap:.2f} from training"
-            if gap > 0.02
-            else None
-        )
+        if gap > 0.02:
+            noted = f"on the test set its mean was {gap:.2f} standard deviations from training"
     apart = abs(observed.mean - expected.mean)
     # A constant in training: any other mean is a full difference.
     size = min(apart / spread if spread > 0 else float(apart > 0), 1e6)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nbmlops.monitoring.performance.intervals import Floats
+from nbmlops.monitoring.columns import Floats, is_missing
 
 _BEYOND = 1e300
 _PLAIN = {float, int, bool, type(None)}
@@ -49,10 +49,3 @@ def texts(items: Any) -> list[str | None]:
     """Return items as texts, ``None`` where there is none."""
     plain = items.tolist() if isinstance(items, np.ndarray) else items
     return [None if is_missing(item) else str(item) for item in plain]
-
-
-def is_missing(item: Any) -> bool:
-    """Whether an item stands for no value: ``None``, NaN, or what pandas has for it."""
-    if item is None or type(item).__name__ in ("NAType", "NaTType"):
-        return True
-    return isinstance(item, float | np.floating) and bool(np.isnan(item))

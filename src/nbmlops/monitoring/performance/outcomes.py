@@ -15,8 +15,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from nbmlops.monitoring.columns import is_missing
 from nbmlops.monitoring.performance.intervals import Floats
-from nbmlops.monitoring.performance.items import flat, is_missing, numbers
+from nbmlops.monitoring.performance.items import flat, numbers
 from nbmlops.monitoring.performance.strata import Cells
 from nbmlops.records import ModelSchema, OutputSchema, Prediction, Record
 
