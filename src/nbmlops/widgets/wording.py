@@ -222,7 +222,8 @@ def explanation(report: MonitorReport) -> tuple[Part, ...]:
     if told is None:
         return (*parts, Part(text="."))
     if told.coincidences:
-        parts.append(Part(text=f". At that time: {_events(told.coincidences, since)}"))
+        joined = ". At that time: " if since else "; "
+        parts.append(Part(text=f"{joined}{_events(told.coincidences, since)}"))
     parts.append(Part(text="."))
     commit = f"commit {clean(told.commit)[:7]}" if told.commit else ""
     if told.version:
