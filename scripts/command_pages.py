@@ -79,7 +79,9 @@ EXAMPLES = {
     "replay": "nbmlops replay call/CALL\nnbmlops replay cancer --last 500 --against cancer:1",
     "trace": "nbmlops trace call/CALL\nnbmlops trace CALL --source\nnbmlops trace cancer:1",
     "monitor": "nbmlops monitor cancer --window 24h\n"
-    "nbmlops monitor cancer --notebook report.ipynb",
+    "nbmlops monitor cancer --notebook report.ipynb\n"
+    "nbmlops monitor cancer --window 24h --on docker",
+    "scheduler": "nbmlops scheduler\nnbmlops scheduler --once",
 }
 
 # What the items of a list are.

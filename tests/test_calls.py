@@ -239,10 +239,10 @@ def test_a_tick_ships_what_is_sealed_and_nothing_that_is_written(workspace):
     log = CallLog(workspace.home.calls, "cancer")
     log.write(ROUTE, [{"x": 1.0}], (Prediction(value=1.0),), latency_ms=1.0)
     log.sync()
-    assert tick.tick(workspace)
+    assert tick.tick(workspace).ours
     assert list(shipping.shipments(workspace.home.calls)) == []
     log.close()
-    assert tick.tick(workspace)
+    assert tick.tick(workspace).ours
     assert len(list(shipping.shipments(workspace.home.calls))) == 1
 
 

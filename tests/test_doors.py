@@ -128,6 +128,7 @@ MISTAKES = [
     (["rerun", "none"], {"run_id": "none"}, "POST", "unknown-run", 404, 2),
     (["sync"], {}, "POST", "no-remote", 400, 2),
     (["sync", "--remote", "ext::x"], {"remote": "ext::x"}, "POST", "invalid-name", 400, 2),
+    (["scheduler", "--every", "soon"], {"every": "soon"}, "POST", "wrong-use", 400, 2),
     (["gc", "--keep", "long"], {"keep": "long"}, "POST", "wrong-use", 400, 2),
     (["compare", "none", "no"], {"run_ids": ["none", "no"]}, "GET", "unknown-run", 404, 2),
     (["compare", "none"], {"run_ids": "none"}, "GET", "unknown-run", 404, 2),

@@ -11,7 +11,8 @@ import pytest
 
 from nbmlops import actuals, alerts, deployments, endpoints, monitors, tick, traces
 from nbmlops.errors import UnknownEndpoint
-from nbmlops.monitors import looking, spans
+from nbmlops.monitoring import answering, spans
+from nbmlops.monitors import hours, looking
 from nbmlops.project import CallSettings, MonitoringSettings
 from nbmlops.records import MonitorReport, dump, replace
 from served import call, row
@@ -118,10 +119,10 @@ def test_sealed_calls_are_counted_once_and_a_lost_count_is_made_again(fresh, mon
     options = {"since": None, "until": None, "created_at": datetime(2026, 1, 1, tzinfo=UTC)}
     anew = looking.look(fresh, record, **options)
     (kept,) = fresh.home.monitored(deployment).glob("*.json")
-    monkeypatch.setattr(spans, "_span", None)  # nobody counts again
+    monkeypatch.setattr(spans, "counted", None)  # nobody counts again
     assert looking.look(fresh, record, **options) == anew
     monkeypatch.undo()
-    for damage in (b"", b"{", dump(spans.Kept(format=0, reference="", spans=()))):
+    for damage in (b"", b"{", dump(hours.Kept(format=0, reference="", spans=()))):
         kept.write_bytes(damage)
         assert looking.look(fresh, record, **options) == anew
     assert anew.window.rows == 300
@@ -184,8 +185,8 @@ def test_all_endpoints_are_looked_at_where_none_is_named(fresh):
 
 
 def test_a_profile_of_an_older_form_is_refused_with_what_to_do():
-    with pytest.raises(looking.ProfileTooOld, match="is not read"):
-        looking._gauge(b'{"rows": 3, "columns": [], "format": 1}')
+    with pytest.raises(answering.ProfileTooOld, match="is not read"):
+        answering._gauge(b'{"rows": 3, "columns": [], "format": 1}')
 
 
 def sent_by(opened, client, *records):

@@ -7,7 +7,7 @@ import pytest
 from tornado.httpclient import HTTPClientError
 
 from nbmlops import pipelines, runs, submission
-from nbmlops.records import ArtifactRecord, EarlierAttempt, Status, replace
+from nbmlops.records import ArtifactRecord, EarlierAttempt, RunRecord, Status, replace
 
 pytest_plugins = ("pytest_jupyter.jupyter_server",)
 
@@ -127,3 +127,19 @@ async def test_a_file_too_large_for_a_browser_is_refused_with_the_way_to_have_it
     error = json.loads(answer.body)["error"]
     assert (answer.code, error["code"]) == (400, "wrong-use")
     assert f"nbmlops run {run.run_id} --save" in error["hint"]
+
+
+@pytest.mark.slow
+async def test_what_is_due_is_done_while_the_server_is_up(jp_fetch, workspace):
+    pipeline = pipelines.find(workspace, "train")
+    record = submission.submit(workspace, pipeline, {})
+    await jp_fetch("nbmlops", "api", "project", params={"path": "tiny"})  # somebody works in it
+
+    def status():
+        return workspace.store.get(runs.KIND, record.run_id, RunRecord).record.status
+
+    for _ in range(600):
+        if status().is_final:
+            break
+        await asyncio.sleep(0.1)
+    assert status() is Status.SUCCEEDED, "nobody has asked for the run, and it was collected"

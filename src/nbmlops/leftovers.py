@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from nbmlops import batches, deployments, endpoints, holdings, layout, stints, sweeps
+from nbmlops.monitors import jobs as looks
 from nbmlops.records import DeploymentRecord, JobHandle, RunRecord, SweepRecord
 from nbmlops.workspace import NAMING, Workspace
 
@@ -31,14 +32,21 @@ def ended_jobs(workspace: Workspace, keep: timedelta) -> Iterator[tuple[str, str
             yield kept.record.sweep_id, "a sweep that has ended"
             for folder in sorted(workspace.home.batches_of(kept.record.sweep_id)):
                 yield folder.name, "trials of a sweep that has ended"
-    limit = (workspace.now() - max(keep, _DAY)).timestamp()
+    yield from _of_commands(workspace, workspace.now() - max(keep, _DAY))
+
+
+def _of_commands(workspace: Workspace, before: datetime) -> Iterator[tuple[str, str]]:
+    limit_s = before.timestamp()
     for job in batches.jobs(workspace, every=True):
         made_s = layout.seconds_of(job.job)
-        if made_s is not None and made_s < limit:
+        if made_s is not None and made_s < limit_s:
             yield job.job, "a job that answered files"
+    for look in looks.every(workspace):
+        if look.ended and look.asked_at < before:
+            yield look.job, "a job that looked at calls"
     for place in workspace.home.launcher_folders:
         for folder in sorted(place.glob(f"{stints.PREFIX}*")):
-            if folder.stat().st_mtime < limit:
+            if folder.stat().st_mtime < limit_s:
                 yield folder.name, "a command's worker that has ended"
 
 

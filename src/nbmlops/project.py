@@ -134,7 +134,8 @@ class MonitoringSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """The ``[monitoring]`` table: the stated budget of false alarms, and who hears of alarms.
 
     ``every`` is a length such as ``15m``: how often each endpoint is looked at by whoever ticks;
-    ``window`` which calls are then looked at, those of the last so long. ``template`` is a notebook
+    ``window`` which calls are then looked at, those of the last so long, and ``on`` the launcher
+    whose job does it; the process that ticks does it itself without one. ``template`` is a notebook
     of the project, from which those are made that ``monitor --notebook`` writes.
     """
 
@@ -142,6 +143,7 @@ class MonitoringSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     windows: int = 100
     every: str | None = None
     window: str = "24h"
+    on: Literal["local", "docker", "kubernetes"] | None = None
     template: str | None = None
     alerts: AlertSettings = AlertSettings()
 

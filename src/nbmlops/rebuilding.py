@@ -30,6 +30,7 @@ from nbmlops import (
 )
 from nbmlops.decisions import Placed, Traffic
 from nbmlops.errors import ArtifactCorrupt, ArtifactMissing, Conflict
+from nbmlops.monitors import jobs as looks
 from nbmlops.records import (
     DeploymentRecord,
     DeploymentStatus,
@@ -371,6 +372,7 @@ def wanted(workspace: Workspace) -> set[str]:
     names |= {record.deployment_id for record in deployments.listed(workspace)}
     names |= stints.at_work(workspace)
     names |= {one.job for one in batches.jobs(workspace)}
+    names |= {one.job for one in looks.standing(workspace)}
     # What was decided counts although the store has lost it.
     for name, traffic in decisions.traffic(decisions.here(workspace)).items():
         if traffic.standing and endpoints.find(workspace, name) is None:

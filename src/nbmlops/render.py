@@ -39,6 +39,7 @@ from nbmlops.records import (
     RunRecord,
     SweepRecord,
     SyncReport,
+    Ticked,
     Trace,
     TracedSnapshot,
 )
@@ -612,6 +613,18 @@ def _report(report: MonitorReport) -> Iterable[Block]:
     yield Code(drift_report.text(report))
 
 
+def _ticked(done: Ticked) -> Iterable[Block]:
+    if not done.ours:
+        yield Line(f"{_time(done.at)}  another process is at it, and does the same")
+    elif not done.looked:
+        yield Line(f"{_time(done.at)}  done what was due; no endpoint was to be looked at")
+    for report in done.looked:
+        asked = ("features", "predictions", "bounds", "performance")
+        answers = ", ".join(f"{name} {getattr(report.questions, name).answer}" for name in asked)
+        rows = _counted(report.window.rows, "row")
+        yield Line(f"{_time(done.at)}  {report.endpoint}: {report.verdict} ({answers}; {rows})")
+
+
 def _sweep(record: SweepRecord) -> Iterable[Block]:
     from nbmlops.widgets import sweep_report
     from nbmlops.widgets.sweep_document import sweep_document
@@ -860,6 +873,7 @@ _VIEWS: tuple[tuple[type, Any], ...] = (
     (Actuals, _actuals),
     (Replay, _replay),
     (MonitorReport, _report),
+    (Ticked, _ticked),
     (CheckReport, _check),
     (Health, _health),
     (SyncReport, _sync),

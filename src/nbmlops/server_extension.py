@@ -21,11 +21,13 @@ from jupyter_server.auth.decorator import authorized
 from jupyter_server.base.handlers import APIHandler
 from jupyter_server.utils import url_path_join
 from tornado import web
+from tornado.ioloop import PeriodicCallback
 
 from nbmlops import records
 from nbmlops.commands import TABLE, Command, Context, ProjectAnswer, find
 from nbmlops.errors import InternalError, NbmlopsError, WrongUse, storage_failed
 from nbmlops.records import ArtifactRecord
+from nbmlops.ticker import EVERY_S, Ticker
 
 ROUTE = r"nbmlops/api/([a-z]{1,32})"
 ARTIFACT_ROUTE = r"nbmlops/artifact"
@@ -59,15 +61,21 @@ _STATUS_OF_EXIT = {1: 422, 2: 400, 5: 503, 130: 409}
 
 
 def load(server_app: Any) -> None:
-    """Add the routes to a running Jupyter server."""
+    """Add the routes to a running Jupyter server, and do what is due in its projects meanwhile."""
     web_app = server_app.web_app
     root = Path(str(server_app.root_dir)).resolve()
     base = web_app.settings["base_url"]
+    ticker = Ticker(server_app.log.warning)
+    given = {"root": root, "ticker": ticker}
     handlers = [
-        (url_path_join(base, ROUTE), CommandHandler, {"root": root}),
-        (url_path_join(base, ARTIFACT_ROUTE), ArtifactHandler, {"root": root}),
+        (url_path_join(base, ROUTE), CommandHandler, given),
+        (url_path_join(base, ARTIFACT_ROUTE), ArtifactHandler, given),
     ]
     web_app.add_handlers(".*$", handlers)
+    ticker.attend(root)
+    # One tick after the other, however long one takes; with the server's loop they end.
+    ticking = PeriodicCallback(lambda: asyncio.to_thread(ticker.tick), 1000 * EVERY_S)
+    server_app.io_loop.add_callback(ticking.start)
     server_app.log.info("nbmlops: the panel's routes are below %s", url_path_join(base, "nbmlops"))
 
 
@@ -76,9 +84,10 @@ class Door(APIHandler):
 
     auth_resource = "nbmlops"
 
-    def initialize(self, root: Path) -> None:
-        """Take the folder that the server serves."""
+    def initialize(self, root: Path, ticker: Ticker) -> None:
+        """Take the folder that the server serves, and who ticks the projects in it."""
         self._root = root
+        self._ticker = ticker
 
     async def _told(self, work: Awaitable[Any]) -> None:
         """Answer with the document that ``work`` comes to, or with that of its error."""
@@ -105,11 +114,10 @@ class Door(APIHandler):
         place = (self._root / path.lstrip("/")).resolve()
         if not place.is_relative_to(self._root):
             raise WrongUse(f"{path!r} leads out of the server's folder", "Send a contents path.")
-        if place.suffix == ".ipynb":
-            return Context(start=place.parent, notebook=place, bounds=self._root)
-        return Context(
-            start=place if place.is_dir() else place.parent, notebook=None, bounds=self._root
-        )
+        start = place if place.is_dir() else place.parent
+        self._ticker.attend(start)
+        notebook = place if place.suffix == ".ipynb" and start != place else None
+        return Context(start=start, notebook=notebook, bounds=self._root)
 
 
 class CommandHandler(Door):

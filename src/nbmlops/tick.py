@@ -6,16 +6,17 @@ import os
 import socket
 
 from nbmlops import alerts, decisions, deployments, monitors, runs, shipping, stints, sweeps
+from nbmlops.records import Ticked
 from nbmlops.workspace import Workspace
 
 _LEASE = "tick"
 _LEASE_S = 30.0
 
 
-def tick(workspace: Workspace, *, recovers: bool = True) -> bool:
+def tick(workspace: Workspace, *, recovers: bool = True) -> Ticked:
     """Advance runs, sweeps, deployments; ship sealed calls; look at calls, tell of alerts.
 
-    Return whether it was our turn. Without ``recovers`` no version is started in another's place.
+    Without ``recovers`` no version is started in another's place.
 
     A lease in the store lets one tick at a time in each clone, whose jobs are its own; whoever does
     not get it loses nothing, since somebody else does the same work.
@@ -23,7 +24,7 @@ def tick(workspace: Workspace, *, recovers: bool = True) -> bool:
     holder = f"{socket.gethostname()}:{os.getpid()}"
     lease = f"{_LEASE}-{decisions.place(workspace)}"
     if not workspace.store.lease(lease, holder, workspace.now().timestamp(), _LEASE_S):
-        return False
+        return Ticked(at=workspace.now(), ours=False)
     try:
         runs.unfinished(workspace)
         sweeps.unfinished(workspace)
@@ -33,8 +34,8 @@ def tick(workspace: Workspace, *, recovers: bool = True) -> bool:
         deployments.rest(workspace)
         stints.settle(workspace)
         shipping.ship(workspace)
-        monitors.look_at_due(workspace)
+        looked = monitors.look_at_due(workspace)
         alerts.deliver(workspace)
     finally:
         workspace.store.release(lease, holder)
-    return True
+    return Ticked(at=workspace.now(), ours=True, looked=tuple(looked))

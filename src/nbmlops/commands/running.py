@@ -349,7 +349,7 @@ def logs(
     Parameters
     ----------
     run_id
-        The id of a run, a deployment or a sweep.
+        The id of a run, a deployment, a sweep, or a job that looks at calls.
     follow
         Go on until it has ended.
     lines
@@ -359,11 +359,14 @@ def logs(
 
     from nbmlops import deployments, sweeps
     from nbmlops import runs as verbs
+    from nbmlops.monitors import jobs as looks
 
     workspace = context.workspace()
     found = deployments.logs(workspace, run_id, follow=follow)
     if found is None and sweeps.is_one(workspace, run_id):
         found = sweeps.logs(workspace, run_id, follow=follow)
+    if found is None:
+        found = looks.logs(workspace, run_id, follow=follow)
     if found is None:
         found = verbs.logs(workspace, run_id, follow=follow)
     return iter(deque(found, max(0, lines))) if lines is not None and not follow else found

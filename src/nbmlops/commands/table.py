@@ -22,7 +22,7 @@ from nbmlops.commands.serving import (
     undeploy,
 )
 from nbmlops.commands.sharing import gc, sync
-from nbmlops.commands.watching import monitor, trace
+from nbmlops.commands.watching import monitor, scheduler, trace
 from nbmlops.errors import UnknownReference, nearest
 from nbmlops.records import (
     BatchRecord,
@@ -143,7 +143,8 @@ TABLE: tuple[Command, ...] = (
     Command(actuals, "Watch", reads=False),
     Command(trace, "Watch"),
     Command(replay, "Watch", reads=False, exit_code=_replay_exit),
-    Command(monitor, "Watch", here_only=("every", "notebook"), exit_code=_monitor_exit),
+    Command(monitor, "Watch", here_only=("every", "notebook", "on"), exit_code=_monitor_exit),
+    Command(scheduler, "Watch", reads=False),
 )
 
 

@@ -9,9 +9,9 @@ from datetime import datetime
 from pathlib import Path
 
 from nbmlops.commands.answers import SourceAnswer
-from nbmlops.commands.context import Context, inside
+from nbmlops.commands.context import Context, Launchers, inside
 from nbmlops.errors import WrongUse
-from nbmlops.records import MonitorReport, Trace, utc_now
+from nbmlops.records import MonitorReport, Ticked, Trace, utc_now
 
 
 def trace(context: Context, reference: str, *, source: bool = False) -> Trace:
@@ -43,6 +43,7 @@ def monitor(
     prediction: str | None = None,
     every: str | None = None,
     notebook: str | None = None,
+    on: Launchers | None = None,
 ) -> MonitorReport:
     """Answer the four questions: are inputs, predictions, bounds, performance as in training.
 
@@ -70,8 +71,10 @@ def monitor(
     notebook
         Write the report as a notebook too, such as `report.ipynb`, which runs again where it is;
         one that was written before is replaced. `[monitoring] template` names a team's own form.
+    on
+        Have a job of this launcher look, instead of doing it here.
     """
-    asked = _Asked(endpoint, window, from_, reference, target, prediction)
+    asked = _Asked(endpoint, window, from_, reference, target, prediction, on)
     pause_s = _pause_s(every)
     if pause_s is None:
         return _look(context, asked, notebook)
@@ -98,11 +101,12 @@ class _Asked:
     reference: str | None = None
     target: str | None = None
     prediction: str | None = None
+    on: Launchers | None = None
 
 
 def _look_at_all(context: Context, asked: _Asked, notebook: str | None) -> list[MonitorReport]:
     """Look at what is asked about, or at every endpoint that is up."""
-    if asked != _Asked(window=asked.window):
+    if asked != _Asked(window=asked.window, on=asked.on):
         return [_look(context, asked, notebook)]
     from nbmlops import monitors
 
@@ -111,11 +115,43 @@ def _look_at_all(context: Context, asked: _Asked, notebook: str | None) -> list[
             "a notebook is about one endpoint",
             "Name it: `nbmlops monitor ENDPOINT --every 15m --notebook report.ipynb`.",
         )
-    return monitors.monitor_all(context.workspace(), window=asked.window)
+    return monitors.monitor_all(context.workspace(), window=asked.window, on=asked.on)
 
 
 def _look(context: Context, asked: _Asked, notebook: str | None) -> MonitorReport:
     return _monitored(context, asked) if notebook is None else _written(context, asked, notebook)
+
+
+def scheduler(context: Context, *, every: str = "2s", once: bool = False) -> Ticked:
+    """Do what is due again and again: collect runs, restart what is down, look, tell of alerts.
+
+    Every command does some of it; this one does all of it as long as it runs, and the Jupyter
+    server does so while it is up. One process at a time is at it in each clone.
+
+    Parameters
+    ----------
+    every
+        Pause so long in between.
+    once
+        Do it once and end, as a job of cron or a cluster's schedule does.
+    """
+    from nbmlops import tick
+
+    pause_s = _pause_s(every)
+    workspace = context.workspace()
+    done = tick.tick(workspace)
+    # Whoever is not on their own terminal, which they could interrupt, gets it done once.
+    if once or pause_s is None or context.bounds is not None:
+        return done
+    context.say(f"{workspace.root.name}: doing what is due every {every}, until interrupted")
+    try:
+        while True:
+            if done.looked:
+                context.show(done)
+            context.sleep(pause_s)
+            done = tick.tick(workspace)
+    except KeyboardInterrupt:
+        return done
 
 
 def looking_again(
@@ -146,7 +182,12 @@ def _monitored(context: Context, asked: _Asked) -> MonitorReport:
                 f"`nbmlops monitor {asked.endpoint}`, or"
                 " `nbmlops monitor --from FILE --reference FILE`.",
             )
-        return monitors.monitor(context.workspace(), asked.endpoint, window=asked.window)
+        workspace, window = context.workspace(), asked.window
+        return monitors.monitor(workspace, asked.endpoint, window=window, on=asked.on)
+    if asked.on is not None:
+        raise WrongUse(
+            "a job looks at the calls of an endpoint, and not at files", "Leave `--on` out."
+        )
     if not asked.from_ or not asked.reference:
         raise WrongUse(
             "monitor wants an endpoint, or two files",
@@ -168,11 +209,17 @@ def _written(context: Context, asked: _Asked, notebook: str) -> MonitorReport:
     """Look once, and write the notebook of it; what cannot be written is told before."""
     from nbmlops.monitors import notebooks
 
+    if asked.on is not None:
+        raise WrongUse(
+            "a notebook is executed here, and not by a job", "Leave `--on` or `--notebook` out."
+        )
     out = inside(context, notebook)
     notebooks.refuse_to_overwrite(out, context.start)
     report = _monitored(context, asked)
     context.say(f"executing {out.name}")
-    notebooks.write(report, out, context.start, asdict(asked))
+    told = asdict(asked)
+    del told["on"]
+    notebooks.write(report, out, context.start, told)
     return report
 
 

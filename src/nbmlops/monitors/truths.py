@@ -1,56 +1,14 @@
-"""What came true of a deployment's calls, beside what was expected."""
+"""What came true of a deployment's calls."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from nbmlops import actuals, calllog, calls, models, records
-from nbmlops.actuals import Actual
+from nbmlops import actuals, calllog, calls
 from nbmlops.calllog.ids import milliseconds, parsed
-from nbmlops.monitoring import columns, performance
-from nbmlops.monitoring.performance import PerformanceReference, PerformanceWindow
-from nbmlops.records import CallRecord, ModelSchema, ModelVersion
+from nbmlops.monitoring.shown import Truths
+from nbmlops.records import CallRecord
 from nbmlops.workspace import Workspace
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What a version has shown on its test set, if that was kept, and in which form it answers."""
-
-    reference: PerformanceReference | None
-    schema: ModelSchema
-
-    def counted(
-        self, found: Sequence[CallRecord], truths: dict[tuple[str, int], Actual]
-    ) -> PerformanceWindow:
-        """Count calls beside their truths, as far as those are there."""
-        rows = [record for call in found for record in call.records]
-        hidden = {name for call in found for name in call.redacted or ()}
-        names = [(call.call_id, row) for call in found for row in range(len(call.records))]
-        known = [truths.get(name) for name in names]
-        return performance.window(
-            self.reference,
-            self.schema,
-            [prediction for call in found for prediction in call.predictions],
-            [None if one is None else one.actual for one in known],
-            {
-                column.name: columns.of_records(rows, column.name)
-                for column in self.schema.columns
-                if column.name not in hidden
-            },
-        )
-
-
-def shown(workspace: Workspace, version: ModelVersion) -> Shown:
-    """Return what a version has shown on its test set."""
-    kept = version.files.get("performance")
-    reference = None
-    if kept is not None:
-        content = workspace.artifacts.get(kept.digest)
-        reference = records.load(content, PerformanceReference)
-    return Shown(reference, models.schema(workspace, version))
 
 
 def arrived(
@@ -58,7 +16,7 @@ def arrived(
     deployment_id: str,
     since: datetime | None,
     until: datetime | None,
-) -> tuple[list[CallRecord], dict[tuple[str, int], Actual]]:
+) -> tuple[list[CallRecord], Truths]:
     """Return the calls of a window about which a truth has come, oldest first, and the truths."""
     standing = actuals.standing(workspace, deployment_id)
     wanted = {
@@ -70,7 +28,8 @@ def arrived(
     if not wanted:
         return [], {}
     found = sorted(calls.find_many(workspace, deployment_id, wanted), key=lambda call: call.at)
-    return found, standing
+    truths = {name: one.actual for name, one in standing.items() if name[0] in wanted}
+    return found, truths
 
 
 def _came_at(call_id: str) -> datetime:
@@ -79,8 +38,3 @@ def _came_at(call_id: str) -> datetime:
 
 def _is_inside(at: datetime, since: datetime | None, until: datetime | None) -> bool:
     return (since is None or at >= since) and (until is None or at < until)
-
-
-def beside(expected: PerformanceWindow, came_true: PerformanceWindow) -> PerformanceWindow:
-    """Return one window: what came true of some rows, and what was to be expected of all."""
-    return records.replace(came_true, rows=expected.rows, strata=expected.strata)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
+from nbmlops.records.jobs import Cause
 from nbmlops.records.record import Record
 
 Question = Literal["features", "predictions", "bounds", "performance"]
@@ -203,3 +204,32 @@ class MonitorReport(Record, frozen=True, kw_only=True):
     history: tuple[Slice, ...] = ()
     explanation: Explanation | None = None
     traffic: Traffic | None = None
+
+
+class LookJob(Record, frozen=True, kw_only=True):
+    """A job that looks at a deployment's calls; ``ended`` once its report was taken in.
+
+    ``key`` is the same for the same look: at the calls of the last ``window`` before ``asked_at``.
+    """
+
+    key: str
+    job: str
+    launcher: str
+    deployment_id: str
+    window: str | None
+    asked_at: datetime
+    place: str
+    ended: bool = False
+    cause: Cause | None = None
+
+
+class Ticked(Record, frozen=True, kw_only=True):
+    """The document of ``scheduler``: what one tick has done.
+
+    ``ours`` is false where another process was at it; that one does the same. ``looked`` are the
+    reports of the endpoints whose time had come.
+    """
+
+    at: datetime
+    ours: bool
+    looked: tuple[MonitorReport, ...] = ()

@@ -4,10 +4,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from nbmlops.monitoring import answering, spans
 from nbmlops.monitoring.profile import Gauge, reference_profile
-from nbmlops.monitors import looking, spans
-from nbmlops.monitors.spans import Against
-from nbmlops.monitors.truths import Shown
+from nbmlops.monitoring.shown import Shown
+from nbmlops.monitoring.spans import Against
+from nbmlops.monitors import hours
 from nbmlops.records import CallRecord, Column, ModelSchema, OutputSchema, Prediction, dump, load
 
 BEGAN = datetime(2026, 11, 30, 9, 0, tzinfo=UTC)
@@ -41,7 +42,7 @@ def calls(clients, begins=0):
 
 
 def counted(found):
-    return list(spans._counted(found, AGAINST))
+    return list(spans.counted(found, AGAINST))
 
 
 def told(before, after, split=None):
@@ -49,7 +50,7 @@ def told(before, after, split=None):
     found = counted(calls(before)) + counted(calls(after, len(before)))
     split = split or len(counted(calls(before)))
     merged = spans.merged(found[split:])
-    return list(looking._new_clients(found, split, merged))
+    return list(answering._new_clients(found, split, merged))
 
 
 def test_a_span_counts_who_called():
@@ -72,9 +73,9 @@ def test_spans_add_up_and_name_the_most_frequent():
 
 def test_spans_that_were_kept_without_clients_are_counted_anew(tmp_path):
     (one,) = counted(calls(["app/1"]))
-    kept = spans.Kept(format=1, reference="profile", spans=(one,))
+    kept = hours.Kept(format=1, reference="profile", spans=(one,))
     (tmp_path / "kept.json").write_bytes(dump(kept))
-    assert spans._kept(tmp_path / "kept.json", "profile") is None
+    assert hours._kept(tmp_path / "kept.json", "profile") is None
 
 
 def test_a_client_that_comes_with_a_change_is_named():

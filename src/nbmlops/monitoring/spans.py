@@ -1,33 +1,26 @@
 """A deployment's calls as spans: so many hours, or parts of them, each counted once.
 
-What a sealed segment of the call log holds never changes, so its spans are kept and read from then
-on: a month is the sum of its hours. The spans of a segment that is being written are counted anew.
+Spans add up: a month is the sum of its hours.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Final
 
 import msgspec
 import numpy as np
 
-from nbmlops import calls, layout, records
-from nbmlops.calllog.segments import Segment
 from nbmlops.monitoring import performance, profile
 from nbmlops.monitoring.arrays import pack, unpack
 from nbmlops.monitoring.performance import PerformanceWindow
 from nbmlops.monitoring.profile import Gauge, Tally
-from nbmlops.monitors.truths import Shown
+from nbmlops.monitoring.shown import Shown
 from nbmlops.records import CallRecord, Record, Traffic
-from nbmlops.workspace import Workspace
 
-FORMAT = 2
 CLIENTS = 20
 """How many clients a span names; who makes 5 % of its calls is always among them."""
 
@@ -65,70 +58,47 @@ class Span(Record, frozen=True, kw_only=True):
     clients: dict[str, int] = msgspec.field(default_factory=dict)
 
 
-class Kept(Record, frozen=True, kw_only=True):
-    """The spans of a segment, counted on the reference of that name."""
-
-    format: int
-    reference: str
-    spans: tuple[Span, ...]
+Reading = Callable[[datetime | None, datetime | None], Iterable[CallRecord]]
+"""What yields consecutive calls from a time up to and without another."""
 
 
-def of_deployment(
-    workspace: Workspace,
-    deployment_id: str,
+def between(
+    whole: Sequence[Span],
+    read: Reading,
     against: Against,
     since: datetime | None,
     until: datetime | None,
 ) -> list[Span]:
-    """Return the spans of a deployment's calls from ``since`` up to and without ``until``."""
-    found: list[Span] = []
-    for segment in calls.segments(workspace, deployment_id, since, until):
-        whole = _of_segment(workspace, deployment_id, segment, against)
-        inside = [one for one in whole if _is_inside(one, since, until)]
-        if len(inside) < len(whole):
-            cut = [one for one in whole if not _is_inside(one, since, until)]
-            begins, ends = min(one.since for one in cut), max(one.until for one in cut)
-            left = (
-                call
-                for call in calls.of_segment(segment, since, until)
-                if begins <= call.at <= ends
-                and not any(one.since <= call.at <= one.until for one in inside)
-            )
-            inside += _counted(left, against)
-        found += inside
-    return sorted(found, key=lambda one: one.since)
+    """Return the spans of the calls from ``since`` up to and without ``until``.
+
+    ``whole`` are the spans of all that ``read`` yields. Those that lie within are taken as they
+    are; the calls of those that are cut are read again.
+    """
+    inside = within(whole, since, until)
+    if len(inside) == len(whole):
+        return inside
+    kept = {id(one) for one in inside}
+    cut = [one for one in whole if id(one) not in kept]
+    begins, ends = min(one.since for one in cut), max(one.until for one in cut)
+    left = (
+        call
+        for call in read(since, until)
+        if begins <= call.at <= ends
+        and not any(one.since <= call.at <= one.until for one in inside)
+    )
+    return [*inside, *counted(left, against)]
 
 
-def _is_inside(span: Span, since: datetime | None, until: datetime | None) -> bool:
-    return (since is None or span.since >= since) and (until is None or span.until < until)
+def within(whole: Sequence[Span], since: datetime | None, until: datetime | None) -> list[Span]:
+    """Return the spans that lie wholly between two times."""
+    return [
+        span
+        for span in whole
+        if (since is None or span.since >= since) and (until is None or span.until < until)
+    ]
 
 
-def _of_segment(
-    workspace: Workspace, deployment_id: str, segment: Segment, against: Against
-) -> list[Span]:
-    place = workspace.home.monitored(deployment_id) / f"{segment.path.name}.json"
-    kept = _kept(place, against.name)
-    if kept is not None:
-        return kept
-    sealed = segment.is_sealed if segment.path.exists() else False
-    spans = list(_counted(calls.of_segment(segment, None, None), against))
-    if sealed:
-        told = Kept(format=FORMAT, reference=against.name, spans=tuple(spans))
-        with contextlib.suppress(OSError):  # it is counted again, then
-            layout.write_file(place, records.dump(told), mode=0o600)
-    return spans
-
-
-def _kept(place: Path, reference: str) -> list[Span] | None:
-    try:
-        kept = records.load(place.read_bytes(), Kept)
-    except (FileNotFoundError, msgspec.MsgspecError):
-        return None
-    fits = kept.format == FORMAT and kept.reference == reference
-    return list(kept.spans) if fits else None
-
-
-def _counted(found: Iterable[CallRecord], against: Against) -> Iterator[Span]:
+def counted(found: Iterable[CallRecord], against: Against) -> Iterator[Span]:
     """Yield the spans of calls that come in order: at most sixteen for an hour."""
     spans: list[Span] = []
     batch: list[CallRecord] = []

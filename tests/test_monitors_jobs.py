@@ -1,0 +1,217 @@
+"""Looks that a launcher's jobs make: the same answers, taken in once, whoever is killed."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from datetime import timedelta
+
+import pytest
+
+from nbmlops import alerts, calls, deployments, health, layout, monitors, tick
+from nbmlops.errors import UnknownEndpoint
+from nbmlops.monitors import hours, jobs, looking
+from nbmlops.project import MonitoringSettings
+from nbmlops.records import JobHandle, LookJob, MonitorReport, dump, replace
+from served import call, row
+from serving import until
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def fresh(churn):
+    """The project with an endpoint that nobody has called yet, and its own settings after."""
+    before = churn.settings
+    deployments.undeploy(churn, "churn")
+    deployments.deploy(churn, "churn:1")
+    yield churn
+    churn.settings = before
+
+
+def usual(count, **changes):
+    cities = ["Bern", "Rome", "Oslo"]
+    return [row(age % 120, city=cities[age % 3], **changes) for age in range(count)]
+
+
+def served(opened):
+    return deployments.pointed(opened, "churn")
+
+
+def plain(report, *left):
+    """Return a report but for when it was asked for."""
+    return replace(report, created_at=None, window=replace(report.window, until=None))
+
+
+def ended(opened):
+    """Wait until the jobs that look have ended, and return their records."""
+    found = list(jobs.standing(opened))
+    until(lambda: all(is_over(opened, one) for one in found))
+    return found
+
+
+def bad(opened):
+    """Return in how many windows in a row the features were not as in training."""
+    state = alerts.state_of(opened, "churn")
+    return state.streaks["features"].bad if state and "features" in state.streaks else 0
+
+
+def is_over(opened, asked):
+    handle = JobHandle(launcher=asked.launcher, name=asked.job)
+    return opened.launcher(asked.launcher).poll([handle])[handle].status.is_final
+
+
+def test_a_job_answers_as_one_does_here_and_the_report_is_kept(fresh):
+    call(fresh, *usual(200, income=5000.0))
+    by_job = monitors.monitor(fresh, "churn", on="local")
+    assert by_job.verdict == "alert"
+    kept = monitors.latest(fresh, served(fresh).deployment_id)
+    assert kept.created_at == by_job.created_at
+    assert alerts.state_of(fresh, "churn").streaks
+    here = monitors.monitor(fresh, "churn")
+    assert plain(by_job) == plain(here)
+    assert here.history or by_job.history == here.history
+    assert health.check(fresh).findings == ()
+
+
+def test_hours_that_a_job_has_counted_are_not_counted_again(fresh, monkeypatch):
+    call(fresh, *usual(120))
+    deployment = served(fresh)
+    (segment,) = calls.segments(fresh, deployment.deployment_id, None, None)
+    segment.path.chmod(0o400)  # nothing is written to it any more
+    first = monitors.monitor(fresh, "churn", on="local")
+    assert [path.name for path in fresh.home.monitored(deployment.deployment_id).iterdir()] == [
+        f"{segment.path.name}.json"
+    ]
+    monkeypatch.setattr(hours.spans, "counted", None)
+    assert plain(monitors.monitor(fresh, "churn")) == plain(first)
+    asked = jobs.submit(fresh, deployment, "local")
+    inbox = fresh.home.job(asked.job).inbox
+    assert list((inbox / layout.SEGMENTS_FOLDER).iterdir()) == []
+    assert plain(monitors.monitor(fresh, "churn", on="local")) == plain(first)
+
+
+def test_a_window_cuts_what_a_job_looks_at(fresh):
+    call(fresh, *usual(60))
+    time.sleep(1.2)
+    call(fresh, *usual(90))
+    assert monitors.monitor(fresh, "churn", on="local").window.rows == 150
+    assert monitors.monitor(fresh, "churn", window="1s", on="local").window.rows in {0, 90}
+
+
+def test_a_tick_submits_what_is_due_and_a_later_one_takes_it_in_once(fresh, monkeypatch):
+    call(fresh, *usual(200, income=5000.0))
+    monitoring = MonitoringSettings(every="1h", on="local")
+    fresh.settings = replace(fresh.settings, monitoring=monitoring)
+    before = bad(fresh)
+    assert tick.tick(fresh).looked == ()
+    (asked,) = ended(fresh)
+    assert asked.window == "24h"
+    looked = tick.tick(fresh).looked
+    assert [(one.endpoint, one.verdict) for one in looked] == [("churn", "alert")]
+    assert bad(fresh) == before + 1, "the window counts once"
+    assert tick.tick(fresh).looked == ()
+    assert list(jobs.standing(fresh)) == []
+    now = fresh.now()
+    monkeypatch.setattr(fresh, "now", lambda: now + timedelta(hours=2))
+    tick.tick(fresh)
+    (again,) = ended(fresh)
+    assert again.job != asked.job
+    assert [path for path in fresh.home.root.rglob(asked.job) if "locks" not in path.parts] == []
+    tick.tick(fresh)
+
+
+def test_the_same_look_twice_is_one_job(fresh):
+    call(fresh, *usual(30))
+    first = jobs.submit(fresh, served(fresh), "local", window="24h")
+    assert jobs.submit(fresh, served(fresh), "local", window="24h") == first
+    other = jobs.submit(fresh, served(fresh), "local", window="12h")
+    assert other.job != first.job
+    ended(fresh)
+    assert len(list(jobs.take_in(fresh))) == 2
+    assert len(list(jobs.take_in(fresh))) == 0
+
+
+def test_a_job_that_leaves_nothing_is_told_and_the_next_one_is_due_in_its_time(fresh, monkeypatch):
+    call(fresh, *usual(30))
+    told = []
+    monkeypatch.setattr(fresh, "warn", told.append)
+    monkeypatch.setattr(jobs, "_program", lambda python: (python, "-c", "raise SystemExit(3)"))
+    fresh.settings = replace(fresh.settings, monitoring=MonitoringSettings(every="1h", on="local"))
+    tick.tick(fresh)
+    (asked,) = ended(fresh)
+    assert tick.tick(fresh).looked == ()
+    (line,) = told
+    assert asked.job in line
+    assert f"nbmlops logs {asked.job}" in line
+    tick.tick(fresh)
+    assert list(jobs.standing(fresh)) == [], "it is not asked again at once"
+    with pytest.raises(jobs.LookFailed, match="could not look at the calls"):
+        monitors.monitor(fresh, "churn", window="24h", on="local")
+
+
+def test_what_a_job_could_not_do_is_told_with_its_own_words(fresh, monkeypatch):
+    call(fresh, *usual(30))
+    told = []
+    monkeypatch.setattr(fresh, "warn", told.append)
+    asked = jobs.submit(fresh, served(fresh), "local")
+    ended(fresh)
+    cause = {"code": "profile-too-old", "message": "it is old", "hint": "Train again."}
+    fresh.home.job(asked.job).result("a1").write_bytes(dump({"cause": cause}))
+    assert list(jobs.take_in(fresh)) == []
+    (line,) = told
+    assert "it is old" in line
+    assert "Train again." in line
+
+
+def test_what_a_job_says_of_other_segments_is_not_kept(fresh):
+    call(fresh, *usual(30))
+    asked = jobs.submit(fresh, served(fresh), "local")
+    ended(fresh)
+    path = fresh.home.job(asked.job).result("a1")
+    path.write_bytes(path.read_bytes().replace(b'"counted":{', b'"counted":{"../../evil":[]', 1))
+    assert len(list(jobs.take_in(fresh))) == 1
+    assert list(fresh.home.root.rglob("evil*")) == []
+    assert list(jobs.logs(fresh, asked.job) or ()) == ["30 rows answered by churn:1"]
+
+
+def test_an_endpoint_that_is_not_up_is_refused_before_anything_is_started(fresh):
+    deployments.undeploy(fresh, "churn")
+    try:
+        with pytest.raises(UnknownEndpoint):
+            monitors.monitor(fresh, "churn", on="local")
+        assert list(jobs.standing(fresh)) == []
+    finally:
+        deployments.deploy(fresh, "churn:1")
+
+
+def test_whoever_asks_and_is_killed_leaves_a_look_that_a_tick_takes_in(fresh, request):
+    seed = request.config.getoption("--seed") or random.SystemRandom().randrange(2**32)
+    print(f"--seed {seed}")
+    chosen = random.Random(seed)
+    call(fresh, *usual(150))
+    for _ in range(4):
+        asker = subprocess.Popen(
+            [sys.executable, "-m", "nbmlops", "monitor", "churn", "--on", "local", "--json"],
+            cwd=fresh.root,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            asker.wait(chosen.uniform(0.2, 2.0))
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(asker.pid, signal.SIGKILL)
+        asker.wait()
+    asked = monitors.monitor(fresh, "churn", on="local")
+    assert asked.window.rows == 150
+    ended(fresh)
+    tick.tick(fresh)
+    assert list(jobs.standing(fresh)) == []
+    kept = fresh.store.page(jobs.KIND, LookJob, limit=100)
+    mine = [one for one in kept if one.record.deployment_id == served(fresh).deployment_id]
+    assert len(mine) == 1
+    assert fresh.store.get(looking.KIND, served(fresh).deployment_id, MonitorReport)
+    assert health.check(fresh).findings == ()
