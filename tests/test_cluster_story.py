@@ -140,6 +140,22 @@ def test_a_call_is_answered_and_traced_to_the_cell(project, run, served):
     assert "scikit-learn" in trace["environment"]["packages"]
 
 
+def looked(project, *words):
+    """Look at the calls, and return the report without what no two of them share."""
+    report, code, err = typed(project, "monitor", "cancer", *words)
+    assert "verdict" in report, (report, err)
+    assert code == {"ok": 0, "alert": 3, "unknown": 4}[report["verdict"]]
+    return {name: told for name, told in report.items() if name not in ("created_at", "window")}
+
+
+def test_a_pod_looks_at_the_calls_as_one_does_here(project, served):
+    records = [one | {"mean radius": one["mean radius"] * 1000} for one in rows(60)]
+    said(project, "call", "cancer", json.dumps(records))
+    here = looked(project)
+    assert here["verdict"] == ("unknown" if is_ephemeral() else "alert")
+    assert looked(project, *ON) == here
+
+
 def test_beyond_loopback_a_token_is_asked_for(project, served, opened):
     token = Path(served["token_file"])
     assert token.stat().st_mode & 0o077 == 0

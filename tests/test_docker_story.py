@@ -7,18 +7,22 @@ neither in what the engine shows nor in a list of processes.
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 import engines
-from nbmlops import layout, sites
+from nbmlops import layout, monitors, records, sites
 from nbmlops import workspace as workspaces
 from nbmlops.launchers import docker as docker_launcher
+from nbmlops.monitors import jobs
+from nbmlops.records import MonitorReport
 from serving import until
 from sources import git, notebook_text
 from terminal import typed
@@ -152,6 +156,46 @@ def test_deploying_what_is_served_starts_nothing(project, served, opened):
 def test_calls_are_replayed_green(project, served):
     replayed = said(project, "replay", "cancer", "--last", "5")
     assert replayed["verdict"] == "green"
+
+
+def looked(project, *words):
+    """Look at the calls, and return the report without what no two of them share."""
+    report, code, err = typed(project, "monitor", "cancer", *words)
+    assert "verdict" in report, (report, err)
+    assert code == {"ok": 0, "alert": 3, "unknown": 4}[report["verdict"]]
+    return {name: told for name, told in report.items() if name not in ("created_at", "window")}
+
+
+def test_a_container_looks_at_the_calls_as_one_does_here(project, served, opened):
+    records = [one | {"mean radius": one["mean radius"] * 1000} for one in rows(60)]
+    said(project, "call", "cancer", json.dumps(records))
+    here = looked(project)
+    assert here["verdict"] == "alert"
+    assert here["explanation"]["suspects"][0]["column"] == "mean radius"
+    assert looked(project, "--on", "docker") == here
+    with urllib.request.urlopen(f"{served['url']}/metrics") as answer:
+        told = answer.read().decode()
+    sizes = re.findall(r'nbmlops_feature_effect\{.*column="mean radius".*\} (\S+)', told)
+    assert [float(size) > 0.5 for size in sizes] == [True], "live, in the container that answers"
+
+
+def test_what_is_due_is_looked_at_by_a_container(project, served, opened):
+    path = project / "nbmlops.toml"
+    settings = path.read_text()
+    path.write_text(
+        settings.replace("[monitoring]\n", '[monitoring]\nevery = "1h"\non = "docker"\n', 1)
+    )
+    try:
+        assert said(project, "scheduler", "--once")["looked"] == []  # it is not due
+        waiting = opened.store.get(monitors.KIND, served["deployment_id"], MonitorReport)
+        path.write_text(path.read_text().replace('"1h"', '"1s"', 1))
+        assert said(project, "scheduler", "--once")["looked"] == []  # the job has begun
+        (report,) = until(lambda: said(project, "scheduler", "--once")["looked"], DEADLINE_S)
+    finally:
+        path.write_text(settings)
+    until(lambda: said(project, "scheduler", "--once") and not list(jobs.standing(opened)))
+    assert (report["endpoint"], report["verdict"]) == ("cancer", "alert")
+    assert records.utc_now() > waiting.record.created_at
 
 
 def test_tokens_in_use_are_shown_to_nobody(project, served, opened):
