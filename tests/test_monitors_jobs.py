@@ -14,18 +14,21 @@ import pytest
 from nbmlops import alerts, calls, deployments, health, layout, monitors, tick
 from nbmlops.errors import UnknownEndpoint
 from nbmlops.monitors import hours, jobs, looking
-from nbmlops.project import MonitoringSettings
+from nbmlops.project import AlertSettings, MonitoringSettings
 from nbmlops.records import JobHandle, LookJob, MonitorReport, dump, replace
 from served import call, row
 from serving import until
 
 pytestmark = pytest.mark.slow
 
+QUIET = AlertSettings(after=1000)
+
 
 @pytest.fixture
 def fresh(churn):
-    """The project with an endpoint that nobody has called yet, and its own settings after."""
+    """The project with an endpoint that nobody has called yet, where no alert is raised."""
     before = churn.settings
+    churn.settings = replace(before, monitoring=MonitoringSettings(alerts=QUIET))
     deployments.undeploy(churn, "churn")
     deployments.deploy(churn, "churn:1")
     yield churn
@@ -104,7 +107,7 @@ def test_a_window_cuts_what_a_job_looks_at(fresh):
 
 def test_a_tick_submits_what_is_due_and_a_later_one_takes_it_in_once(fresh, monkeypatch):
     call(fresh, *usual(200, income=5000.0))
-    monitoring = MonitoringSettings(every="1h", on="local")
+    monitoring = MonitoringSettings(every="1h", on="local", alerts=QUIET)
     fresh.settings = replace(fresh.settings, monitoring=monitoring)
     before = bad(fresh)
     assert tick.tick(fresh).looked == ()
@@ -140,7 +143,9 @@ def test_a_job_that_leaves_nothing_is_told_and_the_next_one_is_due_in_its_time(f
     told = []
     monkeypatch.setattr(fresh, "warn", told.append)
     monkeypatch.setattr(jobs, "_program", lambda python: (python, "-c", "raise SystemExit(3)"))
-    fresh.settings = replace(fresh.settings, monitoring=MonitoringSettings(every="1h", on="local"))
+    fresh.settings = replace(
+        fresh.settings, monitoring=MonitoringSettings(every="1h", on="local", alerts=QUIET)
+    )
     tick.tick(fresh)
     (asked,) = ended(fresh)
     assert tick.tick(fresh).looked == ()
