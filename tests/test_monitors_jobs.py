@@ -15,24 +15,30 @@ from nbmlops import alerts, calls, deployments, health, layout, monitors, tick
 from nbmlops.errors import UnknownEndpoint
 from nbmlops.monitors import hours, jobs, looking
 from nbmlops.project import AlertSettings, MonitoringSettings
-from nbmlops.records import JobHandle, LookJob, MonitorReport, dump, replace
+from nbmlops.records import AlertState, JobHandle, LookJob, MonitorReport, dump, replace
 from served import call, row
 from serving import until
 
 pytestmark = pytest.mark.slow
 
 QUIET = AlertSettings(after=1000)
+HOURLY = MonitoringSettings(every="1h", on="local", alerts=QUIET)
 
 
 @pytest.fixture
 def fresh(churn):
-    """The project with an endpoint that nobody has called yet, where no alert is raised."""
-    before = churn.settings
-    churn.settings = replace(before, monitoring=MonitoringSettings(alerts=QUIET))
+    """The project with an endpoint that nobody has called yet; what it was told is forgotten."""
+    settings, state = churn.settings, alerts.state_of(churn, "churn")
+    churn.settings = replace(settings, monitoring=MonitoringSettings(alerts=QUIET))
     deployments.undeploy(churn, "churn")
     deployments.deploy(churn, "churn:1")
     yield churn
-    churn.settings = before
+    churn.settings = settings
+    kept = churn.store.get(alerts.STATES, "churn", AlertState)
+    if kept is not None:
+        fresh_state = state or AlertState(endpoint="churn", series=layout.new_id("churn"))
+        key = f"test:{layout.new_id('t')}"
+        churn.store.swap(alerts.STATES, "churn", fresh_state, expected=kept.revision, key=key)
 
 
 def usual(count, **changes):
@@ -107,8 +113,7 @@ def test_a_window_cuts_what_a_job_looks_at(fresh):
 
 def test_a_tick_submits_what_is_due_and_a_later_one_takes_it_in_once(fresh, monkeypatch):
     call(fresh, *usual(200, income=5000.0))
-    monitoring = MonitoringSettings(every="1h", on="local", alerts=QUIET)
-    fresh.settings = replace(fresh.settings, monitoring=monitoring)
+    fresh.settings = replace(fresh.settings, monitoring=HOURLY)
     before = bad(fresh)
     assert tick.tick(fresh).looked == ()
     (asked,) = ended(fresh)
@@ -143,9 +148,7 @@ def test_a_job_that_leaves_nothing_is_told_and_the_next_one_is_due_in_its_time(f
     told = []
     monkeypatch.setattr(fresh, "warn", told.append)
     monkeypatch.setattr(jobs, "_program", lambda python: (python, "-c", "raise SystemExit(3)"))
-    fresh.settings = replace(
-        fresh.settings, monitoring=MonitoringSettings(every="1h", on="local", alerts=QUIET)
-    )
+    fresh.settings = replace(fresh.settings, monitoring=HOURLY)
     tick.tick(fresh)
     (asked,) = ended(fresh)
     assert tick.tick(fresh).looked == ()
