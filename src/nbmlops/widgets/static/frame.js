@@ -2,7 +2,7 @@
 /** The parts of the live view that stay: what is drawn anew is drawn inside them. */
 
 import { heading } from "./overview.js";
-import { element } from "./shared.js";
+import { element, keepKeys } from "./shared.js";
 
 const WAYS =
   "Drift by feature over time. The arrow keys move, Enter opens a feature, with Shift they choose slices.";
@@ -37,8 +37,8 @@ function frame() {
   const lanes = element("div", { class: "nbm-lanes" }, ...drawn);
   const tip = element("div", { class: "nbm-tip", role: "status" });
   const stage = element("div", { class: "nbm-stage" }, choice, scale, lanes, tip);
-  // The notebook's shortcuts are not meant for keys that are typed in here.
-  const root = element("div", { class: "nbm-drift", "data-lm-suppress-shortcuts": "true" });
+  const root = element("div", { class: "nbm-drift" });
+  keepKeys(root);
   root.append(top, problem, table, tools.bar, stage);
   const marks = { before, after, cursor, spot, tip, stage };
   return { root, top, table, problem, chosen, every, choice, scale, times, heat, grid, none, more, charts, ...tools, ...marks };

@@ -15,7 +15,7 @@
  *   off(event: string, listener: () => void): void }} Model
  */
 
-import { clock, element, head, length, next, reason } from "./shared.js";
+import { clock, element, head, keepKeys, length, next, reason } from "./shared.js";
 
 /** @param {Step} step @param {boolean} ticking */
 function row(step, ticking) {
@@ -140,6 +140,7 @@ function render({ model, el }) {
     /** @type {HTMLElement | null} */ (again)?.focus({ preventScroll: true });
   }
 
+  keepKeys(el);
   draw();
   model.on("change:document", draw);
   const ticking = setInterval(tick, 1000);

@@ -37,6 +37,20 @@ function shape(tag, attributes, ...children) {
   return made;
 }
 
+/**
+ * Keep keys that are typed in a view from the notebook's shortcuts.
+ *
+ * Shortcuts are looked for from the focused element upwards, before any listener of ours, and some
+ * are meant for whatever is focused: so each element says that it is none of theirs.
+ *
+ * @param {HTMLElement} root
+ */
+function keepKeys(root) {
+  const mark = (/** @type {Element} */ one) => one.setAttribute("data-lm-suppress-shortcuts", "true");
+  mark(root);
+  root.addEventListener("focusin", (event) => mark(/** @type {Element} */ (event.target)));
+}
+
 /** @param {string} text @param {number} limit */
 function clipped(text, limit) {
   return text.length <= limit ? text : `${text.slice(0, Math.max(1, limit - 1))}…`;
@@ -112,4 +126,4 @@ function next(commands) {
   return element("ul", { class: "nbm-commands" }, ...items);
 }
 
-export { clipped, clock, element, head, length, next, reason, shape };
+export { clipped, clock, element, head, keepKeys, length, next, reason, shape };

@@ -25,7 +25,7 @@
  * @typedef {{ key: string, down: boolean }} Order
  */
 
-import { clipped, clock, element, head, length, next, reason, shape } from "./shared.js";
+import { clipped, clock, element, head, keepKeys, length, next, reason, shape } from "./shared.js";
 
 const TONES = 6;
 const PLOT = { top: 34, bottom: 12, side: 52, gap: 96, height: 260 };
@@ -318,7 +318,8 @@ function render({ model, el }) {
   const order = { key: "value", down: false };
   /** @type {Map<number, Brush>} */
   const brushes = new Map();
-  const root = element("div", { class: "nbm nbm-sweep", "data-lm-suppress-shortcuts": "true" });
+  const root = element("div", { class: "nbm nbm-sweep" });
+  keepKeys(root);
   const top = element("div");
   const plot = element("div", { class: "nbm-plot" });
   const tools = element("div", { class: "nbm-tools" });
