@@ -15,6 +15,7 @@ _BARS = 20
 _NAMED_BARS = 14
 _NEW_BARS = 6
 _OUTER = 0.01
+_NOTHING = 1e-300
 
 
 def distribution(gauge: Gauge, place: int, window: Counted) -> Distribution | None:
@@ -50,6 +51,8 @@ def _number_bins(borders: Floats, training: Counted, window: Counted) -> Distrib
         edges = [*edges, high]
     if not r or len(edges) != len(r) + 1 or not all(map(math.isfinite, edges)):
         return None
+    # The border just below 0 is no number that anybody wants to read.
+    edges = [0.0 if abs(edge) < _NOTHING else edge for edge in edges]
     return Distribution(edges=tuple(edges), reference=_shares(r), window=_shares(w))
 
 
@@ -75,7 +78,8 @@ def _distinct(borders: Floats, places: Sequence[int]) -> tuple[list[float], list
     for place in sorted(set(places)):
         edge = float(borders[place])
         # A border just below a value is drawn at the value: no eye tells them apart.
-        if edges and edge - edges[-1] <= 1e-9 * max(abs(edge), abs(edges[-1])):
+        near = max(1e-9 * max(abs(edge), abs(edges[-1])), _NOTHING) if edges else 0.0
+        if edges and edge - edges[-1] <= near:
             continue
         edges.append(edge)
         taken.append(place + 1)
