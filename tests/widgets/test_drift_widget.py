@@ -9,7 +9,7 @@ from samples import BEGIN, CHANGED, NOW, SLICES, sample, watched
 
 from nbmlops.errors import NbmlopsError
 from nbmlops.records import Window, replace
-from nbmlops.widgets import drift
+from nbmlops.widgets import drift, front_end
 from nbmlops.widgets.drift_widget import DriftWidget
 
 CHOSEN = {"since": "2026-11-19T21:30:00Z", "until": "2026-11-20T09:30:00Z"}
@@ -130,7 +130,7 @@ def test_a_kernel_shows_the_widget_with_its_hooks_and_elsewhere_they_are_not_nee
     monkeypatch, reports
 ):
     assert isinstance(drift.show(watched(), on_select=reports.between), drift.StaticReport)
-    monkeypatch.setattr(drift, "_in_kernel", lambda: True)
+    monkeypatch.setattr(front_end, "shows_widgets", lambda: True)
     shown = drift.show(watched(), on_select=reports.between, refresh=reports.now)
     assert shown.hooks["selectable"]
     shown.selection = {

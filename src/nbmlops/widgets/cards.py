@@ -7,6 +7,7 @@ an error message tomorrow.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 
 from nbmlops import records
 from nbmlops.records import RunRecord, SweepRecord
-from nbmlops.widgets import progress, run_report, sweep_report
+from nbmlops.widgets import front_end, progress, run_report, sweep_report
 from nbmlops.widgets.run_document import LOG_LINES, run_document
 from nbmlops.widgets.sweep_document import sweep_document
 
@@ -33,7 +34,8 @@ class Place:
     """
 
     def __init__(self, *, in_kernel: bool | None = None) -> None:
-        self.rewrites = is_kernel() if in_kernel is None else in_kernel
+        self.rewrites = front_end.is_kernel() if in_kernel is None else in_kernel
+        self._live = front_end.shows_widgets() if in_kernel is None else in_kernel
         self._handle: Any = None
         self._widget: Any = None
         self._said = ""
@@ -58,15 +60,13 @@ class Place:
         widget: Callable[[dict[str, Any]], Any],
         still: Callable[[Mapping[str, Any]], dict[str, str]],
     ) -> None:
-        """Show a document that will change: live where anywidget is, else rewritten as HTML."""
+        """Show a document that will change: live where somebody can see that, else as HTML."""
         if self._widget is not None:
             self._widget.document = document
             return
-        try:
-            self._widget = widget(document)
-        except ImportError:
-            self._put(still(document))
-            return
+        if self._live:
+            with contextlib.suppress(ImportError):
+                self._widget = widget(document)
         self.keep(still(document))
 
     def keep(self, bundle: dict[str, str]) -> None:
@@ -219,12 +219,3 @@ def _sweep_widget(document: dict[str, Any]) -> Any:
     from nbmlops.widgets.sweep_widget import SweepWidget
 
     return SweepWidget(document)
-
-
-def is_kernel() -> bool:
-    """Return whether this is a kernel, whose front end can rewrite an output."""
-    try:
-        from IPython.core.getipython import get_ipython
-    except ImportError:
-        return False
-    return getattr(get_ipython(), "kernel", None) is not None

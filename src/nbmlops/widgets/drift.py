@@ -6,6 +6,7 @@ from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
 from nbmlops.records import MonitorReport
+from nbmlops.widgets import front_end
 from nbmlops.widgets.drift_report import html, text
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def show(
 ) -> Any:
     """Return what a cell displays of a report.
 
-    In a kernel with anywidget that is a live widget, elsewhere a static object. Both carry the
+    For a front end that shows widgets it is a live one, elsewhere a static object. Both carry the
     report as text, HTML and PNG as well, so a reopened or converted notebook, a git host and a
     mail show the same answers.
 
@@ -28,7 +29,7 @@ def show(
     reader can still look at parts of the time, and the live widget's ``update`` shows another
     report in place. What is static needs neither.
     """
-    if not _in_kernel():
+    if not front_end.shows_widgets():
         return StaticReport(report)
     try:
         from nbmlops.widgets.drift_widget import DriftWidget
@@ -58,14 +59,12 @@ class StaticReport:
     def __repr__(self) -> str:
         return text(self.report)
 
+    def update(self, report: MonitorReport) -> None:
+        """Show another report, below: what is displayed of this one stays."""
+        from IPython.display import display
+
+        self.report = report
+        display(self)
+
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return mimebundle(self.report)
-
-
-def _in_kernel() -> bool:
-    """Return whether this is a kernel, whose front end may have a browser."""
-    try:
-        from IPython.core.getipython import get_ipython
-    except ImportError:
-        return False
-    return getattr(get_ipython(), "kernel", None) is not None
