@@ -152,12 +152,18 @@ def test_a_file_of_any_format_gives_the_same_verdicts(tmp_path, suffix):
     assert (kinds["visits"], kinds["member"], kinds["city"]) == ("integer", "boolean", "category")
 
 
-def test_a_parquet_file_of_one_row_group_is_read_in_parts(tmp_path):
+@pytest.mark.parametrize("group", [5000, 700])
+def test_parts_of_a_parquet_file_have_nothing_to_do_with_its_row_groups(tmp_path, group):
     path = tmp_path / "one.parquet"
-    people(1, 5000).to_parquet(path, row_group_size=5000)
-    sizes = [rows for rows, _ in files.opened(path).batches(["age", "city"])]
-    assert sum(sizes) == 5000
-    assert len(sizes) == 16
+    frame = people(1, 5000)
+    frame.to_parquet(path, row_group_size=group)
+    rows = files.opened(path)
+    assert len(rows.sizes()) == 16
+    for name in ("age", "city"):
+        parts = list(rows.parts(name))
+        assert [len(part) for part in parts] == rows.sizes()
+        assert [item for part in parts for item in part.to_pylist()] == frame[name].tolist()
+    assert list(rows.parts("no such column")) == [None] * 16
 
 
 def test_clocks_are_no_drift(tmp_path):

@@ -13,6 +13,8 @@ The first cell lies below the least training value, the last one above the great
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -33,11 +35,14 @@ FINITE_LIMIT = 1e300
 _LATTICE = 4096
 _DISTINCT_AS_CELLS = 128
 _OUTER = 0.005
-_CHUNK = 1 << 14
+_CHUNK = 1 << 16
+_SEARCHED = -1  # no cell
+_COMPARED = 16  # so many steps are sooner compared than looked up
 _DRAWN = 25_000
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.intp]
+Steps = NDArray[np.int16]
 
 
 class Grid(Record, frozen=True, kw_only=True):
@@ -64,7 +69,7 @@ def grid(values: Floats, *, whole: bool = False) -> Grid:
         return Grid()
     first, last = float(values.min()), float(values.max())
     if len(values) > _DRAWN:
-        values = values[np.random.default_rng(0).integers(0, len(values), _DRAWN)]
+        values = values[_drawn(len(values))]
     ordered = np.sort(np.concatenate([values, [first, last]]))
     changes = np.flatnonzero(ordered[1:] > ordered[:-1])
     if len(changes) < _DISTINCT_AS_CELLS:
@@ -72,8 +77,7 @@ def grid(values: Floats, *, whole: bool = False) -> Grid:
         # Between two training values lies a cell for what training never had.
         return Grid(exact=pack(np.unique([np.nextafter(distinct, -np.inf), distinct])))
     cells = max(2, min(CELLS, len(ordered) // VALUES_A_CELL))
-    ranks = np.unique((np.arange(1, cells) * len(ordered)) // cells)
-    wanted = np.unique(ordered[ranks])
+    wanted = _distinct(ordered[(np.arange(1, cells) * len(ordered)) // cells])
     near, far = (float(ordered[int(share * (len(ordered) - 1))]) for share in (_OUTER, 1 - _OUTER))
     steps = _LATTICE
     if whole and last - first < _LATTICE:  # each number in a step of its own
@@ -85,15 +89,15 @@ def grid(values: Floats, *, whole: bool = False) -> Grid:
     if not steps:
         return Grid(exact=pack(np.unique([*outer, *_tied(ordered, wanted, cells)])))
     lattice = Grid(low=near, per_step=per_step, steps=steps)
-    at = _on_lattice(lattice, ordered)
+    at = _on_lattice(lattice, ordered).astype(np.intp)
     held = np.bincount(at, minlength=steps + 2)
     crowded = held > max(1.0, len(ordered) / cells / 2)
     if whole and steps < _LATTICE:
         crowded[1:-1] = False
     crowded[[0, -1]] = True
-    places = _on_lattice(lattice, wanted)
+    places = _on_lattice(lattice, wanted).astype(np.intp)
     inside = crowded[places]
-    marks = np.unique(places[~inside])  # the border after the step in which the quantile lies
+    marks = _distinct(places[~inside])  # the border after the step in which the quantile lies
     exact = np.unique([*outer, *_tied(ordered, wanted[inside], cells)])
     return Grid(
         low=near,
@@ -104,6 +108,15 @@ def grid(values: Floats, *, whole: bool = False) -> Grid:
     )
 
 
+def _distinct(ordered: NDArray[Any]) -> NDArray[Any]:
+    return ordered[np.append(True, ordered[1:] > ordered[:-1])[: len(ordered)]]
+
+
+@lru_cache(maxsize=1)  # columns have as many rows each
+def _drawn(count: int) -> Places:
+    return np.sort(np.random.default_rng(0).integers(0, count, _DRAWN))
+
+
 def _tied(ordered: Floats, wanted: Floats, cells: int) -> Floats:
     """Return exact borders, on both sides of a value that alone fills a cell."""
     count = np.searchsorted(ordered, wanted, "right") - np.searchsorted(ordered, wanted, "left")
@@ -111,17 +124,35 @@ def _tied(ordered: Floats, wanted: Floats, cells: int) -> Floats:
     return np.unique(np.concatenate([wanted, np.nextafter(tied, -np.inf)]))
 
 
-def _on_lattice(lattice: Grid, values: Floats) -> Places:
-    """Return 0 below the lattice, 1 in its first step, and so on, ``steps + 1`` above."""
+def _on_lattice(
+    lattice: Grid,
+    values: Floats,
+    *,
+    beyond: int = 0,
+    low: float = -math.inf,
+    high: float = math.inf,
+) -> Floats:
+    """Return 0 below the lattice, 1 in its first step, and so on, ``steps + 1`` above.
+
+    That is what comes before the point. Steps ``beyond`` the ends are told apart as well. All
+    values lie between ``low`` and ``high``.
+    """
+    # The same arithmetic as ever, since profiles were counted so.
+    per_step, offset = lattice.per_step, 1 - lattice.low * lattice.per_step
     with np.errstate(over="ignore", invalid="ignore"):
-        at = values * lattice.per_step
-        at += 1 - lattice.low * lattice.per_step
-    np.clip(at, 0, lattice.steps + 1, out=at)
-    return at.astype(np.intp)  # which cuts off what follows the point
+        at = values * per_step
+        at += offset
+    least, greatest = -beyond, lattice.steps + 1 + beyond
+    if not least <= low * per_step + offset <= high * per_step + offset <= greatest:
+        np.clip(at, least, greatest, out=at)
+    return at
 
 
 class Ruler:
     """A grid made ready for counting.
+
+    Its lattice is continued at both ends by as many steps as it has. So nearly all values lie in
+    steps without an exact border, and how many each step holds tells which are to be searched.
 
     Attributes
     ----------
@@ -141,49 +172,73 @@ class Ruler:
             self.cells = len(exact) + 1
             return
         # Lattice step of each border: marks end a step, exact ones lie within it.
-        steps_of = _on_lattice(grid, exact)
-        before = np.zeros(grid.steps + 3, dtype=np.intp)
-        np.add.at(before, marks + 1, 1)  # steps after the mark are past it
-        np.add.at(before, steps_of + 1, 1)
-        self._first = np.cumsum(before)[: grid.steps + 2]
-        self._searched = np.zeros(grid.steps + 2, dtype=bool)
-        self._searched[steps_of] = True
-        self._offset = self._first - np.searchsorted(steps_of, np.arange(grid.steps + 2), "left")
+        self._marks = marks + grid.steps
+        searched = self._steps(exact)
+        self._searched = _distinct(searched)
+        size = 3 * grid.steps + 2
+        past = np.sort(np.concatenate([self._marks, searched])) + 1
+        starts = _distinct(np.concatenate([[0], past]))
+        self._starts = starts[starts < size]
+        self._cells = np.searchsorted(past, self._starts, side="right")
+        # Short numbers, so that the tables of many columns stay in the processor's cache.
+        cell = np.repeat(self._cells.astype(np.int16), np.diff(self._starts, append=size))
+        cell[self._searched] = _SEARCHED
+        self._cell = cell
         ends = grid.low + marks / grid.per_step
-        places = np.argsort(
-            np.concatenate([marks + 0.5, steps_of.astype(np.float64)]), kind="stable"
-        )
+        places = np.argsort(np.concatenate([self._marks + 0.5, searched]), kind="stable")
         self.borders = np.concatenate([ends, exact])[places]
         self.cells = len(self.borders) + 1
 
-    def count(self, values: Floats) -> Places:
-        """Return how many finite values there are in each cell."""
+    def count(self, values: Floats, low: float, high: float) -> Places:
+        """Return how many finite values there are in each cell; they lie in ``low`` to ``high``."""
         if not self._grid.steps:
             return np.bincount(self.places(values), minlength=self.cells)
-        steps = np.zeros(self._grid.steps + 2, dtype=np.intp)
+        steps = np.zeros(len(self._cell), dtype=np.intp)
         found = np.zeros(self.cells, dtype=np.intp)
         for start in range(0, len(values), _CHUNK):  # what fits into a processor's cache
             part = values[start : start + _CHUNK]
-            at = _on_lattice(self._grid, part)
+            at = self._steps(part, low, high)
             held = np.bincount(at, minlength=len(steps))
             steps += held
-            if held[self._searched].any():
-                searched = np.flatnonzero(self._searched[at])
-                found += np.bincount(self._sought(part, at, searched), minlength=self.cells)
+            searched = self._searched[held[self._searched] > 0]
+            if len(searched):
+                sought = self._sought(part, at, self._within(at, searched.tolist()))
+                found += np.bincount(sought, minlength=self.cells)
         steps[self._searched] = 0
-        return found + np.bincount(self._first, steps, self.cells).astype(np.intp)
+        found[self._cells] += np.add.reduceat(steps, self._starts)
+        return found
 
-    def places(self, values: Floats) -> Places:
-        """Return the cell of each finite value."""
+    def places(self, values: Floats, low: float = -math.inf, high: float = math.inf) -> Places:
+        """Return the cell of each finite value; they lie in ``low`` to ``high``."""
         if not self._grid.steps:
             return np.searchsorted(self._exact, values, side="left")
-        at = _on_lattice(self._grid, values)
-        cells = self._first[at]
-        searched = np.flatnonzero(self._searched[at])
-        cells[searched] = self._sought(values, at, searched)
-        return cells
+        found = np.empty(len(values), dtype=np.intp)
+        for start in range(0, len(values), _CHUNK):
+            part = values[start : start + _CHUNK]
+            at = self._steps(part, low, high)
+            cells = self._cell[at.astype(np.intp)]
+            searched = np.flatnonzero(cells == _SEARCHED)
+            cells[searched] = self._sought(part, at, searched)
+            found[start : start + len(part)] = cells
+        return found
 
-    def _sought(self, values: Floats, at: Places, searched: Places) -> Places:
+    def _steps(self, values: Floats, low: float = -math.inf, high: float = math.inf) -> Steps:
+        """Return the step of the continued lattice in which each value lies."""
+        beyond = self._grid.steps
+        at = _on_lattice(self._grid, values, beyond=beyond, low=low, high=high).astype(np.int16)
+        at += beyond
+        return at
+
+    def _within(self, at: Steps, searched: list[int]) -> Places:
+        """Return which values lie in one of some steps that are searched."""
+        if len(searched) > _COMPARED:
+            return np.flatnonzero(self._cell[at.astype(np.intp)] == _SEARCHED)
+        found = at == searched[0]
+        for step in searched[1:]:
+            found |= at == step
+        return np.flatnonzero(found)
+
+    def _sought(self, values: Floats, at: Steps, searched: Places) -> Places:
         """Return the cells of the values that lie in a step with exact borders."""
-        within = np.searchsorted(self._exact, values[searched], side="left")
-        return self._offset[at[searched]] + within
+        marks = np.searchsorted(self._marks, at[searched], side="left")
+        return marks + np.searchsorted(self._exact, values[searched], side="left")

@@ -49,7 +49,7 @@ class Coarse(NamedTuple):
 
     def counts(self, cells: NDArray[np.int64], missing: int, lost: int) -> Floats:
         """Add counts up."""
-        weights = np.array([*cells.tolist(), missing, lost], dtype=np.float64)
+        weights = np.concatenate([cells, [missing, lost]])
         return np.bincount(self.of_cell, weights, self.size).astype(np.float64)
 
     def tail_of(self, name: str) -> int:
@@ -61,10 +61,10 @@ def of_numbers(cells: NDArray[np.int64], missing: int, lost: int) -> Coarse:
     """Group the cells of a variable of numbers by what training had in them."""
     if len(cells) > 2:
         inner = _grouped(cells[1:-1], int(cells.sum()) / GROUPS)
-        groups = np.array([0, *(inner + 1), inner[-1] + 2])
+        groups = np.concatenate([[0], inner + 1, [inner[-1] + 2]])
     else:
         groups = np.arange(len(cells))
-    return _coarse(groups, [*cells.tolist(), missing, lost])
+    return _coarse(groups, cells, missing, lost)
 
 
 def of_names(
@@ -88,30 +88,38 @@ def of_names(
     ]
     return _coarse(
         groups,
-        [*cells.tolist(), missing, lost],
+        cells,
+        missing,
+        lost,
         tails=tuple(names[tail[place]] for place in begins),
         first_tail=len(heads),
     )
 
 
-def _coarse(groups: Codes, counts: list[int], **named: Any) -> Coarse:
+def _coarse(
+    groups: Codes, cells: NDArray[np.int64], missing: int, lost: int, **named: Any
+) -> Coarse:
     size = int(groups.max(initial=-1)) + 3
-    of_cell = np.array([*groups, size + MISSING, size + LOST], dtype=np.intp)
-    weights = np.array(counts, dtype=np.float64)
-    training = np.bincount(of_cell, weights, size).astype(np.float64)
+    of_cell = np.concatenate([groups, [size + MISSING, size + LOST]]).astype(np.intp)
+    counts = np.concatenate([cells, [missing, lost]])
+    training = np.bincount(of_cell, counts, size).astype(np.float64)
     shares = (training + 0.5) / (training.sum() + 0.5 * size)
     return Coarse(of_cell, size, training, shares, np.cumsum(shares) - shares / 2, **named)
 
 
 def _grouped(counts: NDArray[np.int64], least: float) -> Codes:
     """Return the group of each cell: neighbours, until a group has ``least``."""
-    groups = np.zeros(len(counts), dtype=np.intp)
-    group, held, left = 0, 0.0, float(counts.sum())
-    for place, count in enumerate(counts.tolist()):
-        # A cell that would overfill the group begins the next one.
-        if held and held + count / 2 > least and left >= least / 2:
-            group, held = group + 1, 0.0
-        groups[place] = group
-        held += count
-        left -= count
-    return groups
+    before = np.concatenate([[0.0], np.cumsum(counts, dtype=np.float64)])
+    middles = (before[:-1] + before[1:]) / 2
+    begins = np.zeros(len(counts), dtype=np.intp)
+    held = 0.0
+    while True:
+        # A cell that would overfill the group begins the next one, if the group has any.
+        place = max(
+            int(np.searchsorted(middles - held, least, side="right")),
+            int(np.searchsorted(before, held, side="right")),
+        )
+        if place >= len(counts) or before[-1] - before[place] < least / 2:
+            return np.cumsum(begins)
+        begins[place] = 1
+        held = float(before[place])

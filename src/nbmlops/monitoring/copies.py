@@ -55,9 +55,9 @@ class RowDigests:
             known = [_digest(name) for name in column.names]
             bits = np.array([*known, _digest("")], dtype=np.uint64)[column.codes[:LOOKED_AT]]
         factor = np.uint64((0x9E3779B97F4A7C15 * (2 * self._column + 1)) & 0xFFFFFFFFFFFFFFFF | 1)
-        mixed = bits * factor
-        mixed ^= mixed >> np.uint64(29)
-        self._digests ^= mixed
+        bits *= factor
+        bits ^= bits >> np.uint64(29)
+        self._digests ^= bits
         self._digests *= np.uint64(0xBF58476D1CE4E5B9)
 
     def sample(self) -> RowSample:

@@ -14,11 +14,12 @@ part of any size (a block bootstrap of the window, Künsch, Ann. Statist. 17, 19
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nbmlops.monitoring.arrays import pack, unpack
 from nbmlops.monitoring.coarse import Coarse
@@ -36,6 +37,7 @@ STRETCHES = 64
 """How many parts of each size are held against the whole of training."""
 
 _BASE = SIZES[0]
+_TOGETHER = 16  # variables, whose counts fit into a processor's cache
 _STRETCH_SHARE = 8
 _CHANCE = 3.0  # standard deviations
 _FARTHEST_BY_CHANCE = 4.5  # standard errors, of the farthest of 64 independent parts
@@ -43,6 +45,8 @@ _FARTHEST_BY_CHANCE = 4.5  # standard errors, of the farthest of 64 independent 
 
 LOOKED_AT = 2048
 """How many rows of a part are looked at, from its beginning."""
+
+Whole = NDArray[np.signedinteger[Any]]
 
 
 class Sums(NamedTuple):
@@ -68,31 +72,58 @@ class Blocks(Record, frozen=True, kw_only=True):
     totals: bytes = b""
 
 
-def sums(coded: Codes, coarse: Coarse) -> Sums:
-    """Return the sums for rows of these coarse cells, in the order in which they came."""
-    counts = _blocks(coded[:LOOKED_AT], coarse.size)
-    found = Sums([], [], [], counts.sum(axis=0))
+def sums(coded: Sequence[Whole], coarse: Sequence[Coarse]) -> Blocks:
+    """Return the sums of all variables, one after another.
+
+    ``coded`` are the coarse cells of a variable's rows, in the order in which they came.
+    """
+    if not coded:
+        return Blocks()
+    first = [one[:LOOKED_AT] for one in coded]
+    found = [_sums(first[alike], coarse[alike]) for alike in _alike([len(one) for one in first])]
+    return Blocks(
+        blocks=pack(np.concatenate([blocks for blocks, _, _ in found])),
+        squares=pack(np.concatenate([squares for _, squares, _ in found])),
+        totals=pack(np.concatenate([totals for _, _, totals in found]).astype(np.int64)),
+    )
+
+
+def _alike(rows: Sequence[int]) -> Iterator[slice]:
+    """Yield which variables are summed up at once: neighbours of as many rows, some at a time."""
+    start = 0
+    for stop in range(1, len(rows) + 1):
+        if stop == len(rows) or stop - start == _TOGETHER or rows[stop] != rows[start]:
+            yield slice(start, stop)
+            start = stop
+
+
+def _sums(coded: Sequence[Whole], coarse: Sequence[Coarse]) -> tuple[Codes, Floats, Floats]:
+    """Return numbers of blocks, sums of squares and totals of variables of as many rows."""
+    shares = np.concatenate([one.shares for one in coarse])
+    scores = np.concatenate([one.scores for one in coarse])
+    firsts = np.cumsum([0, *(one.size for one in coarse[:-1])])
+    cells = np.stack(coded, dtype=np.intp)
+    cells += firsts[:, None]
+    counts = _blocks(cells, len(shares))
+    totals = counts.sum(axis=0)
+    rows = counts[:, : coarse[0].size].sum(axis=1, keepdims=True)  # as in any other variable
+    scored = np.add.reduceat(counts * scores, firsts, axis=1)
+    blocks: list[int] = []
+    squares: list[Floats] = []
     for level in range(len(SIZES)):
         if level:
-            counts = _joined(counts)
-        rows = counts.sum(axis=1)
+            counts, scored, rows = _joined(counts), _joined(scored), _joined(rows)
         # No matrix products: they start threads, which cost more than they bring here.
-        by_cells = (counts * counts / coarse.shares).sum(axis=1) / rows
-        scored = (counts * coarse.scores).sum(axis=1)
-        found.blocks.append(len(counts))
-        found.by_cells.append(float(by_cells.sum()))
-        found.by_scores.append(float((scored * scored / rows).sum()))
-    return found
+        by_cell = _squares(counts, rows) / shares
+        blocks.append(len(counts))
+        squares += [np.add.reduceat(by_cell, firsts), _squares(scored, rows)]
+    by_level = np.stack(squares).reshape(len(SIZES), 2, len(coded))
+    return np.tile(blocks, len(coded)), by_level.transpose(2, 1, 0).ravel(), totals
 
 
-def beside(sums: Sequence[Sums]) -> Blocks:
-    """Return the sums of all variables, one after another."""
-    if not sums:
-        return Blocks()
-    blocks = np.array([one.blocks for one in sums], dtype=np.int64)
-    squares = np.array([[one.by_cells, one.by_scores] for one in sums])
-    totals = np.concatenate([one.totals for one in sums]).astype(np.int64)
-    return Blocks(blocks=pack(blocks.ravel()), squares=pack(squares.ravel()), totals=pack(totals))
+def _squares(sums: Floats, rows: Floats) -> Floats:
+    """Return what squares by rows come to over all blocks."""
+    return (np.square(sums) / rows).sum(axis=0)
 
 
 def merge(parts: Sequence[Blocks]) -> Blocks:
@@ -109,12 +140,15 @@ def merge(parts: Sequence[Blocks]) -> Blocks:
 
 
 def _blocks(codes: Codes, size: int) -> Floats:
-    """Count each block of the least size; the last one may be short."""
-    count = -(-len(codes) // _BASE)
-    if not count:
-        return np.zeros((0, size))
-    at = codes + _offsets(count, size)[: len(codes)]
-    return np.bincount(at, minlength=count * size).reshape(count, size).astype(np.float64)
+    """Count each block of the least size; the last one may be short.
+
+    There is a last axis of rows; what comes before it is counted together.
+    """
+    rows = codes.shape[-1]
+    count = -(-rows // _BASE)
+    at = codes + _offsets(count, size)[:rows]
+    held = np.bincount(at.ravel(), minlength=count * size)
+    return held.reshape(count, size).astype(np.float64)
 
 
 @lru_cache(maxsize=64)
@@ -241,14 +275,55 @@ def stretches(coded: Codes, coarse: Coarse) -> dict[int, float]:
     For each number of rows that is a power of two, up to an eighth of all, the greatest
     Jensen-Shannon distance of evenly spaced parts.
     """
-    rows = len(coded)
-    blocks = _blocks(coded[: rows - rows % _BASE], coarse.size)
-    running = np.concatenate([np.zeros((1, coarse.size)), np.cumsum(blocks, axis=0)])
-    found: dict[int, float] = {}
-    length = 1
-    while length * _BASE * _STRETCH_SHARE <= rows:
-        starts = np.unique(np.linspace(0, len(blocks) - length, STRETCHES).astype(np.intp))
-        parts = running[starts + length] - running[starts]
-        found[length * _BASE] = float(jensen_shannon_distances(running[-1], parts).max())
+    size = coarse.size
+    plan = _plan(len(coded), size)
+    if not plan.lengths:
+        return {}
+    held = np.bincount(coded[: len(plan.spans)] + plan.spans, minlength=plan.among * size)
+    running = np.zeros((plan.among + 1, size))
+    np.cumsum(held.reshape(plan.among, size), axis=0, out=running[1:])
+    parts = running[plan.ends] - running[plan.begins]
+    distances = jensen_shannon_distances(running[-1], parts)
+    farthest = np.maximum.reduceat(distances, plan.firsts).tolist()
+    return dict(zip(plan.lengths, farthest, strict=True))
+
+
+class _Plan(NamedTuple):
+    """Which parts are looked at: their ``lengths`` in rows, and where the parts of each begin.
+
+    Rows are counted in spans in which no part begins or ends. There are ``among``; ``spans`` tells
+    that of each row, times the coarse cells, and ``begins`` and ``ends`` before which of them a
+    part begins and ends. The parts of each length begin at ``firsts`` among all.
+    """
+
+    lengths: list[int]
+    firsts: Codes
+    begins: Codes
+    ends: Codes
+    spans: Codes
+    among: int
+
+
+@lru_cache(maxsize=1)  # columns have as many rows each, and mostly as many cells
+def _plan(rows: int, size: int) -> _Plan:
+    lengths: list[int] = []
+    length = _BASE
+    while length * _STRETCH_SHARE <= rows:
+        lengths.append(length)
         length *= 2
-    return found
+    blocks = rows // _BASE
+    starts = [
+        np.unique(np.linspace(0, blocks - length // _BASE, STRETCHES).astype(np.intp)) * _BASE
+        for length in lengths
+    ]
+    begins = np.concatenate([np.empty(0, dtype=np.intp), *starts])
+    ends = begins + np.repeat(np.array(lengths, dtype=np.intp), [len(one) for one in starts])
+    edges = np.unique(np.concatenate([[0], begins, ends, [blocks * _BASE]]))
+    return _Plan(
+        lengths,
+        np.cumsum([0, *map(len, starts[:-1])]),
+        np.searchsorted(edges, begins),
+        np.searchsorted(edges, ends),
+        np.repeat(np.arange(len(edges) - 1) * size, np.diff(edges)),
+        len(edges) - 1,
+    )

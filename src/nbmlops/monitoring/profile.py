@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
@@ -48,6 +48,8 @@ OUTPUT = "prediction"
 """What the variable of labels and predictions is called."""
 
 _RUNS_ROWS = 10
+_FIRST = 256  # values, which are looked at before all are
+_CANCELLED = 16  # times fewer than the squares, and a digit of their difference is lost
 _PACKED_COLUMNS = 200
 _PACKED_BYTES = 256 * 1024
 Counts = NDArray[np.int64]
@@ -193,13 +195,18 @@ def reference_profile(
     bare = Profile(
         variables=tuple(one.variable for one in made),
         has_output=target is not None,
-        tally=replace(tally, blocks=dispersion.beside([one.sums for one in made])),
+        tally=replace(
+            tally,
+            blocks=dispersion.sums([one.coded for one in made], [one.coarse for one in made]),
+        ),
         ordered=ordered,
         stretches={
             size: pack(np.array([one.stretches[size] for one in made]))
             for size in (made[0].stretches if made and ordered else ())
         },
     )
+    if target is None or not columns.size(answers):
+        return bare
     return replace(bare, answered=_answered(Gauge(bare), answers))
 
 
@@ -208,7 +215,8 @@ class _Trained(NamedTuple):
 
     variable: Variable
     counted: Counted
-    sums: dispersion.Sums
+    coarse: Coarse
+    coded: Codes
     stretches: dict[int, float]
     grouped: bool
 
@@ -223,7 +231,8 @@ def _trained(name: str, kind: str, column: Any, digests: RowDigests | None) -> _
     return _Trained(
         variable,
         part.counted,
-        dispersion.sums(coded, coarse),
+        coarse,
+        coded[: dispersion.LOOKED_AT].copy(),
         dispersion.stretches(coded, coarse),
         _grouped(read, variable),
     )
@@ -231,8 +240,6 @@ def _trained(name: str, kind: str, column: Any, digests: RowDigests | None) -> _
 
 def _answered(gauge: Gauge, answers: Any) -> bytes:
     """Summarise what the model answered, as :class:`Profile` keeps it."""
-    if not gauge.reference.has_output or not columns.size(answers):
-        return b""
     measure, training = gauge.measures[-1], gauge.training[-1]
     found = _part(measure, _read(measure.variable, answers), training).counted
     if measure.variable.by == "numbers":
@@ -245,11 +252,11 @@ def _answered(gauge: Gauge, answers: Any) -> bytes:
 def _variable(name: str, kind: str, column: Any) -> tuple[Variable, Numbers | Names]:
     if kind in {"number", "integer", "datetime"}:
         found = columns.numbers(column)
-        values = found.values[np.abs(found.values) <= FINITE_LIMIT]
-        whole = kind == "integer" or bool(len(values) and (values == np.floor(values)).all())
-        clock = len(values) > 20 and bool((np.diff(values) >= 0).all() and values[0] < values[-1])
+        values = _finite(found.values).values
+        whole = kind == "integer" or (len(values) > 0 and _throughout(_are_whole, values))
+        clock = len(values) > 20 and values[0] < values[-1] and _throughout(_grow, values)
         variable = Variable(
-            name=name, kind=kind, by="numbers", grid=grid(values, whole=whole), clock=clock
+            name=name, kind=kind, by="numbers", grid=grid(values, whole=whole), clock=bool(clock)
         )
         return variable, found
     named = columns.names(column, kind)
@@ -285,6 +292,19 @@ def _variable(name: str, kind: str, column: Any) -> tuple[Variable, Numbers | Na
     return variable, named
 
 
+def _throughout(test: Callable[[Floats], bool], values: Floats) -> bool:
+    """Whether all values pass a test, of which the first ones mostly tell that they do not."""
+    return test(values[:_FIRST]) and test(values)
+
+
+def _are_whole(values: Floats) -> bool:
+    return bool((values == np.floor(values)).all())
+
+
+def _grow(values: Floats) -> bool:
+    return bool((values[1:] >= values[:-1]).all())
+
+
 def _grouped(read: Numbers | Names, variable: Variable) -> bool:
     """Whether rows were sorted by a column of few values, so that their order tells no time."""
     if isinstance(read, Names):
@@ -295,7 +315,8 @@ def _grouped(read: Numbers | Names, variable: Variable) -> bool:
     else:
         if variable.clock and variable.kind == "datetime":
             return False
-        codes = read.values[~np.isnan(read.values)]
+        gaps = np.isnan(read.values)
+        codes = read.values[~gaps] if gaps.any() else read.values
         distinct = len(np.unique(codes[:: max(1, len(codes) // 2000)]))
         if distinct > len(codes) / _RUNS_ROWS or distinct > 50:
             return False
@@ -378,7 +399,7 @@ class Gauge:
 
     def __init__(self, reference: Profile) -> None:
         self.reference = reference
-        self._is_narrowed = not reference.tally.blocks.blocks
+        self.is_narrowed = not reference.tally.blocks.blocks
         self.measures = [_Measure(variable) for variable in reference.variables]
         self._starts = np.cumsum([0, *(measure.cells for measure in self.measures)])
         self.training = self.counted(reference.tally)
@@ -432,31 +453,12 @@ class Gauge:
         out_of_bounds
             How many of them were not plausible.
         """
-        reference = self.reference
-        digests = RowDigests(rows)
-        counted: list[Counted] = []
-        sums: list[dispersion.Sums] = []
-        last = len(self.measures) - 1
-        for place, measure in enumerate(self.measures):
-            is_output = reference.has_output and place == last
-            column = outputs if is_output else features.get(measure.variable.name)
-            if column is None:
-                column = [] if is_output else np.full(rows, math.nan)
-            read = _read(measure.variable, column)
-            if not (is_output or self._is_narrowed):
-                digests.add(read)
-            part = _part(measure, read, self.training[place])
-            counted.append(part.counted)
-            if self._is_narrowed:
-                continue
-            coarse = self.coarse[place]
-            sums.append(dispersion.sums(coarse.of_cell[part.places], coarse))
-        return replace(
-            _tally(rows, counted, RowSample() if self._is_narrowed else digests.sample()),
-            blocks=dispersion.beside(sums),
-            predictions=columns.size(outputs),
-            out_of_bounds=out_of_bounds,
-        )
+        counting = Counting(self, rows)
+        for measure in self.measures[: len(self.measures) - self.reference.has_output]:
+            counting.add(features.get(measure.variable.name))
+        if self.reference.has_output:
+            counting.add(outputs)
+        return counting.tally(predictions=columns.size(outputs), out_of_bounds=out_of_bounds)
 
     def calls(
         self, records: Sequence[Mapping[str, Any]], predictions: Sequence[Prediction]
@@ -470,6 +472,49 @@ class Gauge:
             },
             [prediction.outcome for prediction in predictions],
             out_of_bounds=sum(not prediction.within_bounds for prediction in predictions),
+        )
+
+
+class Counting:
+    """A window, or a part of one, that is counted a column at a time.
+
+    So of a table of many parts no more than one column of one part need be in memory at once.
+    """
+
+    def __init__(self, gauge: Gauge, rows: int) -> None:
+        self._gauge = gauge
+        self._rows = rows
+        self._digests = RowDigests(rows)
+        self._counted: list[Counted] = []
+        self._coded: list[NDArray[np.int16]] = []
+
+    def add(self, column: Any) -> None:
+        """Count the values of the reference's next variable; ``None`` if there is no such column.
+
+        The output is the last one, and may have fewer rows.
+        """
+        gauge, place = self._gauge, len(self._counted)
+        is_output = gauge.reference.has_output and place == len(gauge.measures) - 1
+        if column is None:
+            column = [] if is_output else np.full(self._rows, math.nan)
+        measure = gauge.measures[place]
+        read = _read(measure.variable, column)
+        part = _part(measure, read, gauge.training[place])
+        self._counted.append(part.counted)
+        if gauge.is_narrowed:
+            return
+        if not is_output:
+            self._digests.add(read)
+        self._coded.append(gauge.coarse[place].of_cell[part.places].astype(np.int16))
+
+    def tally(self, *, predictions: int = 0, out_of_bounds: int = 0) -> Tally:
+        """Return what was counted, once all variables are."""
+        sample = RowSample() if self._gauge.is_narrowed else self._digests.sample()
+        return replace(
+            _tally(self._rows, self._counted, sample),
+            blocks=dispersion.sums(self._coded, self._gauge.coarse),
+            predictions=predictions,
+            out_of_bounds=out_of_bounds,
         )
 
 
@@ -564,21 +609,42 @@ def _numeric(
     measure: _Measure, read: Numbers, reference: Counted | None, placed: int | None
 ) -> _Part:
     assert measure.ruler is not None  # noqa: S101 numbers have one
-    values, finite = read.values, read.values
+    values = read.values
+    finite, low, high = _finite(values)
     missing = non_finite = odd = 0
-    if len(values) and not -FINITE_LIMIT <= values.min() <= values.max() <= FINITE_LIMIT:
-        with np.errstate(invalid="ignore"):
-            finite = values[np.abs(values) <= FINITE_LIMIT]
+    if len(finite) < len(values):
         odd = int(read.odd.sum()) if read.odd is not None else 0
         missing = int(np.isnan(values).sum()) - odd
         non_finite = len(values) - len(finite) - missing - odd
-    low = high = mean = m2 = math.nan
-    if len(finite):
-        low, high = float(finite.min()), float(finite.max())
-        mean, m2 = _mean_and_squares(finite, low, high, reference)
-    counts = measure.ruler.count(finite)
-    counted = Counted(counts, missing, non_finite, odd, low, high, mean, m2, {})
-    return _Part(counted, _places(measure, read, placed))
+    mean, m2 = _mean_and_squares(finite, low, high, reference)
+    if len(finite) == len(values):
+        places = measure.ruler.places(values[:placed], low, high)
+    else:
+        places = _places(measure, read, placed)
+    if len(places) == len(values):
+        counts = np.bincount(places, minlength=measure.cells)[: measure.cells]
+    else:
+        counts = measure.ruler.count(finite, low, high)
+    return _Part(Counted(counts, missing, non_finite, odd, low, high, mean, m2, {}), places)
+
+
+class _Finite(NamedTuple):
+    """Values that are finite, the least and the greatest of them, NaN if there are none."""
+
+    values: Floats
+    low: float
+    high: float
+
+
+def _finite(values: Floats) -> _Finite:
+    """Return those of some values that are finite; these themselves, if all are."""
+    if not len(values):
+        return _Finite(values, math.nan, math.nan)
+    low, high = float(values.min()), float(values.max())
+    if -FINITE_LIMIT <= low <= high <= FINITE_LIMIT:  # which NaN is not
+        return _Finite(values, low, high)
+    with np.errstate(invalid="ignore"):
+        return _finite(values[np.abs(values) <= FINITE_LIMIT])
 
 
 def _places(measure: _Measure, read: Numbers, placed: int | None) -> Codes:
@@ -587,8 +653,6 @@ def _places(measure: _Measure, read: Numbers, placed: int | None) -> Codes:
     values, cells = read.values[:placed], measure.cells
     with np.errstate(invalid="ignore"):
         there = np.abs(values) <= FINITE_LIMIT
-    if there.all():
-        return measure.ruler.places(values)
     places = np.where(np.isnan(values), cells, cells + 1)
     if read.odd is not None:
         places[read.odd[:placed]] = cells + 1
@@ -604,14 +668,20 @@ def _mean_and_squares(
     Clipping (winsorising, Tukey 1962) keeps one absurd value from inflating the variance so much
     that a shift of all the others is not significant any more.
     """
+    if not len(values):
+        return math.nan, math.nan
     if reference is not None and not math.isnan(reference.low):
         width = (reference.high - reference.low) or max(1.0, abs(reference.low))
         if low < reference.low - width or high > reference.high + width:
             values = np.clip(values, reference.low - width, reference.high + width)
     with np.errstate(over="ignore", invalid="ignore"):
         mean = float(values.mean())
-        apart = values - mean
-        return mean, float(np.einsum("i,i", apart, apart))  # no threads, as `dot` has
+        squares = float(np.einsum("i,i", values, values))  # no threads, as `dot` has
+        m2 = squares - len(values) * mean * mean
+        if m2 * _CANCELLED > squares:
+            return mean, m2
+        apart = values - mean  # or hardly a figure of the difference would be right
+        return mean, float(np.einsum("i,i", apart, apart))
 
 
 def _named(measure: _Measure, read: Names, placed: int | None) -> _Part:

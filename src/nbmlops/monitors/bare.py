@@ -19,7 +19,7 @@ from nbmlops.monitoring import (
     profile,
     reporting,
 )
-from nbmlops.monitoring.profile import Gauge, Tally
+from nbmlops.monitoring.profile import Counting, Gauge, Tally
 from nbmlops.records import (
     Answer,
     Budget,
@@ -54,13 +54,17 @@ class Rows:
         """Return a column, ``None`` if there is none of that name."""
         return self._held.get(name)
 
-    def batches(self, names: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield the rows of some columns in parts: how many, and the columns."""
-        wanted = [name for name in names if name in self._held]
+    def sizes(self) -> list[int]:
+        """Return how many rows each part has in which the rows are looked at."""
         size = part_rows(self.rows)
-        for start in range(0, self.rows, size):
-            rows = min(size, self.rows - start)
-            yield rows, {name: self._held[name][start : start + rows] for name in wanted}
+        return [min(size, self.rows - start) for start in range(0, self.rows, size)]
+
+    def parts(self, name: str) -> Iterator[Any]:
+        """Yield a column part by part, ``None`` each time if there is none of that name."""
+        start, column = 0, self.get(name)
+        for rows in self.sizes():
+            yield None if column is None else column[start : start + rows]
+            start += rows
 
 
 def answered(
@@ -130,9 +134,9 @@ def _performance(
         shown = performance.performance_reference(schema, *both)
     counts = performance.merge(
         performance.window_of_arrays(
-            shown, schema, *(_told(found[name], label=label) for name in (target, prediction))
+            shown, schema, *(_told(column, label=label) for column in found)
         )
-        for _, found in window.batches([target, prediction])
+        for found in zip(window.parts(target), window.parts(prediction), strict=True)
     )
     if shown is None:
         reason = f"The reference has no `{prediction}` beside `{target}` to compute metrics from."
@@ -174,16 +178,20 @@ def _is_label(column: Any, kind: str) -> bool:
 def _parts(
     gauge: Gauge, window: Rows, features: list[str], prediction: str | None, *, label: bool
 ) -> list[Tally]:
-    wanted = [*features, *([prediction] if prediction else [])]
-    bounds = None if label or not prediction else _bounds(gauge)
-    parts: list[Tally] = []
-    for rows, found in window.batches(wanted):
-        outputs = found.get(prediction) if prediction else None
-        outside = 0
-        if outputs is not None:
-            outside = _new_labels(gauge, outputs) if label else _beyond(outputs, bounds)
-        parts.append(gauge.count(rows, found, outputs, out_of_bounds=outside))
-    return parts
+    """Count the parts of a window, a column at a time: a file is read so with the least memory."""
+    parts = [Counting(gauge, rows) for rows in window.sizes()]
+    for name in features:
+        for part, column in zip(parts, window.parts(name), strict=True):
+            part.add(column)
+    if prediction is None:
+        return [part.tally() for part in parts]
+    bounds = None if label else _bounds(gauge)
+    tallies: list[Tally] = []
+    for part, outputs in zip(parts, window.parts(prediction), strict=True):
+        part.add(outputs)
+        outside = _new_labels(gauge, outputs) if label else _beyond(outputs, bounds)
+        tallies.append(part.tally(predictions=columns.size(outputs), out_of_bounds=outside))
+    return tallies
 
 
 def _bounds(gauge: Gauge) -> tuple[float, float] | None:

@@ -13,6 +13,8 @@ from nbmlops.monitoring.drift import DEFAULT_BUDGET
 from nbmlops.monitors.bare import Rows, answered, part_rows
 from nbmlops.records import Budget, MonitorReport
 
+_READ_ROWS = 1 << 18  # of one column at a time: four parts of a million rows
+
 
 def compare(
     window: Path,
@@ -111,7 +113,7 @@ def _time(cell: Any) -> Any:
 
 
 class _ParquetRows(Rows):
-    """The rows of a Parquet file, read a column or a batch at a time."""
+    """The rows of a Parquet file, read a column at a time, or some parts of one."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -128,9 +130,27 @@ class _ParquetRows(Rows):
             return None
         return self._file.read(columns=[name], use_threads=False).column(0)
 
-    def batches(self, names: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-        wanted = [name for name in names if name in self.names]
+    def parts(self, name: str) -> Iterator[Any]:
+        if name not in self.names:
+            yield from super().parts(name)
+            return
+        size = part_rows(self.rows)
+        held: list[Any] = []
+        missing = size
         for batch in self._file.iter_batches(
-            batch_size=part_rows(self.rows), columns=wanted, use_threads=False
+            batch_size=max(1, _READ_ROWS // size) * size, columns=[name], use_threads=False
         ):
-            yield batch.num_rows, {name: batch.column(name) for name in batch.schema.names}
+            column = batch.column(name)
+            while len(column):  # a batch ends where a row group does, a part need not
+                held.append(column[:missing])
+                column = column[missing:]
+                missing -= len(held[-1])
+                if not missing:
+                    yield _joined(held)
+                    held, missing = [], size
+        if held:
+            yield _joined(held)
+
+
+def _joined(pieces: list[Any]) -> Any:
+    return pieces[0] if len(pieces) == 1 else sheets.arrow().chunked_array(pieces)
