@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import unicodedata
 import warnings
 from html.parser import HTMLParser
@@ -23,6 +24,8 @@ ATTRIBUTES = {
     *("aria-hidden", "scope", "viewbox", "width", "height", "x", "y", "dx", "dy", "x1", "x2"),
     *("y1", "y2", "cx", "cy", "r", "d", "text-anchor", "preserveaspectratio"),
     *("data-level", "data-mark"),
+    # For hosts that strip styles.
+    *("fill", "fill-opacity", "stroke", "stroke-width", "stroke-linecap", "vector-effect"),
 }
 
 
@@ -106,6 +109,16 @@ def test_the_html_reads_without_styles_and_pictures(report):
     assert "✕ alert" in words
     assert "Do the inputs look like the training data?   ✕ no" in words.replace("\n", "")
     assert "█" in words
+
+
+def test_drawings_have_colours_where_a_host_strips_styles():
+    document = re.sub("<style>.*?</style>", "", html(watched()), flags=re.DOTALL)
+    # What is in a group has the group's.
+    shapes = re.findall(
+        r"<(?:path|g data-|rect (?:class|data)|line class=.nbm-rule)[^>]*>", document
+    )
+    assert len(shapes) > 50
+    assert [one for one in shapes if "fill=" not in one and "stroke=" not in one] == []
 
 
 def test_html_from_hostile_text_has_no_tag_or_attribute_but_ours():

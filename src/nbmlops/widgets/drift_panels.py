@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nbmlops.widgets import wording
+from nbmlops.widgets import palette, wording
 from nbmlops.widgets.drift_charts import Chart, Series
 from nbmlops.widgets.drift_history import LEVELS, HeatRow, Timeline
 
@@ -19,10 +19,6 @@ _ROWS = 15
 _CHARTS = 8
 _AXIS_IN, _ROW_IN, _CHART_IN, _LEGEND_IN, _GAP_IN = 0.42, 0.17, 0.82, 0.26, 0.12
 _LEFT, _LANE, _RIGHT = 0.025, 0.2, 0.975
-
-LEVEL_COLORS = ("#e6ebf1", "#bccde0", "#fbc894", "#f29a52", "#d95f18", "#9c3203")
-_DOT_COLORS = ("#2a1402", "#2a1402", "#2a1402", "#2a1402", "#2a1402", "#fff4ea")
-_INK, _MUTED, _PALE, _GREY, _BLUE = "#1f2328", "#59636e", "#d1d9e0", "#aab4c0", "#2f6fde"
 
 
 @dataclass
@@ -71,7 +67,7 @@ def draw(sheet: Sheet, shown: Timeline) -> None:
         weight = "bold" if "drift" in row.verdicts else "normal"
         middle = top + (index + 0.5) * _ROW_IN
         name = wording.clipped(row.name, 24)
-        sheet.write(_LEFT, middle, name, fontsize=7, color=_INK, fontweight=weight)
+        sheet.write(_LEFT, middle, name, fontsize=7, color=palette.INK, fontweight=weight)
     sheet.below_in += 2 * _GAP_IN
     for chart in shown.charts[:_CHARTS]:
         _chart(sheet, chart, len(shown.pieces))
@@ -82,7 +78,7 @@ def _legend(sheet: Sheet) -> None:
     from matplotlib.patches import Rectangle
 
     middle = sheet.below_in + _LEGEND_IN / 2
-    style = {"fontsize": 7, "color": _MUTED}
+    style = {"fontsize": 7, "color": palette.MUTED}
     sheet.write(_LEFT, middle, "Difference in thresholds:", **style)
     for level, words in enumerate(LEVELS):
         x = _LANE + level * 0.082
@@ -90,7 +86,7 @@ def _legend(sheet: Sheet) -> None:
             (x, 1 - (middle + 0.05) / sheet.height_in),
             0.01,
             0.1 / sheet.height_in,
-            facecolor=LEVEL_COLORS[level],
+            facecolor=palette.LEVELS[level],
             linewidth=0,
             transform=sheet.figure.transFigure,
         )
@@ -103,20 +99,22 @@ def _legend(sheet: Sheet) -> None:
 
 def _axis(sheet: Sheet, shown: Timeline) -> None:
     top = sheet.below_in
-    sheet.write(_LANE - 0.01, top + 0.16, "UTC", fontsize=7, color=_MUTED, ha="right")
+    sheet.write(_LANE - 0.01, top + 0.16, "UTC", fontsize=7, color=palette.MUTED, ha="right")
     with sheet.lane(_AXIS_IN) as axes:
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1)
         for tick in shown.ticks:
-            axes.plot([tick.at, tick.at], [0.05, 0.95], color=_PALE, linewidth=0.8)
-            axes.text(tick.at + 0.004, 0.75, tick.time, fontsize=7, color=_MUTED, va="center")
+            axes.plot([tick.at, tick.at], [0.05, 0.95], color=palette.PALE, linewidth=0.8)
+            axes.text(
+                tick.at + 0.004, 0.75, tick.time, fontsize=7, color=palette.MUTED, va="center"
+            )
             if tick.day and not tick.again:
                 axes.text(
                     tick.at + 0.004,
                     0.3,
                     tick.day,
                     fontsize=7,
-                    color=_INK,
+                    color=palette.INK,
                     va="center",
                     fontweight="bold",
                 )
@@ -136,13 +134,13 @@ def _heat(axes: Axes, rows: tuple[HeatRow, ...]) -> None:
         for x, (level, verdict) in enumerate(zip(row.levels, row.verdicts, strict=True)):
             if level is not None:
                 cells.append([(x, y + 0.07), (x + 1, y + 0.07), (x + 1, y + 0.93), (x, y + 0.93)])
-                colors.append(LEVEL_COLORS[level])
+                colors.append(palette.LEVELS[level])
             elif verdict == "unknown":
                 strokes.append([(x, y + 0.93), (x + 1, y + 0.07)])
             if verdict == "drift":
-                dots.append((x + 0.5, y + 0.5, _DOT_COLORS[level or 0]))
+                dots.append((x + 0.5, y + 0.5, palette.DOTS[level or 0]))
     axes.add_collection(PolyCollection(cells, facecolors=colors, linewidths=0))
-    axes.add_collection(LineCollection(strokes, colors=_MUTED, linewidths=0.6))
+    axes.add_collection(LineCollection(strokes, colors=palette.MUTED, linewidths=0.6))
     if dots:
         size = 5 if count <= 60 else 2
         axes.scatter(
@@ -157,17 +155,17 @@ def _heat(axes: Axes, rows: tuple[HeatRow, ...]) -> None:
 def _chart(sheet: Sheet, chart: Chart, count: int) -> None:
     top = sheet.below_in
     name = wording.clipped(chart.name, 20)
-    sheet.write(_LEFT, top + 0.12, name, fontsize=8, color=_INK, fontweight="bold")
+    sheet.write(_LEFT, top + 0.12, name, fontsize=8, color=palette.INK, fontweight="bold")
     signs = {"solid": "●", "hollow": "○", "band": "▬", "bar": "▮"}
     for index, key in enumerate(chart.keys):
         words = f"{signs[key.mark]} {wording.clipped(key.text, 26)}"
-        sheet.write(_LEFT, top + 0.28 + 0.14 * index, words, fontsize=6.5, color=_MUTED)
+        sheet.write(_LEFT, top + 0.28 + 0.14 * index, words, fontsize=6.5, color=palette.MUTED)
     sheet.below_in += 0.06
     with sheet.lane(_CHART_IN - 0.2) as axes:
         axes.set_xlim(0, count)
         axes.set_ylim(-0.02, 1.02)
         for tick in chart.ticks:
-            axes.axhline(tick.at, color=_PALE, linewidth=0.6)
+            axes.axhline(tick.at, color=palette.PALE, linewidth=0.6)
             axes.annotate(
                 tick.text,
                 (0, tick.at),
@@ -176,12 +174,14 @@ def _chart(sheet: Sheet, chart: Chart, count: int) -> None:
                 ha="right",
                 va="center",
                 fontsize=6.5,
-                color=_MUTED,
+                color=palette.MUTED,
                 annotation_clip=False,
             )
         if chart.band is not None:
-            axes.axhspan(chart.band.low, chart.band.high, color=_GREY, alpha=0.35, linewidth=0)
-            axes.axhline(chart.band.at, color=_MUTED, linewidth=0.8)
+            axes.axhspan(
+                chart.band.low, chart.band.high, color=palette.REFERENCE, alpha=0.35, linewidth=0
+            )
+            axes.axhline(chart.band.at, color=palette.MUTED, linewidth=0.8)
         for series in chart.series:
             _series(axes, series)
     sheet.below_in += 0.14
@@ -191,19 +191,19 @@ def _series(axes: Axes, series: Series) -> None:
     places = [point.index + 0.5 for point in series.points]
     values = [point.at for point in series.points]
     if series.mark == "bar":
-        axes.bar(places, values, width=0.8, color=_GREY)
+        axes.bar(places, values, width=0.8, color=palette.REFERENCE)
         return
     solid = series.mark == "solid"
     for begin, end in _runs([point.index for point in series.points]):
         axes.plot(
             places[begin:end],
             values[begin:end],
-            color=_BLUE,
+            color=palette.WINDOW,
             linewidth=0.8,
             linestyle="-" if solid else "--",
             marker="o",
             markersize=2.6,
-            markerfacecolor=_BLUE if solid else "white",
+            markerfacecolor=palette.WINDOW if solid else "white",
             markeredgewidth=0.7,
         )
     reaches = [
@@ -213,7 +213,7 @@ def _series(axes: Axes, series: Series) -> None:
     ]
     if reaches:
         xs, lows, highs = zip(*reaches, strict=True)
-        axes.vlines(xs, lows, highs, color=_BLUE, alpha=0.35, linewidth=1.4)
+        axes.vlines(xs, lows, highs, color=palette.WINDOW, alpha=0.35, linewidth=1.4)
 
 
 def _runs(indices: list[int]) -> Iterator[tuple[int, int]]:

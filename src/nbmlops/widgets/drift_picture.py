@@ -9,7 +9,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from nbmlops.records import ColumnReport, MonitorReport
-from nbmlops.widgets import drift_lines, drift_panels, wording
+from nbmlops.widgets import drift_lines, drift_panels, palette, wording
 from nbmlops.widgets.drift_history import timeline
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ _DPI = 110
 _COLORS = 160
 _WHY_WIDTH, _WHY_LINES, _METRICS, _LINE_IN = 135, 5, 6, 0.17
 
-_INK, _MUTED, _PALE = "#1f2328", "#59636e", "#d1d9e0"
-_REFERENCE = "#aab4c0"
 _STATE_COLORS = {
     "ok": "#1a7f37",
     "yes": "#1a7f37",
@@ -35,7 +33,7 @@ _STATE_COLORS = {
     "drift": "#c4320a",
     "unknown": "#7d5a00",
 }
-_WINDOW_COLORS = {"drift": "#d9480f", "ok": "#2f6fde", "unknown": "#8a6d1a"}
+_WINDOW_COLORS = {"drift": palette.WINDOW_BAD, "ok": palette.WINDOW, "unknown": "#8a6d1a"}
 
 
 def png(report: MonitorReport) -> bytes:
@@ -58,7 +56,7 @@ def png(report: MonitorReport) -> bytes:
     canvas = FigureCanvasAgg(figure)
     _draw_head(figure, report, height)
     for index, line in enumerate([*why, *told]):
-        color = _STATE_COLORS["alert"] if index < len(why) else _INK
+        color = _STATE_COLORS["alert"] if index < len(why) else palette.INK
         y = 1 - (_HEAD_IN - 0.02 + _LINE_IN * index) / height
         _write(figure, 0.025, y, line, size=8, color=color)
     if history is not None:
@@ -72,7 +70,7 @@ def png(report: MonitorReport) -> bytes:
     note = "grey: training, coloured: window"
     if left:
         note += f"  ·  {left} more features, which differ less"
-    _write(figure, 0.025, 0.09 / height, note, size=8, color=_MUTED)
+    _write(figure, 0.025, 0.09 / height, note, size=8, color=palette.MUTED)
     out = BytesIO()
     with warnings.catch_warnings():  # a name in a script that the font lacks is drawn as boxes
         warnings.simplefilter("ignore", UserWarning)
@@ -113,12 +111,12 @@ def _draw_head(figure: Figure, report: MonitorReport, height: float) -> None:
         at(0.36),
         wording.clipped(wording.title(report), 60),
         size=15,
-        color=_INK,
+        color=palette.INK,
         fontweight="bold",
     )
     facts = [wording.origin(report), wording.window(report), wording.reference(report)]
     facts_line = wording.clipped("  ·  ".join(fact for fact in facts if fact), 130)
-    _write(figure, 0.025, at(0.62), facts_line, size=8.5, color=_MUTED)
+    _write(figure, 0.025, at(0.62), facts_line, size=8.5, color=palette.MUTED)
     for index, (_, asked, answer) in enumerate(wording.answers(report)):
         left = 0.025 + index * 0.2425
         color = _STATE_COLORS[answer.answer]
@@ -131,7 +129,7 @@ def _draw_head(figure: Figure, report: MonitorReport, height: float) -> None:
             at(0.80),
             _wrapped(asked, 33, 2),
             size=8,
-            color=_INK,
+            color=palette.INK,
             va="top",
             fontweight="bold",
         )
@@ -150,7 +148,7 @@ def _draw_head(figure: Figure, report: MonitorReport, height: float) -> None:
             at(1.37),
             _wrapped(answer.reason, 40, 4),
             size=7,
-            color=_MUTED,
+            color=palette.MUTED,
             va="top",
         )
 
@@ -168,14 +166,14 @@ def _draw_tile(axes: Axes, column: ColumnReport) -> None:
     axes.set_xticks([])
     for side in ("left", "right", "top"):
         axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(_PALE)
+    axes.spines["bottom"].set_color(palette.PALE)
     value = column.effect.value if column.effect else None
     color = _STATE_COLORS[column.verdict]
     axes.set_title(
         wording.clipped(column.name, 30),
         loc="left",
         fontsize=8.5,
-        color=_INK,
+        color=palette.INK,
         fontweight="bold",
         pad=14,
         parse_math=False,
@@ -193,11 +191,17 @@ def _draw_tile(axes: Axes, column: ColumnReport) -> None:
     )
     if drawn is None or not drawn.reference:
         axes.text(
-            0.5, 0.4, "no values", transform=axes.transAxes, ha="center", fontsize=7, color=_MUTED
+            0.5,
+            0.4,
+            "no values",
+            transform=axes.transAxes,
+            ha="center",
+            fontsize=7,
+            color=palette.MUTED,
         )
         return
     places = range(len(drawn.reference))
-    axes.bar(places, drawn.reference, width=0.92, color=_REFERENCE)
+    axes.bar(places, drawn.reference, width=0.92, color=palette.REFERENCE)
     axes.bar(places, drawn.window, width=0.48, color=_WINDOW_COLORS[column.verdict], alpha=0.85)
     axes.set_xlim(-0.6, len(drawn.reference) - 0.4)
     first, last = _ends(column)
@@ -210,7 +214,7 @@ def _draw_tile(axes: Axes, column: ColumnReport) -> None:
             ha=side,
             va="top",
             fontsize=6.5,
-            color=_MUTED,
+            color=palette.MUTED,
             parse_math=False,
         )
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from html import escape
 
 from nbmlops.records import ColumnReport, Distribution, MonitorReport
-from nbmlops.widgets import drift_lines, drift_timeline, wording
+from nbmlops.widgets import drift_lines, drift_timeline, palette, wording
 from nbmlops.widgets.assets import sheet
 from nbmlops.widgets.drift_history import timeline
 
@@ -202,10 +202,14 @@ def svg(column: ColumnReport) -> str:
     if drawn is None or not drawn.reference:
         return ""
     top = max(*drawn.reference, *drawn.window) or 1.0
+    drifted = column.verdict == "drift"
     step = _SVG_WIDTH / len(drawn.reference)
     bars = "".join(
-        _bars(shares, side, top, step)
-        for side, shares in (("reference", drawn.reference), ("window", drawn.window))
+        _bars(shares, side, top, step, colour)
+        for side, shares, colour in (
+            ("reference", drawn.reference, palette.REFERENCE),
+            ("window", drawn.window, palette.WINDOW_BAD if drifted else palette.WINDOW),
+        )
     )
     label = _safe(f"training and window of {wording.clipped(column.name, 60)}, {extent(drawn)}")
     return (
@@ -228,7 +232,7 @@ def _spark_lines(column: ColumnReport) -> str:
     return f'<span class="nbm-spark" aria-hidden="true">{" / ".join(lines)}</span>'
 
 
-def _bars(shares: Sequence[float], side: str, top: float, step: float) -> str:
+def _bars(shares: Sequence[float], side: str, top: float, step: float, colour: str) -> str:
     inset = 0.04 if side == "reference" else 0.26
     rectangles = (
         f'<rect x="{(index + inset) * step:.1f}" width="{(1 - 2 * inset) * step:.1f}" '
@@ -236,7 +240,7 @@ def _bars(shares: Sequence[float], side: str, top: float, step: float) -> str:
         for index, value in enumerate(shares)
         if value > 0
     )
-    return f'<g data-side="{side}">{"".join(rectangles)}</g>'
+    return f'<g data-side="{side}" fill="{colour}">{"".join(rectangles)}</g>'
 
 
 def extent(drawn: Distribution) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-from nbmlops.widgets import wording
+from nbmlops.widgets import palette, wording
 from nbmlops.widgets.drift_charts import Chart, Series
 from nbmlops.widgets.drift_history import LEVELS, HeatRow, Timeline
 
@@ -21,6 +21,7 @@ BLOCKS = "▁▂▅▆▇█"
 
 MARKS = {"solid": "●", "hollow": "○", "band": "▬", "bar": "▮"}
 _STEPS = "▁▂▃▄▅▆▇█"
+_STROKES = f'fill="none" stroke="{palette.MUTED}" vector-effect="non-scaling-stroke"'
 _CELL_PX, _CHART_PX, _AXIS_PX = 16, 72, 30
 _SMALL_FROM = 30
 
@@ -89,7 +90,7 @@ def _heading(words: str) -> str:
 def _legend() -> str:
     keys = "".join(
         f'<span class="nbm-swatch"><svg width="12" height="12" aria-hidden="true">'
-        f'<rect data-level="{level}" width="12" height="12"/></svg>'
+        f'<rect data-level="{level}" fill="{palette.LEVELS[level]}" width="12" height="12"/></svg>'
         f'<span class="nbm-spark">{BLOCKS[level]}</span> {words}</span> '
         for level, words in enumerate(LEVELS)
     )
@@ -100,7 +101,8 @@ def _legend() -> str:
         '<circle class="nbm-dot" cx="6" cy="6" r="2.5"/><text x="15" y="10">drift</text></svg>'
         "</span> "
         '<span class="nbm-swatch"><svg width="12" height="12" aria-hidden="true">'
-        '<path class="nbm-strokes" d="M1 11L11 1"/></svg><span class="nbm-spark">?</span> '
+        f'<path class="nbm-strokes" {_STROKES} d="M1 11L11 1"/></svg>'
+        '<span class="nbm-spark">?</span> '
         "not judged</span></p>"
     )
 
@@ -110,7 +112,8 @@ def _table(name: str, shown: Timeline, body: str) -> str:
     whole = _safe(wording.span(first.since, last.until))
     ticks = "".join(
         f'<g class="{_tick_class(tick.minor, tick.again)}">'
-        f'<line x1="{100 * tick.at:.2f}%" x2="{100 * tick.at:.2f}%" y1="2" y2="{_AXIS_PX}"/>'
+        f'<line stroke="{palette.PALE}" x1="{100 * tick.at:.2f}%" x2="{100 * tick.at:.2f}%" y1="2"'
+        f' y2="{_AXIS_PX}"/>'
         f'<text x="{100 * tick.at:.2f}%" dx="4" y="11">{_safe(tick.time)}</text>'
         f'<text class="nbm-day" x="{100 * tick.at:.2f}%" dx="4" y="24">{_safe(tick.day)}</text></g>'
         for tick in shown.ticks
@@ -151,20 +154,29 @@ def _cells(row: HeatRow) -> str:
         if level is not None:
             paths.setdefault(level, []).append(f"M{begin} 0h{index - begin}v1H{begin}z")
         begin = index
-    drawn = [f'<path data-level="{level}" d="{"".join(paths[level])}"/>' for level in sorted(paths)]
+    drawn = [
+        f'<path data-level="{level}" fill="{palette.LEVELS[level]}" d="{"".join(paths[level])}"/>'
+        for level in sorted(paths)
+    ]
     for level in sorted(paths):
         dots = "".join(
             f"M{index}.5 .5h0"
             for index, verdict in enumerate(row.verdicts)
             if verdict == "drift" and row.levels[index] == level
         )
-        drawn.append(f'<path class="nbm-dots" data-level="{level}" d="{dots}"/>' if dots else "")
+        if dots:
+            drawn.append(
+                f'<path class="nbm-dots" data-level="{level}" fill="none" stroke-linecap="round"'
+                f' vector-effect="non-scaling-stroke" stroke="{palette.DOTS[level]}"'
+                f' stroke-width="4" d="{dots}"/>'
+            )
     strokes = "".join(
         f"M{index} 1l1 -1"
         for index, verdict in enumerate(row.verdicts)
         if verdict == "unknown" and row.levels[index] is None
     )
-    drawn.append(f'<path class="nbm-strokes" d="{strokes}"/>' if strokes else "")
+    if strokes:
+        drawn.append(f'<path class="nbm-strokes" {_STROKES} d="{strokes}"/>')
     return "".join(drawn)
 
 
@@ -187,15 +199,18 @@ def _chart_row(chart: Chart, count: int) -> str:
 
 def _plot(chart: Chart, count: int) -> str:
     drawn = [
-        f'<line class="nbm-rule" x1="0" x2="100%" y1="{_y(tick.at)}" y2="{_y(tick.at)}"/>'
+        f'<line class="nbm-rule" stroke="{palette.PALE}" x1="0" x2="100%" y1="{_y(tick.at)}"'
+        f' y2="{_y(tick.at)}"/>'
         f'<text x="-6" y="{_y(tick.at)}" dy="3" text-anchor="end">{_safe(tick.text)}</text>'
         for tick in chart.ticks
     ]
     if chart.band is not None:
         high, low = 100 * (1 - chart.band.high), 100 * (1 - chart.band.low)
         drawn.append(
-            f'<rect class="nbm-band" width="100%" y="{high:.1f}%" height="{low - high:.1f}%"/>'
-            f'<line class="nbm-test" x2="100%" y1="{_y(chart.band.at)}" y2="{_y(chart.band.at)}"/>'
+            f'<rect class="nbm-band" fill="{palette.REFERENCE}" fill-opacity="0.3" width="100%"'
+            f' y="{high:.1f}%" height="{low - high:.1f}%"/>'
+            f'<line class="nbm-test" stroke="{palette.MUTED}" x2="100%" y1="{_y(chart.band.at)}"'
+            f' y2="{_y(chart.band.at)}"/>'
         )
     drawn += [_series(series, count) for series in chart.series]
     return "".join(drawn)
@@ -208,7 +223,7 @@ def _series(series: Series, count: int) -> str:
             f'y="{_y(point.at)}" height="{100 * point.at:.1f}%"/>'
             for point in series.points
         )
-        return f'<g data-mark="bar">{bars}</g>'
+        return f'<g data-mark="bar" fill="{palette.REFERENCE}">{bars}</g>'
     joins = "".join(
         f'<line x1="{_x(a.index, count)}" y1="{_y(a.at)}" x2="{_x(b.index, count)}" '
         f'y2="{_y(b.at)}"/>'
@@ -226,7 +241,11 @@ def _series(series: Series, count: int) -> str:
         f'<circle cx="{_x(one.index, count)}" cy="{_y(one.at)}" r="{radius}"/>'
         for one in series.points
     )
-    return f'<g data-mark="{series.mark}">{reaches}{joins}{dots}</g>'
+    fill = "#fff" if series.mark == "hollow" else palette.WINDOW
+    return (
+        f'<g data-mark="{series.mark}" fill="{fill}" stroke="{palette.WINDOW}">'
+        f"{reaches}{joins}{dots}</g>"
+    )
 
 
 def _x(index: int, count: int) -> str:
