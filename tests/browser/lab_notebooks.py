@@ -95,3 +95,15 @@ def notebook(sources: list[str]) -> str:
     return json.dumps(
         {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
     )
+
+
+def drag_along(page: Any, axis: Any, first: float, last: float, slices: int) -> None:
+    """Choose a window of a report: drag along its times from one slice to another."""
+    axis.scroll_into_view_if_needed()
+    box = axis.bounding_box()
+    step = box["width"] / slices
+    page.mouse.move(box["x"] + first * step, box["y"] + 10)
+    page.mouse.down()
+    page.mouse.move(box["x"] + (first + last) / 2 * step, box["y"] + 10)
+    page.mouse.move(box["x"] + last * step, box["y"] + 10)
+    page.mouse.up()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab_notebooks import FINISHED, change_theme, reopen, run_all, without_errors
+from lab_notebooks import FINISHED, change_theme, drag_along, reopen, run_all, without_errors
 from lab_server import Lab, until
 
 from nbmlops.records import dump, replace
@@ -54,14 +54,7 @@ def test_a_report_is_explored_renewed_and_lasts(
     axis.wait_for()
     screenshot("monitoring-live")
 
-    axis.scroll_into_view_if_needed()
-    box = axis.bounding_box()
-    step = box["width"] / 48
-    page.mouse.move(box["x"] + 24.5 * step, box["y"] + 10)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 30 * step, box["y"] + 10)
-    page.mouse.move(box["x"] + 35.5 * step, box["y"] + 10)
-    page.mouse.up()
+    drag_along(page, axis, 24.5, 35.5, slices=48)
     widget.get_by_text("77 rows").wait_for()
     assert (
         "2026-11-19 21:30 UTC to 2026-11-20 03:30 UTC" in widget.locator(".nbm-head").inner_text()

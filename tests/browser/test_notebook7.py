@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab_notebooks import notebook
+from lab_notebooks import drag_along, notebook
 from lab_server import TOKEN, Lab, picture
 from test_lab_monitoring import SHOW
 
@@ -62,14 +62,7 @@ def test_a_report_is_explored_in_notebook_7(
     axis = widget.locator("[data-key=axis]")
     axis.wait_for()
     picture(page, "notebook7-report")
-    axis.scroll_into_view_if_needed()
-    box = axis.bounding_box()
-    step = box["width"] / 48
-    page.mouse.move(box["x"] + 24.5 * step, box["y"] + 10)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 30 * step, box["y"] + 10)
-    page.mouse.move(box["x"] + 35.5 * step, box["y"] + 10)
-    page.mouse.up()
+    drag_along(page, axis, 24.5, 35.5, slices=48)
     widget.get_by_text("77 rows").wait_for()
     # The notebook's own shortcuts do not see the key.
     widget.locator("[data-key='column:feature 7']").click()

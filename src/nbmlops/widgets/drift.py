@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
 from nbmlops.records import MonitorReport
 from nbmlops.widgets import front_end
-from nbmlops.widgets.drift_report import html, text
+from nbmlops.widgets.drift_report import text
+from nbmlops.widgets.drift_still import mimebundle
 
 if TYPE_CHECKING:
     from nbmlops.widgets.drift_widget import OnSelect, Refresh
@@ -36,18 +36,6 @@ def show(
     except ImportError:
         return StaticReport(report)
     return DriftWidget(report, on_select=on_select, refresh=refresh)
-
-
-def mimebundle(report: MonitorReport) -> dict[str, str]:
-    """Return the report in every form that needs no script; a picture where matplotlib is."""
-    bundle = {"text/plain": text(report), "text/html": html(report)}
-    try:
-        from nbmlops.widgets.drift_picture import png
-
-        bundle["image/png"] = b64encode(png(report)).decode("ascii")
-    except ImportError:
-        pass
-    return bundle
 
 
 class StaticReport:

@@ -11,7 +11,7 @@ import traitlets
 
 from nbmlops.errors import NbmlopsError
 from nbmlops.records import MonitorReport
-from nbmlops.widgets import drift
+from nbmlops.widgets import drift_still
 from nbmlops.widgets.assets import module, sheet
 from nbmlops.widgets.drift_document import drift_document
 
@@ -115,4 +115,4 @@ class DriftWidget(anywidget.AnyWidget):
         if live is None:
             return None
         data, metadata = live
-        return {**data, **drift.mimebundle(self._report)}, metadata
+        return {**data, **drift_still.mimebundle(self._report)}, metadata
