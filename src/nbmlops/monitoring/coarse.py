@@ -104,14 +104,19 @@ def _coarse(groups: Codes, counts: list[int], **named: Any) -> Coarse:
 
 
 def _grouped(counts: NDArray[np.int64], least: float) -> Codes:
-    """Return the group of each cell: neighbours, until a group has ``least``."""
+    """Return the group of each cell: neighbours, until a group has ``least``.
+
+    The last group may have half of it, and any share behind a cell that alone has ``least``: the
+    few values that are not zero are no part of the zeros.
+    """
     groups = np.zeros(len(counts), dtype=np.intp)
-    group, held, left = 0, 0.0, float(counts.sum())
+    group, held, left, is_heavy = 0, 0.0, float(counts.sum()), False
     for place, count in enumerate(counts.tolist()):
         # A cell that would overfill the group begins the next one.
-        if held and held + count / 2 > least and left >= least / 2:
-            group, held = group + 1, 0.0
+        if held and held + count / 2 > least and (left >= least / 2 or (is_heavy and left)):
+            group, held, is_heavy = group + 1, 0.0, False
         groups[place] = group
         held += count
         left -= count
+        is_heavy = is_heavy or count >= least
     return groups

@@ -118,7 +118,7 @@ class Judged(NamedTuple):
     """What was found of each column and of the prediction.
 
     ``independent_rows`` is what the rows are worth, as far as their copies tell; ``undecided``
-    names the columns that look different and may be so by chance.
+    names the features that look different and may be so by chance.
     """
 
     columns: tuple[ColumnReport, ...]
@@ -153,20 +153,21 @@ def judge(
     )
     counted = gauge.counted(window)
     memory = _memory(gauge, window, counted)
+    features = len(reference.variables) - reference.has_output
     compared = [
         Comparison(kind=variable.kind, unknown=_HIDDEN)
-        if variable.name in hidden
+        if place < features and variable.name in hidden
         else compare(gauge, window, counted, place, share, memory, pictures=pictures)
         for place, variable in enumerate(reference.variables)
     ]
     names = [variable.name for variable in reference.variables]
     judged = _judged(names, compared, level=level(budget), trials=trials)
+    prediction = judged.pop() if reference.has_output else None
     undecided = frozenset(
         report.name
-        for report, item in zip(judged, compared, strict=True)
+        for report, item in zip(judged, compared, strict=False)
         if report.verdict == "unknown" and _leans(item)
     )
-    prediction = judged.pop() if reference.has_output else None
     return Judged(tuple(judged), prediction, round(share * window.rows), undecided)
 
 
@@ -211,7 +212,9 @@ def compare(
         distribution=distribution(gauge, place, now) if pictures else None,
     )
     unknown = _too_few(then, now)
-    if unknown is not None and (not then.count or min(then.rows, now.rows) < ROWS_NEEDED):
+    # Of a column that had no value in training, values are a difference; their absence is none.
+    nothing = not then.count and not (now.count and then.missing)
+    if unknown is not None and (nothing or min(then.rows, now.rows) < ROWS_NEEDED):
         return replace(base, unknown=unknown)
     if not is_output and only_grows(variable, now):
         return replace(base, unknown="it only grows, as clocks do: later values are new by nature")
@@ -237,8 +240,8 @@ def compare(
     differs = counted
     if variable.by == "names" and variable.closed:
         expected = _expected_new(then) * now.rows / max(then.rows, 1)
-        differs = _with_new_among_rare(coarse, counted, now, expected)
-        counted = _with_new_among_rare(coarse, counted, now, math.inf)
+        differs = _with_new_among_rare(coarse, counted, then, now, expected)
+        counted = _with_new_among_rare(coarse, counted, then, now, math.inf)
     effect, low = _distance(
         training * scales.training, differs * scales.window, max(limit, farthest)
     )
@@ -276,22 +279,30 @@ def _distance(training: Floats, window: Floats, limit: float) -> tuple[Effect | 
     return effect, low
 
 
-def _with_new_among_rare(coarse: Coarse, counted: Floats, now: Counted, expected: float) -> Floats:
+def _with_new_among_rare(
+    coarse: Coarse, counted: Floats, then: Counted, now: Counted, expected: float
+) -> Floats:
     """Count as many new names as are to be expected where rare ones are that training had.
 
     A test on the cell of new names, which was chosen for being empty in training, would find too
-    much in it.
+    much in it. New names that a tally has no room for lie where those of training did that occurred
+    once (see :func:`_expected_new`): the named ones are no sample of them.
     """
     unseen = float(now.cells[-1])
     if not coarse.tails or not unseen:
         return counted
     found = counted.copy()
-    share = min(1.0, expected / unseen)
-    named = sum(now.unseen.values()) or 1
+    moved = min(unseen, expected)
+    found[MISSING - 1] -= moved
+    named = sum(now.unseen.values())
+    if named < unseen:
+        rare = slice(coarse.first_tail, coarse.first_tail + len(coarse.tails))
+        once = coarse.counts((then.cells == 1).astype(np.int64), 0, 0)[rare]
+        lie = once if once.any() else coarse.training[rare]
+        found[rare] += moved * lie / lie.sum()
+        return found
     for name, count in now.unseen.items():
-        moved = share * unseen * count / named
-        found[coarse.tail_of(name)] += moved
-        found[MISSING - 1] -= moved
+        found[coarse.tail_of(name)] += moved * count / named
     return found
 
 
@@ -516,8 +527,7 @@ def _notes(
             notes.append(f"{now.cells[-1] / rows:.1%} above the greatest of training")
     elif variable.by == "names":
         if new:
-            unseen = sum(now.unseen.get(name, 0) for name in new)
-            notes.append(f"{unseen / rows:.1%} in new categories ({_few(new)})")
+            notes.append(f"{now.cells[-1] / rows:.1%} in new categories ({_few(new)})")
         gone = _vanished(variable, then, now)
         if gone:
             notes.append(f"none of {_few(gone)} any more")
@@ -594,4 +604,4 @@ def _difference(item: Comparison) -> str:
         return "differs from training"
     if item.effect.name == "standardized-mean-difference":
         return f"the mean is {value:.2f} standard deviations from training"
-    return f"distance {value:.2f} from training, over {item.effect.threshold:g}"
+    return f"distance {value:.2f} from training, over {item.effect.threshold:.2g}"
