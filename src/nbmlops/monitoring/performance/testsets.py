@@ -119,10 +119,14 @@ def window(
 
 
 def window_of_arrays(
-    reference: PerformanceReference | None, schema: ModelSchema, truth: Any, predictions: Any
+    reference: PerformanceReference | None,
+    schema: ModelSchema,
+    truth: Any,
+    predictions: Any,
+    probabilities: Any = None,
 ) -> PerformanceWindow:
     """Count rows of a table beside their truths; nothing is estimated where those are missing."""
-    rows = outcomes.read_arrays(schema, truth, predictions, None)
+    rows = outcomes.read_arrays(schema, truth, predictions, probabilities)
     scales = reference.scales if reference is not None else Scales()
     return outcomes.counted(rows, scales, _second(schema))
 
