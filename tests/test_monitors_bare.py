@@ -119,6 +119,33 @@ def test_probabilities_are_held_against_labels_as_what_they_are(spelled):
     assert worse.questions.performance.answer == "no"
 
 
+def test_without_truths_metrics_are_estimated_from_probabilities(tmp_path):
+    then, now = scored(2, rows=6000), scored(1, rows=6000).drop(columns="left")
+    same = monitors.compare_frames(now, then, **CHURNED)
+    assert (same.verdict, same.questions.performance.answer) == ("ok", "unknown")
+    assert all(one.estimated for one in same.metrics)
+    real = monitors.compare_frames(scored(1, rows=6000), then, **CHURNED)
+    for one, true in zip(same.metrics, real.metrics, strict=True):
+        assert one.value == pytest.approx(true.value, abs=0.02)
+    harder = now[now["x"].abs() < 0.5]
+    assert monitors.compare_frames(harder, then, **CHURNED).questions.performance.answer == "no"
+    for name, frame in [("then", then), ("now", now)]:
+        frame.to_csv(tmp_path / f"{name}.csv", index=False)
+    options = CHURNED | {"budget": BUDGET, "created_at": utc_now()}
+    told = files.compare(tmp_path / "now.csv", tmp_path / "then.csv", **options)
+    assert [one.value for one in told.metrics] == [one.value for one in same.metrics]
+
+
+@pytest.mark.parametrize("truth", ["no", 3.5])
+def test_without_truths_nor_probabilities_there_are_no_actuals(truth):
+    then = people(2).assign(told=truth, left=truth)
+    found = monitors.compare_frames(
+        then.drop(columns="left"), then, target="left", prediction="told"
+    )
+    assert found.questions.performance.reason.startswith("no-actuals")
+    assert found.questions.predictions.answer == "yes"
+
+
 def test_a_probability_that_is_none_is_out_of_bounds():
     now = scored(1)
     now.loc[:19, "share"] = 1.5

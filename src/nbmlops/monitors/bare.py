@@ -150,6 +150,8 @@ def _performance(
     schema = ModelSchema(columns=(), output=OutputSchema(kind=kind, classes=told.classes))
 
     def read(truths: Any, answers: Any) -> tuple[Any, Any, Any]:
+        if truths is None:  # they have not come yet
+            truths = [None] * columns.size(answers)
         return told.told(truths), told.told(told.answers(answers)), told.probabilities(answers)
 
     shown = None
@@ -157,7 +159,7 @@ def _performance(
         both = read(reference.get(target), reference.get(prediction))
         shown = performance.performance_reference(schema, *both)
     counts = performance.merge(
-        performance.window_of_arrays(shown, schema, *read(found[target], found[prediction]))
+        performance.window_of_arrays(shown, schema, *read(found.get(target), found[prediction]))
         for _, found in window.batches([target, prediction])
     )
     if shown is None:

@@ -125,10 +125,15 @@ def window_of_arrays(
     predictions: Any,
     probabilities: Any = None,
 ) -> PerformanceWindow:
-    """Count rows of a table beside their truths; nothing is estimated where those are missing."""
+    """Count rows of a table beside their truths, ``None`` or NaN where those are missing.
+
+    Without ``probabilities`` nothing is estimated then.
+    """
     rows = outcomes.read_arrays(schema, truth, predictions, probabilities)
-    scales = reference.scales if reference is not None else Scales()
-    return outcomes.counted(rows, scales, _second(schema))
+    if reference is None:
+        return outcomes.counted(rows, Scales(), _second(schema))
+    cells = _cells(reference.calibration, (), rows, {})
+    return outcomes.counted(rows, reference.scales, _second(schema), cells)
 
 
 def _second(schema: ModelSchema) -> str | None:
