@@ -20,6 +20,7 @@ NUMBERS = {
     "visits": lambda rng, rows: rng.poisson(5, rows),
     "debts": lambda rng, rows: -np.exp(rng.normal(3, 1, rows)),
     "claims": lambda rng, rows: np.where(rng.random(rows) < 0.8, 0, 1 + rng.poisson(20, rows)),
+    "flags": lambda rng, rows: rng.integers(0, 2, rows),
     "heights": lambda rng, rows: rng.normal(170, 10, rows),
 }
 
@@ -106,6 +107,15 @@ def test_other_changes_are_no_change_of_unit(now):
 
 
 # --- names and constants ----------------------------------------------------------------------
+
+
+def test_values_between_those_of_training_lie_beyond_them_and_rare_new_names_are_few():
+    rng = np.random.default_rng(1)
+    codes = rng.choice([101, 102, 205, 999], 2000)
+    assert suspect(codes, np.where(rng.random(ROWS) < 0.1, 555, codes)).change == "range"
+    cities = [[f"city {place}" for place in rng.integers(0, 140, 840)] for _ in range(2)]
+    cities[1] = ["nowhere" if rng.random() < 0.15 else city for city in cities[1]]
+    assert suspect(*cities, kind="category").change == "new-categories"
 
 
 @pytest.mark.parametrize(

@@ -233,6 +233,32 @@ def test_the_few_values_beside_very_many_zeros_are_told_from_them(share, verdict
     assert found.columns[0].verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("then", "share", "new", "verdict"),
+    [
+        ([0, 1], 0.5, 0.01, "drift"),
+        ([101, 102, 205, 999], 0.04, 555, "drift"),
+        ([101, 102, 205, 999], 0.0, 555, "ok"),
+        (range(18, 90), 1.0, 40.5, "drift"),
+    ],
+)
+def test_values_between_the_few_of_training_are_new_ones(then, share, new, verdict):
+    rng = np.random.default_rng(1)
+    before, now = (rng.choice(list(then), rows).astype(float) for rows in (3000, 2000))
+    now[rng.random(2000) < share] = new
+    column = compared(before, now.tolist()).columns[0]
+    assert column.verdict == verdict
+    assert ("between the values of training" in column.reason) == (verdict == "drift")
+
+
+def test_values_that_a_small_training_set_lacked_by_chance_are_no_new_ones():
+    rng = np.random.default_rng(1)
+    for rows in (60, 300, 1000):
+        for _ in range(10):
+            then, now = (np.round(rng.exponential(20, size)) for size in (rows, 2000))
+            assert compared(then, now.tolist()).columns[0].verdict != "drift"
+
+
 @pytest.mark.parametrize(("kind", "value"), [("number", 1.5), ("category", "a")])
 def test_values_where_training_had_none_are_drift_unless_they_are_few(kind, value):
     then = [None] * 1000

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from nbmlops.monitoring import statistics
+from nbmlops.monitoring.coarse import LOST, Coarse
 from nbmlops.monitoring.columns import Floats
 from nbmlops.monitoring.drift import EFFECT_THRESHOLD
 from nbmlops.monitoring.profile import LOGS_OUTER, Counted, Gauge, Tally, Variable, merge
@@ -231,21 +232,26 @@ def _change(gauge: Gauge, place: int, now: Counted) -> tuple[Change, float | Non
     if _is_constant(variable, then, now):
         return "constant", None
     if ruler is None:
-        return _change_of_names(then, now), None
+        return _change_of_names(coarse, then, now), None
     if variable.by == "numbers":
         factor = _factor(ruler.borders, then, now)
         if factor is not None:
             return "unit", factor
-    outside = (now.cells[0] + now.cells[-1]) / max(now.count, 1)
-    shares = [_coarse_shares(coarse.counts(one.cells, 0, 0)) for one in (then, now)]
-    moved = 0.5 * np.abs(shares[1] - shares[0]).sum()
+    outside = now.cells[0] + now.cells[-1] + coarse.counts(now.cells, 0, 0)[LOST]
+    outside, moved = outside / max(now.count, 1), _moved(coarse, then, now)
     return ("range" if then.count and outside > _MOST * moved else "shift"), None
 
 
-def _change_of_names(then: Counted, now: Counted) -> Change:
+def _change_of_names(coarse: Coarse, then: Counted, now: Counted) -> Change:
     new = now.cells[-1] / max(now.count, 1) - then.cells[-1] / max(then.count, 1)
-    moved = 0.5 * np.abs(_shares(now) - _shares(then)).sum()
-    return "new-categories" if then.count and new > _MOST * moved else "shift"
+    return "new-categories" if then.count and new > _MOST * _moved(coarse, then, now) else "shift"
+
+
+def _moved(coarse: Coarse, then: Counted, now: Counted) -> float:
+    """Return which share of the values that are there moved from one coarse cell to another."""
+    was, became = (coarse.counts(one.cells, 0, 0) for one in (then, now))
+    apart = became / max(became.sum(), 1.0) - was / max(was.sum(), 1.0)
+    return 0.5 * float(np.abs(apart).sum())
 
 
 def _is_constant(variable: Variable, then: Counted, now: Counted) -> bool:
@@ -256,14 +262,6 @@ def _is_constant(variable: Variable, then: Counted, now: Counted) -> bool:
         is_one = now.high == now.low and (variable.by == "numbers" or now.high == 0)
         most = now.count if is_one else 0
     return most >= _CONSTANT * now.count and int(then.cells.max()) < _CONSTANT * then.count
-
-
-def _shares(counted: Counted) -> Floats:
-    return counted.cells / max(counted.count, 1)
-
-
-def _coarse_shares(counts: Floats) -> Floats:
-    return counts / max(float(counts.sum()), 1.0)
 
 
 class _Sizes(NamedTuple):
@@ -281,9 +279,16 @@ class _Sizes(NamedTuple):
 
 def _factor(borders: Floats, then: Counted, now: Counted) -> float | None:
     """Return by what values were multiplied, if that is what happened."""
-    occupied, left = (int((counted.cells[1:-1] > 0).sum()) for counted in (then, now))
+    if len(borders) < 2:
+        return None
+    held, known = now.cells[1:-1], then.cells[1:-1] > 0
+    wide = np.diff(borders) > np.maximum(abs(borders[1:]), abs(borders[:-1])) / 2
+    between = int(held[~known & wide].sum())
+    if between > _MISSING_MORE * (now.count - int(now.cells.max())):  # their sizes are not known
+        return _factor_of_moments(then, now)
+    within = int(held[known].sum())
     found = None
-    if left <= max(_FEW, occupied // 8) < occupied:  # whose logarithms are known too badly
+    if within and int((held > 0).sum()) <= max(_FEW, int(known.sum()) // 8) < int(known.sum()):
         found = _factor_of_moments(then, now)
     return found or _factor_of_logs(borders, then, now)
 
@@ -323,15 +328,13 @@ def _factor_of_moments(then: Counted, now: Counted) -> float | None:
         return None
     if abs(then.mean) > was:  # which then is the surer one
         factor, error = now.mean / then.mean, error * was / abs(then.mean)
-    elif then.low >= 0 or then.high <= 0:  # a few large ones have the say
+    elif max(then.high - then.mean, then.mean - then.low) > 5 * was:  # a few have the say
         return None
     return _round_factor(factor, error) if max(factor, 1 / factor) >= _UNIT_FACTOR else None
 
 
 def _sizes_of(borders: Floats, then: Counted, counted: Counted) -> _Sizes | None:
     """Return how large values are; those within training's range as the middles of their cells."""
-    if len(borders) < 2:
-        return None
     begins, ends = borders[:-1], borders[1:]
     middles = np.where(np.nextafter(begins, np.inf) >= ends, ends, (begins + ends) / 2)
     around = (begins < 0) & (ends > 0) & (middles != ends)
@@ -350,7 +353,7 @@ def _sizes_of(borders: Floats, then: Counted, counted: Counted) -> _Sizes | None
     positive += below * (counted.low > 0) + above * (then.high >= 0)
     return _Sizes(
         mean=mean,
-        deviation=math.sqrt(max(0.0, square - mean * mean)),
+        deviation=math.sqrt(max(0.0, square - mean * mean - _TINY)),
         rows=count,
         zeros=1 - count / max(counted.count, 1),
         positive=min(1.0, positive / count),

@@ -21,7 +21,7 @@ import numpy as np
 
 from nbmlops.monitoring import copies, dispersion, statistics
 from nbmlops.monitoring.arrays import unpack
-from nbmlops.monitoring.coarse import LOST, MISSING, Coarse
+from nbmlops.monitoring.coarse import LOST, MISSING, Coarse, expected_new
 from nbmlops.monitoring.columns import Floats
 from nbmlops.monitoring.distributions import distribution
 from nbmlops.monitoring.profile import Counted, Gauge, Tally, Variable
@@ -224,14 +224,14 @@ def compare(
         return _compared_means(base, gauge, then, now, sizes, unknown)
     known = _new_categories(variable, now)
     base = replace(base, unknown=unknown, new_categories=known[:NEW_NAMED])
-    training, tested, limit, noted = coarse.training, coarse.training, EFFECT_THRESHOLD, None
+    training, tested, limit, noted = coarse.training, coarse.training, EFFECT_THRESHOLD, []
     if is_output and reference.answered:
         # Distances are a metric: farther from the labels than the model's own answers are, by the
         # threshold, is at least so far from those answers.
         tested = unpack(reference.answered).astype(np.float64)
         gap = statistics.jensen_shannon_distance(training, tested) or 0.0
         if gap > 0.02:
-            noted = f"on the test set its answers were {gap:.2f} from the labels"
+            noted.append(f"on the test set its answers were {gap:.2f} from the labels")
         limit += gap
     farthest = 0.0
     if reference.ordered:
@@ -239,7 +239,7 @@ def compare(
     scales = Sizes(sizes.training / max(then.rows, 1), sizes.window / max(now.rows, 1))
     differs = counted
     if variable.by == "names" and variable.closed:
-        expected = _expected_new(then) * now.rows / max(then.rows, 1)
+        expected = expected_new(then.cells) * now.rows / max(then.rows, 1)
         differs = _with_new_among_rare(coarse, counted, then, now, expected)
         counted = _with_new_among_rare(coarse, counted, then, now, math.inf)
     effect, low = _distance(
@@ -249,14 +249,16 @@ def compare(
     return replace(
         base,
         effect=effect,
-        p_value=_p_value(variable, tested * fewer, counted * scales.window, then, now, scales),
+        p_value=_p_value(
+            variable, coarse, tested * fewer, counted * scales.window, then, now, scales
+        ),
         dependent=_dependent(sizes, now.rows),
         decisive=share * now.rows >= ROWS_DECISIVE,
         matters=effect is not None
         and sizes.window >= WORTH_LEAST
         and low > limit
         and (low + (effect.value or 0.0)) / 2 > farthest,
-        notes=_notes(variable, then, now, known, noted),
+        notes=(*noted, *_notes(variable, coarse, then, now, known)),
     )
 
 
@@ -286,7 +288,8 @@ def _with_new_among_rare(
 
     A test on the cell of new names, which was chosen for being empty in training, would find too
     much in it. New names that a tally has no room for lie where those of training did that occurred
-    once (see :func:`_expected_new`): the named ones are no sample of them.
+    once, as many as :func:`~nbmlops.monitoring.coarse.expected_new` says: the named ones are no
+    sample of them.
     """
     unseen = float(now.cells[-1])
     if not coarse.tails or not unseen:
@@ -320,14 +323,14 @@ def _compared_means(
         too_large = "the values are too large for their spread to be computed"
         return replace(base, unknown=unknown or too_large)
     spread = expected.variance**0.5
-    tested, limit, noted = expected, MEAN_THRESHOLD, None
+    tested, limit, noted = expected, MEAN_THRESHOLD, []
     if gauge.reference.answered and spread > 0:
         mean, variance, rows = unpack(gauge.reference.answered).tolist()
         gap = abs(mean - expected.mean) / spread
         limit += min(gap, 1e6)
         tested = statistics.Moments(mean=mean, variance=variance, rows=min(rows, sizes.training))
         if gap > 0.02:
-            noted = f"on the test set its mean was {gap:.2f} standard deviations from training"
+            noted.append(f"on the test set its mean was {gap:.2f} deviations from training")
     apart = abs(observed.mean - expected.mean)
     # A constant in training: any other mean is a full difference.
     size = min(apart / spread if spread > 0 else float(apart > 0), 1e6)
@@ -345,7 +348,7 @@ def _compared_means(
         dependent=_dependent(sizes, now.rows),
         decisive=now.rows >= ROWS_DECISIVE,
         matters=sizes.window >= WORTH_LEAST and size - error > limit,
-        notes=_notes(gauge.reference.variables[-1], then, now, (), noted),
+        notes=(*noted, *_notes(gauge.reference.variables[-1], gauge.coarse[-1], then, now, ())),
     )
 
 
@@ -401,6 +404,7 @@ def only_grows(variable: Variable, now: Counted) -> bool:
 
 def _p_value(
     variable: Variable,
+    coarse: Coarse,
     training: Floats,
     window: Floats,
     then: Counted,
@@ -414,14 +418,14 @@ def _p_value(
     """
     n, m = float(training.sum()), float(window.sum())
     p_values = [
-        statistics.difference_p_value(float(training[cell]), n, float(window[cell]), m)
-        for cell in (MISSING, LOST)
+        statistics.difference_p_value(float(training[cell]), n, float(window[cell]), m, new=new)
+        for cell, new in ((MISSING, 0.0), (LOST, coarse.new * scales.training))
         if training[cell] or window[cell]
     ]
     values_r, values_w = training[:MISSING], window[:MISSING]
     if variable.by == "names":
         if variable.closed and len(values_r) > 1:
-            expected = min(_expected_new(then) * scales.training, n)
+            expected = min(expected_new(then.cells) * scales.training, n)
             unseen = float(now.cells[-1]) * scales.window
             p_values.append(statistics.excess_p_value(expected, n, unseen, m))
             values_r, values_w = values_r[:-1], values_w[:-1]
@@ -453,18 +457,6 @@ def _folded(counts: Floats) -> Floats:
     folded[0] += counts[0]
     folded[-1] += counts[-1]
     return folded
-
-
-def _expected_new(then: Counted) -> float:
-    """Return how many rows in new categories as many rows as training's would have, at most.
-
-    A value that occurred once in training would have been new without that row: so much is to be
-    expected, with a variance that adds the values that occurred twice. Four deviations are
-    granted. Source: Good, "The population frequencies of species and the estimation of
-    population parameters", Biometrika 40 (1953).
-    """
-    once, twice = (int((then.cells == times).sum()) for times in (1, 2))
-    return once + 4 * (once + 2 * twice) ** 0.5
 
 
 def _new_categories(variable: Variable, now: Counted) -> tuple[str, ...]:
@@ -508,10 +500,10 @@ def _values(count: int) -> str:
 
 
 def _notes(
-    variable: Variable, then: Counted, now: Counted, new: tuple[str, ...], note: str | None
+    variable: Variable, coarse: Coarse, then: Counted, now: Counted, new: tuple[str, ...]
 ) -> tuple[str, ...]:
     """Say in words what is missing, outside of the training range, new, or gone."""
-    notes = [note] if note else []
+    notes: list[str] = []
     rows = max(now.rows, 1)
     share, before = now.missing / rows, then.missing / max(then.rows, 1)
     if abs(share - before) >= 0.005:
@@ -521,10 +513,14 @@ def _notes(
     if variable.by == "lengths":
         notes.append(f"compared by length of text, for there are {variable.distinct} values")
     elif variable.by == "numbers" and then.count:
-        if now.cells[0]:
-            notes.append(f"{now.cells[0] / rows:.1%} below the least of training")
-        if now.cells[-1]:
-            notes.append(f"{now.cells[-1] / rows:.1%} above the greatest of training")
+        beyond = {
+            "below the least": now.cells[0],
+            "above the greatest": now.cells[-1],
+            "between the values": coarse.counts(now.cells, 0, 0)[LOST],
+        }
+        notes += [
+            f"{held / rows:.1%} {where} of training" for where, held in beyond.items() if held
+        ]
     elif variable.by == "names":
         if new:
             notes.append(f"{now.cells[-1] / rows:.1%} in new categories ({_few(new)})")
