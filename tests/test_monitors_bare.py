@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 
 from nbmlops import monitors
 from nbmlops.errors import WrongUse
@@ -89,6 +90,119 @@ def test_metrics_are_held_against_those_of_the_reference(kind):
     bare = monitors.compare_frames(told(1, 0.2), then.drop(columns="told"), **named)
     assert bare.questions.performance.answer == "unknown"
     assert "no `told`" in bare.questions.performance.reason
+
+
+def scored(seed, *, wrong=0.0, spelled=("no", "yes"), rows=3000):
+    """Return rows with a truth of two classes, and the probability of the second."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=rows)
+    share = 1 / (1 + np.exp(-2 * x))
+    truth = rng.random(rows) < np.where(rng.random(rows) < wrong, 1 - share, share)
+    told = [spelled[int(one)] for one in truth]
+    return pd.DataFrame({"x": x, "left": told, "share": share.round(3)})
+
+
+CHURNED = {"target": "left", "prediction": "share"}
+
+
+@pytest.mark.parametrize("spelled", [("no", "yes"), (0, 1), (False, True), (2, 10), (-1.0, 1.0)])
+def test_probabilities_are_held_against_labels_as_what_they_are(spelled):
+    then = scored(2, spelled=spelled)
+    same = monitors.compare_frames(scored(1, spelled=spelled), then, **CHURNED)
+    assert same.verdict == "ok"
+    assert [same.questions.predictions.answer, same.questions.bounds.answer] == ["yes", "yes"]
+    area = next(one for one in same.metrics if one.name == "roc_auc")
+    frame = scored(1, spelled=spelled)
+    truth = [one == spelled[1] for one in frame["left"]]
+    assert area.value == pytest.approx(roc_auc_score(truth, frame["share"]), abs=1e-3)
+    worse = monitors.compare_frames(scored(1, spelled=spelled, wrong=0.3), then, **CHURNED)
+    assert worse.questions.performance.answer == "no"
+
+
+def test_without_truths_metrics_are_estimated_from_probabilities(tmp_path):
+    then, now = scored(2, rows=6000), scored(1, rows=6000).drop(columns="left")
+    same = monitors.compare_frames(now, then, **CHURNED)
+    assert (same.verdict, same.questions.performance.answer) == ("ok", "unknown")
+    assert all(one.estimated for one in same.metrics)
+    real = monitors.compare_frames(scored(1, rows=6000), then, **CHURNED)
+    for one, true in zip(same.metrics, real.metrics, strict=True):
+        assert one.value == pytest.approx(true.value, abs=0.02)
+    harder = now[now["x"].abs() < 0.5]
+    assert monitors.compare_frames(harder, then, **CHURNED).questions.performance.answer == "no"
+    for name, frame in [("then", then), ("now", now)]:
+        frame.to_csv(tmp_path / f"{name}.csv", index=False)
+    options = CHURNED | {"budget": BUDGET, "created_at": utc_now()}
+    told = files.compare(tmp_path / "now.csv", tmp_path / "then.csv", **options)
+    assert [one.value for one in told.metrics] == [one.value for one in same.metrics]
+
+
+@pytest.mark.parametrize("truth", ["no", 3.5])
+def test_without_truths_nor_probabilities_there_are_no_actuals(truth):
+    then = people(2).assign(told=truth, left=truth)
+    found = monitors.compare_frames(
+        then.drop(columns="left"), then, target="left", prediction="told"
+    )
+    assert found.questions.performance.reason.startswith("no-actuals")
+    assert found.questions.predictions.answer == "yes"
+
+
+def test_a_probability_that_is_none_is_out_of_bounds():
+    now = scored(1)
+    now.loc[:19, "share"] = 1.5
+    now.loc[20:29, "share"] = np.nan
+    for then in (scored(2), scored(2).drop(columns="share")):
+        found = monitors.compare_frames(now, then, **CHURNED)
+        assert found.questions.bounds.evidence["out_of_bounds"] == 30
+
+
+def test_a_value_of_which_the_truth_has_few_is_no_label():
+    def rated(seed, off=0.0):
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=2000)
+        stars = np.clip(np.round(5.5 + x + rng.normal(size=2000) / 2), 1, 10).astype(int)
+        return pd.DataFrame({"x": x, "stars": stars, "told": 5.5 + 0.9 * x + off})
+
+    named = {"target": "stars", "prediction": "told"}
+    same = monitors.compare_frames(rated(1), rated(2), **named)
+    assert same.verdict == "ok"
+    assert same.metrics[0].name == "mean_absolute_error"
+    moved = monitors.compare_frames(rated(1, 1.0), rated(2), **named)
+    assert [moved.questions.predictions.answer, moved.questions.performance.answer] == ["no", "no"]
+
+
+def test_metrics_of_repeated_rows_are_those_of_few():
+    then = scored(2)
+    few = scored(1, rows=60)
+    few.loc[:9, "share"] = 1 - few.loc[:9, "share"]
+    bad = pd.concat([few] * 50, ignore_index=True)
+    assert monitors.compare_frames(few, then, **CHURNED).questions.performance.answer != "no"
+    assert monitors.compare_frames(bad, then, **CHURNED).questions.performance.answer != "no"
+
+
+def test_a_feature_may_be_called_as_the_output_is():
+    def named(seed, **options):
+        return people(seed, **options)[["age", "left", "told"]].rename(
+            columns={"age": "prediction"}
+        )
+
+    both = {"target": "left", "prediction": "told"}
+    found = monitors.compare_frames(named(1, older=9), named(2), **both)
+    assert verdicts(found) == {"prediction": "drift"}
+    assert found.questions.predictions.answer == "yes"
+    assert [one.column for one in found.explanation.suspects] == ["prediction"]
+    late = pd.concat([named(1), named(3, older=9)[:500]], ignore_index=True)
+    found = monitors.compare_frames(late, named(2), **both)
+    assert verdicts(found) == {"prediction": "drift"}
+    assert found.prediction.verdict == "ok"
+
+
+def test_numbers_of_rows_are_clocks_in_whatever_order_they_stand():
+    rng = np.random.default_rng(1)
+    then = {"row": rng.permutation(6000)[:2000], "x": rng.normal(size=2000)}
+    now = {"row": 6000 + rng.permutation(3000), "x": rng.normal(size=3000)}
+    found = monitors.compare_frames(now, then)
+    assert found.verdict == "ok"
+    assert verdicts(found) == {"row": "unknown", "x": "ok"}
 
 
 def test_what_happened_to_a_column_is_told_of_frames_too():

@@ -111,6 +111,28 @@ def test_windows_with_rare_categories_alarm_within_the_budget():
     assert alarms == 0
 
 
+NAMES = {
+    "ids": lambda rng, rows: rng.integers(0, 10**9, rows),
+    "a thousand": lambda rng, rows: rng.integers(0, 1000, rows),
+    "ids among twelve": lambda rng, rows: np.where(
+        rng.random(rows) < 0.7, rng.integers(0, 12, rows), rng.integers(12, 10**9, rows)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+@pytest.mark.parametrize(("training", "rows"), [(60, 2000), (200, 200), (200, 5000), (450, 5000)])
+def test_new_names_where_names_hardly_repeat_do_not_alarm(kind, training, rows):
+    rng = np.random.default_rng(training + rows)
+    for _ in range(5):
+        # The order of the alphabet is no order of these numbers.
+        then, now = (
+            [f"{value * 2654435761 % 2**32:08x}" for value in NAMES[kind](rng, size).tolist()]
+            for size in (training, rows)
+        )
+        assert compared(then, now, kind="category").columns[0].verdict != "drift"
+
+
 def test_calls_that_repeat_held_out_rows_do_not_alarm(cancer):
     features, y = cancer
     rng = np.random.default_rng(0)
@@ -189,6 +211,65 @@ def test_new_categories_are_drift_and_named():
     column = compared(["a", "b"] * 200, ["a", "b", "b", "c", "a"] * 20, kind="category").columns[0]
     assert (column.verdict, column.new_categories) == ("drift", ("c",))
     assert "20.0% in new categories (c)" in column.reason
+
+
+def test_new_categories_are_counted_however_many_there_are():
+    now = [f"new {index}" if index % 2 else "a" for index in range(800)]
+    column = compared(["a", "b"] * 200, now, kind="category").columns[0]
+    assert column.verdict == "drift"
+    assert "50.0% in new categories (new 1, new 101, new 103 and 97 more)" in column.reason
+
+
+@pytest.mark.parametrize(
+    ("share", "verdict"), [(0.02, "ok"), (0.2, "drift"), (0.0, "unknown"), (0.9, "drift")]
+)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_few_values_beside_very_many_zeros_are_told_from_them(share, verdict, sign):
+    def visits(seed, rows, share):
+        rng = np.random.default_rng(seed)
+        return sign * np.where(rng.random(rows) < share, 1 + rng.poisson(3, rows), 0)
+
+    found = compared(visits(1, 4000, 0.02), visits(2, 2000, share).tolist(), kind="integer")
+    assert found.columns[0].verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("then", "share", "new", "verdict"),
+    [
+        ([0, 1], 0.5, 0.01, "drift"),
+        ([101, 102, 205, 999], 0.04, 555, "drift"),
+        ([101, 102, 205, 999], 0.0, 555, "ok"),
+        (range(18, 90), 1.0, 40.5, "drift"),
+    ],
+)
+def test_values_between_the_few_of_training_are_new_ones(then, share, new, verdict):
+    rng = np.random.default_rng(1)
+    before, now = (rng.choice(list(then), rows).astype(float) for rows in (3000, 2000))
+    now[rng.random(2000) < share] = new
+    column = compared(before, now.tolist()).columns[0]
+    assert column.verdict == verdict
+    assert ("between the values of training" in column.reason) == (verdict == "drift")
+
+
+def test_values_that_a_small_training_set_lacked_by_chance_are_no_new_ones():
+    rng = np.random.default_rng(1)
+    for rows in (60, 300, 1000):
+        for _ in range(10):
+            then, now = (np.round(rng.exponential(20, size)) for size in (rows, 2000))
+            assert compared(then, now.tolist()).columns[0].verdict != "drift"
+
+
+@pytest.mark.parametrize(("kind", "value"), [("number", 1.5), ("category", "a")])
+def test_values_where_training_had_none_are_drift_unless_they_are_few(kind, value):
+    then = [None] * 1000
+    some = compared(then, ([value] * 2 + [None] * 998), kind=kind).columns[0]
+    assert (some.verdict, some.reason) == (
+        "unknown",
+        "the training data have no value in this column",
+    )
+    many = compared(then, ([value] + [None] * 3) * 250, kind=kind).columns[0]
+    assert many.verdict == "drift"
+    assert "75.0% missing, 100.0% in training" in many.reason
 
 
 def test_a_changed_share_of_a_boolean_is_drift():

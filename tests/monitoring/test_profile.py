@@ -193,7 +193,7 @@ def test_a_long_category_is_cut_and_stays_distinct():
 
 
 def test_dates_in_a_column_of_texts_are_texts():
-    profile = one([datetime(2026, 1, 1, tzinfo=UTC), pd.Timestamp("2026-01-02")], "text")
+    profile = one([datetime(2026, 1, 1, tzinfo=UTC), pd.Timestamp("2026-01-02")] * 2, "text")
     assert profile.variables[0].names == ("2026-01-01T00:00:00+00:00", "2026-01-02T00:00:00")
 
 

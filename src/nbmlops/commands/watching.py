@@ -64,7 +64,8 @@ def monitor(
     target
         The column of the truths, in both files or in one.
     prediction
-        The column of the predictions, in the file that is looked at.
+        The column of the predictions, in the file that is looked at: labels, values, or the
+        probability of the second of two classes.
     every
         Look again every so long, such as `15m`, until it is interrupted; with `--json` one
         document a line.

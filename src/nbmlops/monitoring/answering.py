@@ -213,15 +213,19 @@ def _explanation(
     changed = changes.changed(gauge, tallies, report.columns, report.prediction)
     if changed is None:
         return None
-    since = found[changed.split or 0].since
-    if changed.split is None:
+    when = changed.when
+    since = found[when.split].since
+    if not when.split:
         other = [_from_the_start(deployment)]
     else:
-        after = spans.merged(found[changed.begins :])
-        other = [*_new_clients(found, changed.split, after)]
+        after = spans.merged(found[when.begins : when.ends])
+        other = [*_new_clients(found, when.split, after)]
     return Explanation(
         since=since,
-        suspects=changed.suspects,
+        suspects=tuple(
+            records.replace(suspect, since=found[own.split].since)
+            for suspect, own in zip(changed.suspects, changed.times, strict=True)
+        ),
         coincidences=(*changes.coincidences(changed, since), *other),
         commit=deployment.commit,
         version=version,

@@ -24,6 +24,9 @@ NAME_SHARE = 0.05
 FREQUENT = 10
 """How often training must have had a category among too many to name, for it to count as known."""
 
+NEW_SHARE = 0.005
+"""How many new values are to be expected at most, for them to have a cell of their own."""
+
 MISSING, LOST = -2, -1
 """The places of the two last cells: values that are missing, and those that are none."""
 
@@ -37,6 +40,9 @@ class Coarse(NamedTuple):
     from 0 to 1, by which a shift is told. Rare names share cells in the order of the alphabet,
     which no sample has a say in: ``tails`` are the first names of these cells, of which
     ``first_tail`` is the first.
+
+    Where numbers are few, those between them that training never had count as lost. As many rows as
+    training has may hold ``new`` of them.
     """
 
     of_cell: Codes
@@ -46,6 +52,7 @@ class Coarse(NamedTuple):
     scores: Floats
     tails: tuple[str, ...] = ()
     first_tail: int = 0
+    new: float = 0.0
 
     def counts(self, cells: NDArray[np.int64], missing: int, lost: int) -> Floats:
         """Add counts up."""
@@ -59,12 +66,28 @@ class Coarse(NamedTuple):
 
 def of_numbers(cells: NDArray[np.int64], missing: int, lost: int) -> Coarse:
     """Group the cells of a variable of numbers by what training had in them."""
-    if len(cells) > 2:
-        inner = _grouped(cells[1:-1], int(cells.sum()) / GROUPS)
-        groups = np.concatenate([[0], inner + 1, [inner[-1] + 2]])
-    else:
-        groups = np.arange(len(cells))
-    return _coarse(groups, cells, missing, lost)
+    if len(cells) <= 2:
+        return _coarse(np.arange(len(cells)), cells, missing, lost)
+    inner = _grouped(cells[1:-1], int(cells.sum()) / GROUPS)
+    groups = np.concatenate([[0], inner + 1, [inner[-1] + 2]])
+    made = _coarse(groups, cells, missing, lost)
+    between, new = np.flatnonzero(cells[1:-1] == 0) + 1, expected_new(cells)
+    if not len(between) or new > NEW_SHARE * int(cells.sum()):
+        return made
+    made.of_cell[between] = made.size + LOST
+    return made._replace(new=new)
+
+
+def expected_new(cells: NDArray[np.int64]) -> float:
+    """Return how many rows with new values as many rows as training's would have, at most.
+
+    A value that occurred once in training would have been new without that row: so much is to be
+    expected, with a variance that adds the values that occurred twice. Four deviations are
+    granted. Source: Good, "The population frequencies of species and the estimation of
+    population parameters", Biometrika 40 (1953).
+    """
+    once, twice = (int((cells == times).sum()) for times in (1, 2))
+    return once + 4 * (once + 2 * twice) ** 0.5
 
 
 def of_names(
@@ -108,18 +131,25 @@ def _coarse(
 
 
 def _grouped(counts: NDArray[np.int64], least: float) -> Codes:
-    """Return the group of each cell: neighbours, until a group has ``least``."""
+    """Return the group of each cell: neighbours, until a group has ``least``.
+
+    The last group may have half of it, and any share behind a cell that alone has ``least``: the
+    few values that are not zero are no part of the zeros.
+    """
     before = np.concatenate([[0.0], np.cumsum(counts, dtype=np.float64)])
     middles = (before[:-1] + before[1:]) / 2
     begins = np.zeros(len(counts), dtype=np.intp)
-    held = 0.0
+    first, held = 0, 0.0
     while True:
         # A cell that would overfill the group begins the next one, if the group has any.
         place = max(
             int(np.searchsorted(middles - held, least, side="right")),
             int(np.searchsorted(before, held, side="right")),
         )
-        if place >= len(counts) or before[-1] - before[place] < least / 2:
+        place = min(place, len(counts))
+        left = float(before[-1] - before[place])
+        is_heavy = bool((counts[first:place] >= least).any())
+        if not left or (left < least / 2 and not is_heavy):
             return np.cumsum(begins)
         begins[place] = 1
-        held = float(before[place])
+        first, held = place, float(before[place])

@@ -8,7 +8,9 @@ stretches, for the change may have been anywhere.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from operator import itemgetter
 
 from nbmlops.monitoring import changes, dispersion, drift, profile
 from nbmlops.monitoring.drift import Judged
@@ -31,52 +33,85 @@ def judge(
     whole = drift.judge(gauge, window, budget=budget, hidden=hidden)
     if len(parts) < 2:
         return whole
-    names = [column.name for column in _all(whole) if column.verdict != "drift"]
     course = changes.Course(gauge, parts)
-    found = {name: course.stretches(name) for name in names if name not in hidden}
-    changed = {name for name, several in found.items() if several}
-    stretches = {name: found[name] for name in changed - _alike(gauge, parts, changed)}
+    features = len(whole.columns)
+    found = {
+        place: course.stretches(place)
+        for place, column in enumerate(_all(whole))
+        if place == features or column.name not in hidden
+    }
+    changed = {place for place, several in found.items() if several}
+    changed -= _alike(gauge, parts, changed)
+    drifted = {place for place in changed if _all(whole)[place].verdict == "drift"}
+    whole = _dated(whole, parts, {place: course.departure([place]) for place in drifted})
+    stretches = {place: found[place] for place in changed - drifted}
     distinct = sorted({one for several in stretches.values() for one in several})
-    later: dict[str, ColumnReport] = {}
+    rows = _rows_before(parts)
+    later: dict[int, tuple[tuple[int, float], ColumnReport]] = {}
     for begins, ends in distinct[:STRETCHES_JUDGED]:
         part = profile.merge(parts[begins:ends])
         trials = len(parts) * len(distinct)
         judged = drift.judge(
             gauge, part, budget=budget, pictures=False, hidden=hidden, trials=trials
         )
-        when = f"in the last {part.rows:,} rows" if ends == len(parts) else f"in {part.rows:,} rows"
-        for column in _all(judged):
-            if column.verdict == "drift" and (begins, ends) in stretches.get(column.name, ()):
+        when = f"in rows {rows[begins] + 1:,} to {rows[ends]:,}"
+        if ends == len(parts):
+            when = f"in the last {part.rows:,} rows"
+        for place, column in enumerate(_all(judged)):
+            if column.verdict == "drift" and (begins, ends) in stretches.get(place, ()):
+                # The longest stretch, and of those the one that is farthest from training.
+                rank = (ends - begins, (column.effect and column.effect.value) or 0.0)
                 told = replace(column, reason=f"{when}: {column.reason}")
-                later.setdefault(column.name, told)  # the longest stretch comes first
+                later[place] = max((rank, told), later.get(place, (rank, told)), key=itemgetter(0))
     if not later:
         return whole
-    return whole._replace(
-        columns=tuple(_with(column, later) for column in whole.columns),
-        prediction=whole.prediction and _with(whole.prediction, later),
-        undecided=whole.undecided - set(later),
-    )
+    told = {place: one for place, (_, one) in later.items()}
+    names = {column.name for place, column in told.items() if place != features}
+    return _replaced(whole, told)._replace(undecided=whole.undecided - names)
 
 
-def _alike(gauge: Gauge, parts: Sequence[Tally], names: set[str]) -> set[str]:
+def _dated(
+    whole: Judged, parts: Sequence[Tally], departures: Mapping[int, changes.Departure]
+) -> Judged:
+    """Say of columns that differ in the whole window from which row on they do."""
+    rows = _rows_before(parts)
+    told: dict[int, ColumnReport] = {}
+    for place, when in departures.items():
+        after, ended = when.split > 0, when.ends < len(parts)
+        if after or ended:
+            until = f" to {rows[when.ends]:,}" if ended else " on"
+            column = _all(whole)[place]
+            reason = f"{column.reason}; from about row {rows[when.split] + 1:,}{until}"
+            told[place] = replace(column, reason=reason)
+    return _replaced(whole, told)
+
+
+def _rows_before(parts: Sequence[Tally]) -> list[int]:
+    return [0, *accumulate(part.rows for part in parts)]
+
+
+def _replaced(judged: Judged, told: Mapping[int, ColumnReport]) -> Judged:
+    """Return what was judged with other columns in some places; pictures are of the whole."""
+    columns = [
+        replace(told[place], distribution=column.distribution) if place in told else column
+        for place, column in enumerate(_all(judged))
+    ]
+    prediction = columns.pop() if judged.prediction else None
+    return judged._replace(columns=tuple(columns), prediction=prediction)
+
+
+def _alike(gauge: Gauge, parts: Sequence[Tally], places: set[int]) -> set[int]:
     """Return those of some columns whose rows hang together within the parts.
 
     They wander, so there is always a place where they seem to have changed.
     """
     blocks = [part.blocks for part in parts]
     return {
-        variable.name
-        for place, variable in enumerate(gauge.reference.variables)
-        if variable.name in names
-        and dispersion.hang_together(gauge.coarse[place], blocks, place, gauge.coarse_starts[place])
+        place
+        for place in places
+        if dispersion.hang_together(gauge.coarse[place], blocks, place, gauge.coarse_starts[place])
     }
 
 
 def _all(judged: Judged) -> tuple[ColumnReport, ...]:
     return (*judged.columns, *((judged.prediction,) if judged.prediction else ()))
-
-
-def _with(column: ColumnReport, later: dict[str, ColumnReport]) -> ColumnReport:
-    """Return what was found of a column after its change; the picture is of the whole window."""
-    found = later.get(column.name)
-    return column if found is None else replace(found, distribution=column.distribution)

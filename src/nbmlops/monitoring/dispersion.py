@@ -40,6 +40,7 @@ _BASE = SIZES[0]
 _TOGETHER = 16  # variables, whose counts fit into a processor's cache
 _STRETCH_SHARE = 8
 _CHANCE = 3.0  # standard deviations
+_USUAL = 0.95  # a cell's share of training, for a part that lies in it alone to be no wonder
 _FARTHEST_BY_CHANCE = 4.5  # standard errors, of the farthest of 64 independent parts
 
 
@@ -213,7 +214,9 @@ def hang_together(coarse: Coarse, parts: Sequence[Blocks], variable: int, first:
         mean = float((now * coarse.scores).sum())
         variance = float((now * np.square(coarse.scores - mean)).sum())
         expected = float((now * (1 - now) / coarse.shares).sum())
-        if variance <= 0 or expected <= 0:
+        if variance <= 0 or expected <= 0:  # one cell has all: in training as well, or one wonders
+            if coarse.shares[int(now.argmax())] >= _USUAL:
+                found.append((1.0, 1.0))
             continue
         more = told.blocks[0] - 1
         whole = float((told.totals * now / coarse.shares).sum())
@@ -221,7 +224,7 @@ def hang_together(coarse: Coarse, parts: Sequence[Blocks], variable: int, first:
         of_scores = (told.by_scores[0] - rows * mean**2) / (more * variance)
         found.append((of_cells, of_scores))
         freedom += (more * max(1, int((now > 0).sum()) - 1), more)
-    if not found:
+    if not freedom.all():
         return False
     middle = np.sort(np.array(found), axis=0)[(len(found) - 1) // 2]
     # A median varies a quarter more than a mean does.

@@ -21,7 +21,7 @@ import numpy as np
 
 from nbmlops.monitoring import copies, dispersion, statistics
 from nbmlops.monitoring.arrays import unpack
-from nbmlops.monitoring.coarse import LOST, MISSING, Coarse
+from nbmlops.monitoring.coarse import LOST, MISSING, Coarse, expected_new
 from nbmlops.monitoring.columns import Floats
 from nbmlops.monitoring.distributions import distribution
 from nbmlops.monitoring.profile import Counted, Gauge, Tally, Variable
@@ -118,7 +118,7 @@ class Judged(NamedTuple):
     """What was found of each column and of the prediction.
 
     ``independent_rows`` is what the rows are worth, as far as their copies tell; ``undecided``
-    names the columns that look different and may be so by chance.
+    names the features that look different and may be so by chance.
     """
 
     columns: tuple[ColumnReport, ...]
@@ -153,20 +153,21 @@ def judge(
     )
     counted = gauge.counted(window)
     memory = _memory(gauge, window, counted)
+    features = len(reference.variables) - reference.has_output
     compared = [
         Comparison(kind=variable.kind, unknown=_HIDDEN)
-        if variable.name in hidden
+        if place < features and variable.name in hidden
         else compare(gauge, window, counted, place, share, memory, pictures=pictures)
         for place, variable in enumerate(reference.variables)
     ]
     names = [variable.name for variable in reference.variables]
     judged = _judged(names, compared, level=level(budget), trials=trials)
+    prediction = judged.pop() if reference.has_output else None
     undecided = frozenset(
         report.name
-        for report, item in zip(judged, compared, strict=True)
+        for report, item in zip(judged, compared, strict=False)
         if report.verdict == "unknown" and _leans(item)
     )
-    prediction = judged.pop() if reference.has_output else None
     return Judged(tuple(judged), prediction, round(share * window.rows), undecided)
 
 
@@ -211,7 +212,9 @@ def compare(
         distribution=distribution(gauge, place, now) if pictures else None,
     )
     unknown = _too_few(then, now)
-    if unknown is not None and (not then.count or min(then.rows, now.rows) < ROWS_NEEDED):
+    # Of a column that had no value in training, values are a difference; their absence is none.
+    nothing = not then.count and not (now.count and then.missing)
+    if unknown is not None and (nothing or min(then.rows, now.rows) < ROWS_NEEDED):
         return replace(base, unknown=unknown)
     if not is_output and only_grows(variable, now):
         return replace(base, unknown="it only grows, as clocks do: later values are new by nature")
@@ -221,14 +224,14 @@ def compare(
         return _compared_means(base, gauge, then, now, sizes, unknown)
     known = _new_categories(variable, now)
     base = replace(base, unknown=unknown, new_categories=known[:NEW_NAMED])
-    training, tested, limit, noted = coarse.training, coarse.training, EFFECT_THRESHOLD, None
+    training, tested, limit, noted = coarse.training, coarse.training, EFFECT_THRESHOLD, []
     if is_output and reference.answered:
         # Distances are a metric: farther from the labels than the model's own answers are, by the
         # threshold, is at least so far from those answers.
         tested = unpack(reference.answered).astype(np.float64)
         gap = statistics.jensen_shannon_distance(training, tested) or 0.0
         if gap > 0.02:
-            noted = f"on the test set its answers were {gap:.2f} from the labels"
+            noted.append(f"on the test set its answers were {gap:.2f} from the labels")
         limit += gap
     farthest = 0.0
     if reference.ordered:
@@ -236,9 +239,9 @@ def compare(
     scales = Sizes(sizes.training / max(then.rows, 1), sizes.window / max(now.rows, 1))
     differs = counted
     if variable.by == "names" and variable.closed:
-        expected = _expected_new(then) * now.rows / max(then.rows, 1)
-        differs = _with_new_among_rare(coarse, counted, now, expected)
-        counted = _with_new_among_rare(coarse, counted, now, math.inf)
+        expected = expected_new(then.cells) * now.rows / max(then.rows, 1)
+        differs = _with_new_among_rare(coarse, counted, then, now, expected)
+        counted = _with_new_among_rare(coarse, counted, then, now, math.inf)
     effect, low = _distance(
         training * scales.training, differs * scales.window, max(limit, farthest)
     )
@@ -246,14 +249,16 @@ def compare(
     return replace(
         base,
         effect=effect,
-        p_value=_p_value(variable, tested * fewer, counted * scales.window, then, now, scales),
+        p_value=_p_value(
+            variable, coarse, tested * fewer, counted * scales.window, then, now, scales
+        ),
         dependent=_dependent(sizes, now.rows),
         decisive=share * now.rows >= ROWS_DECISIVE,
         matters=effect is not None
         and sizes.window >= WORTH_LEAST
         and low > limit
         and (low + (effect.value or 0.0)) / 2 > farthest,
-        notes=_notes(variable, then, now, known, noted),
+        notes=(*noted, *_notes(variable, coarse, then, now, known)),
     )
 
 
@@ -276,22 +281,31 @@ def _distance(training: Floats, window: Floats, limit: float) -> tuple[Effect | 
     return effect, low
 
 
-def _with_new_among_rare(coarse: Coarse, counted: Floats, now: Counted, expected: float) -> Floats:
+def _with_new_among_rare(
+    coarse: Coarse, counted: Floats, then: Counted, now: Counted, expected: float
+) -> Floats:
     """Count as many new names as are to be expected where rare ones are that training had.
 
     A test on the cell of new names, which was chosen for being empty in training, would find too
-    much in it.
+    much in it. New names that a tally has no room for lie where those of training did that occurred
+    once, as many as :func:`~nbmlops.monitoring.coarse.expected_new` says: the named ones are no
+    sample of them.
     """
     unseen = float(now.cells[-1])
     if not coarse.tails or not unseen:
         return counted
     found = counted.copy()
-    share = min(1.0, expected / unseen)
-    named = sum(now.unseen.values()) or 1
+    moved = min(unseen, expected)
+    found[MISSING - 1] -= moved
+    named = sum(now.unseen.values())
+    if named < unseen:
+        rare = slice(coarse.first_tail, coarse.first_tail + len(coarse.tails))
+        once = coarse.counts((then.cells == 1).astype(np.int64), 0, 0)[rare]
+        lie = once if once.any() else coarse.training[rare]
+        found[rare] += moved * lie / lie.sum()
+        return found
     for name, count in now.unseen.items():
-        moved = share * unseen * count / named
-        found[coarse.tail_of(name)] += moved
-        found[MISSING - 1] -= moved
+        found[coarse.tail_of(name)] += moved * count / named
     return found
 
 
@@ -309,14 +323,14 @@ def _compared_means(
         too_large = "the values are too large for their spread to be computed"
         return replace(base, unknown=unknown or too_large)
     spread = expected.variance**0.5
-    tested, limit, noted = expected, MEAN_THRESHOLD, None
+    tested, limit, noted = expected, MEAN_THRESHOLD, []
     if gauge.reference.answered and spread > 0:
         mean, variance, rows = unpack(gauge.reference.answered).tolist()
         gap = abs(mean - expected.mean) / spread
         limit += min(gap, 1e6)
         tested = statistics.Moments(mean=mean, variance=variance, rows=min(rows, sizes.training))
         if gap > 0.02:
-            noted = f"on the test set its mean was {gap:.2f} standard deviations from training"
+            noted.append(f"on the test set its mean was {gap:.2f} deviations from training")
     apart = abs(observed.mean - expected.mean)
     # A constant in training: any other mean is a full difference.
     size = min(apart / spread if spread > 0 else float(apart > 0), 1e6)
@@ -334,7 +348,7 @@ def _compared_means(
         dependent=_dependent(sizes, now.rows),
         decisive=now.rows >= ROWS_DECISIVE,
         matters=sizes.window >= WORTH_LEAST and size - error > limit,
-        notes=_notes(gauge.reference.variables[-1], then, now, (), noted),
+        notes=(*noted, *_notes(gauge.reference.variables[-1], gauge.coarse[-1], then, now, ())),
     )
 
 
@@ -390,6 +404,7 @@ def only_grows(variable: Variable, now: Counted) -> bool:
 
 def _p_value(
     variable: Variable,
+    coarse: Coarse,
     training: Floats,
     window: Floats,
     then: Counted,
@@ -403,14 +418,14 @@ def _p_value(
     """
     n, m = float(training.sum()), float(window.sum())
     p_values = [
-        statistics.difference_p_value(float(training[cell]), n, float(window[cell]), m)
-        for cell in (MISSING, LOST)
+        statistics.difference_p_value(float(training[cell]), n, float(window[cell]), m, new=new)
+        for cell, new in ((MISSING, 0.0), (LOST, coarse.new * scales.training))
         if training[cell] or window[cell]
     ]
     values_r, values_w = training[:MISSING], window[:MISSING]
     if variable.by == "names":
         if variable.closed and len(values_r) > 1:
-            expected = min(_expected_new(then) * scales.training, n)
+            expected = min(expected_new(then.cells) * scales.training, n)
             unseen = float(now.cells[-1]) * scales.window
             p_values.append(statistics.excess_p_value(expected, n, unseen, m))
             values_r, values_w = values_r[:-1], values_w[:-1]
@@ -442,18 +457,6 @@ def _folded(counts: Floats) -> Floats:
     folded[0] += counts[0]
     folded[-1] += counts[-1]
     return folded
-
-
-def _expected_new(then: Counted) -> float:
-    """Return how many rows in new categories as many rows as training's would have, at most.
-
-    A value that occurred once in training would have been new without that row: so much is to be
-    expected, with a variance that adds the values that occurred twice. Four deviations are
-    granted. Source: Good, "The population frequencies of species and the estimation of
-    population parameters", Biometrika 40 (1953).
-    """
-    once, twice = (int((then.cells == times).sum()) for times in (1, 2))
-    return once + 4 * (once + 2 * twice) ** 0.5
 
 
 def _new_categories(variable: Variable, now: Counted) -> tuple[str, ...]:
@@ -497,10 +500,10 @@ def _values(count: int) -> str:
 
 
 def _notes(
-    variable: Variable, then: Counted, now: Counted, new: tuple[str, ...], note: str | None
+    variable: Variable, coarse: Coarse, then: Counted, now: Counted, new: tuple[str, ...]
 ) -> tuple[str, ...]:
     """Say in words what is missing, outside of the training range, new, or gone."""
-    notes = [note] if note else []
+    notes: list[str] = []
     rows = max(now.rows, 1)
     share, before = now.missing / rows, then.missing / max(then.rows, 1)
     if abs(share - before) >= 0.005:
@@ -510,14 +513,17 @@ def _notes(
     if variable.by == "lengths":
         notes.append(f"compared by length of text, for there are {variable.distinct} values")
     elif variable.by == "numbers" and then.count:
-        if now.cells[0]:
-            notes.append(f"{now.cells[0] / rows:.1%} below the least of training")
-        if now.cells[-1]:
-            notes.append(f"{now.cells[-1] / rows:.1%} above the greatest of training")
+        beyond = {
+            "below the least": now.cells[0],
+            "above the greatest": now.cells[-1],
+            "between the values": coarse.counts(now.cells, 0, 0)[LOST],
+        }
+        notes += [
+            f"{held / rows:.1%} {where} of training" for where, held in beyond.items() if held
+        ]
     elif variable.by == "names":
         if new:
-            unseen = sum(now.unseen.get(name, 0) for name in new)
-            notes.append(f"{unseen / rows:.1%} in new categories ({_few(new)})")
+            notes.append(f"{now.cells[-1] / rows:.1%} in new categories ({_few(new)})")
         gone = _vanished(variable, then, now)
         if gone:
             notes.append(f"none of {_few(gone)} any more")
@@ -594,4 +600,4 @@ def _difference(item: Comparison) -> str:
         return "differs from training"
     if item.effect.name == "standardized-mean-difference":
         return f"the mean is {value:.2f} standard deviations from training"
-    return f"distance {value:.2f} from training, over {item.effect.threshold:g}"
+    return f"distance {value:.2f} from training, over {item.effect.threshold:.2g}"

@@ -33,7 +33,7 @@ from nbmlops.monitoring.copies import RowDigests, RowSample
 from nbmlops.monitoring.dispersion import Blocks
 from nbmlops.records import Prediction, Record, dump, replace
 
-FORMAT = 2
+FORMAT = 3
 
 HEAD_LIMIT = 250
 """How many categories a profile names."""
@@ -42,7 +42,10 @@ NEW_LIMIT = 100
 """How many new categories a window names."""
 
 HEAD_SHARE_LEAST = 0.5
-"""Categories are counted by name where the named ones hold this share of the training rows."""
+"""Categories are counted by name where those that repeat hold this share of the training rows."""
+
+LOGS_OUTER = 0.02
+"""Which share of values, on either side, is clipped for the sums of logarithms."""
 
 OUTPUT = "prediction"
 """What the variable of labels and predictions is called."""
@@ -50,6 +53,8 @@ OUTPUT = "prediction"
 _RUNS_ROWS = 10
 _FIRST = 256  # values, which are looked at before all are
 _CANCELLED = 16  # times fewer than the squares, and a digit of their difference is lost
+_IDS_ROWS = 100
+_IDS_SPAN = 10
 _PACKED_COLUMNS = 200
 _PACKED_BYTES = 256 * 1024
 Counts = NDArray[np.int64]
@@ -60,7 +65,7 @@ class Variable(Record, frozen=True, kw_only=True):
 
     With ``names`` there is a cell for each, the most frequent first, and one for all others;
     ``closed`` says that training had no others, and ``distinct`` how many it had. ``clock`` says
-    that the values grew from row to row.
+    that the values grew from row to row, or number the rows.
     """
 
     name: str
@@ -73,14 +78,29 @@ class Variable(Record, frozen=True, kw_only=True):
     clock: bool = False
 
 
+class Logs(NamedTuple):
+    """How many numbers there are that are not 0; sum, and sum of squares, of the logarithms.
+
+    Those of their absolute values, by which a change of unit is told from others.
+    """
+
+    rows: int = 0
+    first: float = 0.0
+    second: float = 0.0
+
+
+NO_LOGS = Logs()
+
+
 class Tally(Record, frozen=True, kw_only=True):
     """What was counted of some rows.
 
     ``cells`` has the counts of all variables' cells; ``sums`` of each variable how many values were
     there, missing, not finite, and of another type; ``moments`` the least, the greatest, the mean
     and the sum of squared differences from it, NaN where there are none. ``unseen`` has the most
-    frequent of the names that training did not have, by the variable's place. ``predictions`` and
-    ``out_of_bounds`` count answers.
+    frequent of the names that training did not have, by the variable's place; ``beyond`` how large
+    the numbers outside of training's range are. ``predictions`` and ``out_of_bounds`` count
+    answers.
     """
 
     rows: int
@@ -88,6 +108,7 @@ class Tally(Record, frozen=True, kw_only=True):
     sums: bytes
     moments: bytes
     unseen: dict[int, dict[str, int]] = msgspec.field(default_factory=dict)
+    beyond: dict[int, Logs] = msgspec.field(default_factory=dict)
     blocks: Blocks = Blocks()
     row_sample: RowSample = RowSample()
     predictions: int = 0
@@ -130,6 +151,7 @@ class Counted:
     mean: float
     m2: float
     unseen: Mapping[str, int]
+    beyond: Logs = NO_LOGS
 
     @property
     def count(self) -> int:
@@ -222,7 +244,7 @@ class _Trained(NamedTuple):
 
 
 def _trained(name: str, kind: str, column: Any, digests: RowDigests | None) -> _Trained:
-    variable, read = _variable(name, kind, column)
+    variable, read = _variable(name, kind, column, is_label=digests is None)
     if digests is not None:
         digests.add(read)
     part = _part(_Measure(variable), read, None, placed=None)
@@ -249,12 +271,15 @@ def _answered(gauge: Gauge, answers: Any) -> bytes:
     return pack(gauge.coarse[-1].counts(found.cells, found.missing, found.lost).astype(np.int64))
 
 
-def _variable(name: str, kind: str, column: Any) -> tuple[Variable, Numbers | Names]:
+def _variable(
+    name: str, kind: str, column: Any, *, is_label: bool
+) -> tuple[Variable, Numbers | Names]:
     if kind in {"number", "integer", "datetime"}:
         found = columns.numbers(column)
         values = _finite(found.values).values
         whole = kind == "integer" or (len(values) > 0 and _throughout(_are_whole, values))
         clock = len(values) > 20 and values[0] < values[-1] and _throughout(_grow, values)
+        clock = clock or (whole and _are_ids(values))
         variable = Variable(
             name=name, kind=kind, by="numbers", grid=grid(values, whole=whole), clock=bool(clock)
         )
@@ -264,11 +289,14 @@ def _variable(name: str, kind: str, column: Any) -> tuple[Variable, Numbers | Na
     counted = dict(zip(named.names, counts.tolist(), strict=True))
     counted = {text: count for text, count in counted.items() if count}
     head = sorted(counted.items(), key=lambda item: (-item[1], item[0]))[:HEAD_LIMIT]
+    # A value that occurs once among many is somebody's row, not a category.
+    repeated = [(text, count) for text, count in head if count > 1]
     closed = len(counted) <= HEAD_LIMIT
-    if not closed:  # a value that occurs once among so many is somebody's row, not a category
-        head = [(text, count) for text, count in head if count > 1]
+    if not closed:
+        head = repeated
     total = sum(counted.values())
-    if sum(count for _, count in head) < HEAD_SHARE_LEAST * total:
+    known = head if is_label else repeated
+    if sum(count for _, count in known) < HEAD_SHARE_LEAST * total:
         long = columns.lengths(column)
         there = long.values[~np.isnan(long.values)]
         return (
@@ -303,6 +331,14 @@ def _are_whole(values: Floats) -> bool:
 
 def _grow(values: Floats) -> bool:
     return bool((values[1:] >= values[:-1]).all())
+
+
+def _are_ids(values: Floats) -> bool:
+    """Whether whole numbers count rows, in whatever order these stand: none occurs twice."""
+    if len(values) < _IDS_ROWS:
+        return False
+    span = float(values.max() - values.min()) + 1
+    return len(values) <= span <= _IDS_SPAN * len(values) and len(np.unique(values)) == len(values)
 
 
 def _grouped(read: Numbers | Names, variable: Variable) -> bool:
@@ -427,8 +463,10 @@ class Gauge:
             _, missing, non_finite, odd = sums[place]
             low, high, mean, m2 = moments[place]
             here = cells[start:stop].astype(np.int64)
-            unseen = tally.unseen.get(place, {})
-            found.append(Counted(here, missing, non_finite, odd, low, high, mean, m2, unseen))
+            unseen, beyond = tally.unseen.get(place, {}), tally.beyond.get(place, NO_LOGS)
+            found.append(
+                Counted(here, missing, non_finite, odd, low, high, mean, m2, unseen, beyond)
+            )
         return found
 
     def count(
@@ -552,6 +590,11 @@ def merge(tallies: Sequence[Tally]) -> Tally:
     for tally in tallies:
         for place, named in tally.unseen.items():
             unseen.setdefault(place, Counter()).update(named)
+    beyond: dict[int, Logs] = {}
+    for tally in tallies:
+        for place, logs in tally.beyond.items():
+            a = beyond.get(place, NO_LOGS)
+            beyond[place] = Logs(a.rows + logs.rows, a.first + logs.first, a.second + logs.second)
     sums = np.stack([unpack(tally.sums).reshape(-1, 4).astype(np.int64) for tally in tallies])
     return Tally(
         rows=sum(tally.rows for tally in tallies),
@@ -559,6 +602,7 @@ def merge(tallies: Sequence[Tally]) -> Tally:
         sums=pack(sums.sum(axis=0)),
         moments=pack(_moments(tallies, sums[:, :, 0].astype(np.float64))),
         unseen={place: _most(named) for place, named in unseen.items()},
+        beyond=beyond,
         blocks=dispersion.merge([tally.blocks for tally in tallies]),
         row_sample=copies.merge([tally.row_sample for tally in tallies]),
         predictions=sum(tally.predictions for tally in tallies),
@@ -625,7 +669,11 @@ def _numeric(
         counts = np.bincount(places, minlength=measure.cells)[: measure.cells]
     else:
         counts = measure.ruler.count(finite, low, high)
-    return _Part(Counted(counts, missing, non_finite, odd, low, high, mean, m2, {}), places)
+    beyond = NO_LOGS
+    if reference is not None and (counts[0] or counts[-1]):
+        beyond = _logs(finite[(finite < reference.low) | (finite > reference.high)])
+    counted = Counted(counts, missing, non_finite, odd, low, high, mean, m2, {}, beyond)
+    return _Part(counted, places)
 
 
 class _Finite(NamedTuple):
@@ -645,6 +693,14 @@ def _finite(values: Floats) -> _Finite:
         return _Finite(values, low, high)
     with np.errstate(invalid="ignore"):
         return _finite(values[np.abs(values) <= FINITE_LIMIT])
+
+
+def _logs(values: Floats) -> Logs:
+    """Add up logarithms, the outermost clipped to others, as a few absurd values tell no size."""
+    logs = np.log(np.abs(values[values != 0]))
+    if len(logs):
+        logs = np.clip(logs, *np.quantile(logs, [LOGS_OUTER, 1 - LOGS_OUTER]))
+    return Logs(len(logs), float(logs.sum()), float(np.square(logs).sum()))
 
 
 def _places(measure: _Measure, read: Numbers, placed: int | None) -> Codes:
@@ -722,5 +778,6 @@ def _tally(
         ),
         moments=pack(np.array([[one.low, one.high, one.mean, one.m2] for one in counted])),
         unseen={place: dict(one.unseen) for place, one in enumerate(counted) if one.unseen},
+        beyond={place: one.beyond for place, one in enumerate(counted) if one.beyond.rows},
         row_sample=row_sample,
     )

@@ -199,9 +199,14 @@ def excess_p_value(among_n: float, n: float, among_m: float, m: float) -> float:
     return float(min(1.0, np.exp(logs).sum()))
 
 
-def difference_p_value(among_n: float, n: float, among_m: float, m: float) -> float:
-    """Return the two-sided p-value of Fisher's exact test, twice its lesser tail."""
-    more = excess_p_value(among_n, n, among_m, m)
+def difference_p_value(
+    among_n: float, n: float, among_m: float, m: float, *, new: float = 0.0
+) -> float:
+    """Return the two-sided p-value of Fisher's exact test, twice its lesser tail.
+
+    By chance ``new`` more marked rows of the reference may have been.
+    """
+    more = excess_p_value(min(among_n + new, n), n, among_m, m)
     less = excess_p_value(n - among_n, n, m - among_m, m)
     return min(1.0, 2 * more, 2 * less)
 

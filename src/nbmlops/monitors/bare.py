@@ -13,13 +13,14 @@ from nbmlops import records
 from nbmlops.monitoring import (
     changes,
     columns,
+    copies,
     drift,
-    kinds,
     performance,
     profile,
     reporting,
 )
 from nbmlops.monitoring.profile import Counting, Gauge, Tally
+from nbmlops.monitors.outputs import Outputs, outputs_of
 from nbmlops.records import (
     Answer,
     Budget,
@@ -83,21 +84,37 @@ def answered(
     output = next((name for name in (target, prediction) if name in known), None)
     features = {name: kind for name, kind in known.items() if name not in {target, prediction}}
     truths = reference.get(output) if output and prediction else None
-    label = output is not None and _is_label(truths, known[output])
     answers = reference.get(prediction) if prediction and output == target else None
+    told = Outputs(label=False)
+    if output and prediction and truths is not None:
+        shown = answers if answers is not None else window.get(prediction)
+        told = outputs_of(truths, known[output], shown)
     made = profile.reference_profile(
-        _Lazy(reference), features, truths, label=label, answers=answers, rows=reference.rows
+        _Lazy(reference),
+        features,
+        truths,
+        label=told.label,
+        answers=told.answers(answers),
+        rows=reference.rows,
     )
     gauge = Gauge(made)
     predicted = prediction if truths is not None else None
-    parts = _parts(gauge, window, list(features), predicted, label=label)
+    parts = _parts(gauge, window, list(features), predicted, told)
     asked = {"features"}
     if truths is not None:
         asked |= {"predictions", "bounds"}
     found = None
     if target and prediction:
         asked.add("performance")
-        found = _performance(window, reference, target, prediction, label=label, budget=budget)
+        found = _performance(
+            window,
+            reference,
+            target,
+            prediction,
+            told,
+            budget=budget,
+            independent_share=_independent_share(gauge, parts),
+        )
     report = reporting.report(
         gauge,
         parts,
@@ -116,40 +133,56 @@ def answered(
     changed = changes.changed(gauge, parts, report.columns, report.prediction)
     if changed is None:
         return report
-    told = Explanation(
+    explained = Explanation(
         since=None, suspects=changed.suspects, coincidences=changes.coincidences(changed, None)
     )
-    return records.replace(report, explanation=told)
+    return records.replace(report, explanation=explained)
 
 
 def _performance(
-    window: Rows, reference: Rows, target: str, prediction: str, *, label: bool, budget: Budget
+    window: Rows,
+    reference: Rows,
+    target: str,
+    prediction: str,
+    told: Outputs,
+    *,
+    budget: Budget,
+    independent_share: float,
 ) -> tuple[tuple[Metric, ...], Answer]:
     """Hold the metrics of a table with truths and predictions against those of the reference."""
-    kind = "label" if label else "value"
-    schema = ModelSchema(columns=(), output=OutputSchema(kind=kind))
+    kind = "label" if told.label else "value"
+    schema = ModelSchema(columns=(), output=OutputSchema(kind=kind, classes=told.classes))
+
+    def read(truths: Any, answers: Any) -> tuple[Any, Any, Any]:
+        if truths is None:  # they have not come yet
+            truths = [None] * columns.size(answers)
+        return told.told(truths), told.told(told.answers(answers)), told.probabilities(answers)
+
     shown = None
     if {target, prediction} <= set(reference.names):
-        both = (_told(reference.get(name), label=label) for name in (target, prediction))
+        both = read(reference.get(target), reference.get(prediction))
         shown = performance.performance_reference(schema, *both)
     counts = performance.merge(
-        performance.window_of_arrays(
-            shown, schema, *(_told(column, label=label) for column in found)
-        )
-        for found in zip(window.parts(target), window.parts(prediction), strict=True)
+        performance.window_of_arrays(shown, schema, *read(truths, answers))
+        for truths, answers in zip(window.parts(target), window.parts(prediction), strict=True)
     )
     if shown is None:
         reason = f"The reference has no `{prediction}` beside `{target}` to compute metrics from."
         return (), Answer(answer="unknown", reason=reason, evidence={"actuals": counts.actuals})
-    return performance.compare(shown, counts, level=drift.level(budget))
+    return performance.compare(
+        shown, counts, level=drift.level(budget), independent_share=independent_share
+    )
 
 
-def _told(column: Any, *, label: bool) -> Any:
-    """Return values as numbers, or labels in the one spelling that they have."""
-    if not label:
-        return columns.numbers(column).values
-    named = columns.names(column, "category")
-    return np.array([*named.names, None], dtype=object)[named.codes]
+def _independent_share(gauge: Gauge, parts: list[Tally]) -> float:
+    """Return which share of a window's rows is no repetition of others."""
+    sample = copies.merge([part.row_sample for part in parts])
+    return copies.independent_share(
+        gauge.reference.tally.row_sample,
+        sample,
+        sum(part.rows for part in parts),
+        least=drift.INDEPENDENT_ROWS_LEAST,
+    )
 
 
 class _Lazy(dict[str, Any]):
@@ -168,15 +201,8 @@ def _digest(made: profile.Profile) -> str:
     return hashlib.sha256(records.dump(made)).hexdigest()
 
 
-def _is_label(column: Any, kind: str) -> bool:
-    if kind in {"boolean", "category", "text"}:
-        return True
-    values = columns.numbers(column).values
-    return kinds.is_label(kind, len(np.unique(values[~np.isnan(values)])))
-
-
 def _parts(
-    gauge: Gauge, window: Rows, features: list[str], prediction: str | None, *, label: bool
+    gauge: Gauge, window: Rows, features: list[str], prediction: str | None, told: Outputs
 ) -> list[Tally]:
     """Count the parts of a window, a column at a time: a file is read so with the least memory."""
     parts = [Counting(gauge, rows) for rows in window.sizes()]
@@ -185,11 +211,12 @@ def _parts(
             part.add(column)
     if prediction is None:
         return [part.tally() for part in parts]
-    bounds = None if label else _bounds(gauge)
+    bounds = None if told.label else _bounds(gauge)
     tallies: list[Tally] = []
     for part, outputs in zip(parts, window.parts(prediction), strict=True):
-        part.add(outputs)
-        outside = _new_labels(gauge, outputs) if label else _beyond(outputs, bounds)
+        answers = told.answers(outputs)
+        part.add(answers)
+        outside = _new_labels(gauge, answers) if told.label else _beyond(answers, bounds)
         tallies.append(part.tally(predictions=columns.size(outputs), out_of_bounds=outside))
     return tallies
 

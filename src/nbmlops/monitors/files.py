@@ -27,8 +27,9 @@ def compare(
 ) -> MonitorReport:
     """Hold a file of rows against another: Parquet, CSV or JSON lines.
 
-    Only the features are asked about, unless ``prediction`` names the column of the predictions,
-    and ``target`` that of the truths.
+    Only the features are asked about, unless ``prediction`` names the column of the predictions
+    (labels, values, or the probability of the second of two classes), and ``target`` that of the
+    truths, which the window may lack.
 
     Raises
     ------
@@ -40,7 +41,8 @@ def compare(
     then = opened(reference)
     now = opened(window, then.kinds)
     named = [name for name in (target, prediction) if name]
-    sheets.require(window, now.names, named, "the predictions and truths")
+    wanted = [name for name in named if name != target or name not in then.names]
+    sheets.require(window, now.names, wanted, "the predictions and truths")
     if named and not set(named) & set(then.names):
         sheets.require(reference, then.names, named[:1], "the predictions and truths")
     features = [name for name in then.names if name not in named]

@@ -23,8 +23,9 @@ def compare_frames(
 ) -> MonitorReport:
     """Hold the rows of a DataFrame, or of a mapping of columns, against those of another.
 
-    Only the features are asked about, unless ``prediction`` names the column of the predictions,
-    and ``target`` that of the truths. ``false_alarms`` in so many ``windows`` are put up with.
+    Only the features are asked about, unless ``prediction`` names the column of the predictions
+    (labels, values, or the probability of the second of two classes), and ``target`` that of the
+    truths, which the window may lack. ``false_alarms`` in so many ``windows`` are put up with.
 
     Raises
     ------
@@ -43,7 +44,8 @@ def compare_frames(
     """
     then, now = _rows(reference), _rows(window)
     for name in (target, prediction):
-        if name is not None and name not in now.names:
+        known = {*now.names, *(then.names if name == target else ())}
+        if name is not None and name not in known:
             raise WrongUse(f"the window has no column `{name}`", nearest(name, now.names))
     missing = [name for name in then.names if name not in {*now.names, target, prediction}]
     if missing:

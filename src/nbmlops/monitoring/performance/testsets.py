@@ -119,12 +119,21 @@ def window(
 
 
 def window_of_arrays(
-    reference: PerformanceReference | None, schema: ModelSchema, truth: Any, predictions: Any
+    reference: PerformanceReference | None,
+    schema: ModelSchema,
+    truth: Any,
+    predictions: Any,
+    probabilities: Any = None,
 ) -> PerformanceWindow:
-    """Count rows of a table beside their truths; nothing is estimated where those are missing."""
-    rows = outcomes.read_arrays(schema, truth, predictions, None)
-    scales = reference.scales if reference is not None else Scales()
-    return outcomes.counted(rows, scales, _second(schema))
+    """Count rows of a table beside their truths, ``None`` or NaN where those are missing.
+
+    Without ``probabilities`` nothing is estimated then.
+    """
+    rows = outcomes.read_arrays(schema, truth, predictions, probabilities)
+    if reference is None:
+        return outcomes.counted(rows, Scales(), _second(schema))
+    cells = _cells(reference.calibration, (), rows, {})
+    return outcomes.counted(rows, reference.scales, _second(schema), cells)
 
 
 def _second(schema: ModelSchema) -> str | None:
