@@ -173,7 +173,7 @@ def _told(workspace: Workspace, alert: Alert, delivery: Delivery) -> bool:
             going = (
                 "is given up"
                 if tried.given_up
-                else "is tried again by the next `nbmlops monitor` or `nbmlops doctor`"
+                else "is tried again while JupyterLab or `nbmlops scheduler` is up"
             )
             workspace.warn(
                 f"the webhook {delivery.sink} was not told of {alert.event_id}: {error}; it {going}"
