@@ -671,7 +671,7 @@ def _numeric(
         counts = measure.ruler.count(finite, low, high)
     beyond = NO_LOGS
     if reference is not None and (counts[0] or counts[-1]):
-        beyond = _logs(finite[(finite < reference.low) | (finite > reference.high)])
+        beyond = _logs(_outside(finite, low, high, reference))
     counted = Counted(counts, missing, non_finite, odd, low, high, mean, m2, {}, beyond)
     return _Part(counted, places)
 
@@ -695,11 +695,22 @@ def _finite(values: Floats) -> _Finite:
         return _finite(values[np.abs(values) <= FINITE_LIMIT])
 
 
+def _outside(values: Floats, low: float, high: float, reference: Counted) -> Floats:
+    """Return the values that lie outside of training's range; on a side with none, none is sought.
+
+    ``low`` and ``high`` are the least and the greatest of the values.
+    """
+    below = values[values < reference.low] if low < reference.low else values[:0]
+    above = values[values > reference.high] if high > reference.high else values[:0]
+    return np.concatenate([below, above])
+
+
 def _logs(values: Floats) -> Logs:
     """Add up logarithms, the outermost clipped to others, as a few absurd values tell no size."""
-    logs = np.log(np.abs(values[values != 0]))
-    if len(logs):
-        logs = np.clip(logs, *np.quantile(logs, [LOGS_OUTER, 1 - LOGS_OUTER]))
+    logs = np.sort(np.log(np.abs(values[values != 0])))
+    outer = int(LOGS_OUTER * len(logs))
+    logs[:outer] = logs[outer : outer + 1]
+    logs[len(logs) - outer :] = logs[len(logs) - outer - 1 : len(logs) - outer]
     return Logs(len(logs), float(logs.sum()), float(np.square(logs).sum()))
 
 
