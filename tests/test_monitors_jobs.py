@@ -15,7 +15,15 @@ from nbmlops import alerts, calls, deployments, health, layout, monitors, tick
 from nbmlops.errors import UnknownEndpoint
 from nbmlops.monitors import hours, jobs, looking
 from nbmlops.project import AlertSettings, MonitoringSettings
-from nbmlops.records import AlertState, JobHandle, LookJob, MonitorReport, dump, replace
+from nbmlops.records import (
+    AlertState,
+    JobHandle,
+    LookJob,
+    MonitorReport,
+    Resources,
+    dump,
+    replace,
+)
 from served import call, row
 from serving import until
 
@@ -184,6 +192,18 @@ def test_what_a_job_says_of_other_segments_is_not_kept(fresh):
     assert len(list(jobs.take_in(fresh))) == 1
     assert list(fresh.home.root.rglob("evil*")) == []
     assert list(jobs.logs(fresh, asked.job) or ()) == ["30 rows answered by churn:1"]
+
+
+def test_a_job_asks_for_what_the_pipeline_of_the_version_does_but_for_its_gpus(fresh, monkeypatch):
+    launcher, launched = fresh.launcher("local"), []
+    launch = launcher.launch
+    monkeypatch.setattr(launcher, "launch", lambda job: launched.append(job) or launch(job))
+    asks = Resources(cpu_cores=0.5, memory_mib=768, gpus=1, timeout_s=10)
+    train = replace(fresh.settings.pipelines["train"], resources=asks)
+    fresh.settings = replace(fresh.settings, pipelines={"train": train})
+    monitors.monitor(fresh, "churn", on="local")
+    (job,) = launched
+    assert job.resources == replace(asks, gpus=0, timeout_s=jobs.TIMEOUT_S)
 
 
 def test_an_endpoint_that_is_not_up_is_refused_before_anything_is_started(fresh):

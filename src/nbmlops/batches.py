@@ -28,8 +28,6 @@ from nbmlops.records import (
     JobSpec,
     JobStatus,
     ModelVersion,
-    Resources,
-    RunRecord,
     ScoringFile,
     ScoringJob,
     ScoringResult,
@@ -456,7 +454,7 @@ def _job(workspace: Workspace, version: ModelVersion, record: ScoringJob) -> Job
         inbox=paths.inbox.as_uri(),
         outbox=paths.outbox.as_uri(),
         image=made.image,
-        resources=_resources(workspace, version),
+        resources=replace(runs.resources_of(workspace, version), timeout_s=None),
         parallel=len(record.files),
         apart=True,
         labels={
@@ -467,13 +465,6 @@ def _job(workspace: Workspace, version: ModelVersion, record: ScoringJob) -> Job
     )
     layout.write_file(file, records.dump(job))
     return job
-
-
-def _resources(workspace: Workspace, version: ModelVersion) -> Resources:
-    """Return what a part may use: as much as the run that made the version."""
-    kept = workspace.store.get(runs.KIND, version.run_id, RunRecord)
-    pipeline = kept and workspace.settings.pipelines.get(kept.record.pipeline)
-    return replace(pipeline.resources, timeout_s=None) if pipeline else Resources()
 
 
 def _followed(

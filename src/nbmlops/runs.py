@@ -34,6 +34,8 @@ from nbmlops.records import (
     JobHandle,
     JobSpec,
     JobStatus,
+    ModelVersion,
+    Resources,
     RunRecord,
     RunResult,
     Status,
@@ -273,6 +275,13 @@ def named(
 def get(workspace: Workspace, run_id: str, *, progress: bool = True) -> RunRecord:
     """Return the run as it is now; see :func:`observe`."""
     return observe(workspace, find(workspace, run_id), progress=progress)
+
+
+def resources_of(workspace: Workspace, version: ModelVersion) -> Resources:
+    """Return what the pipeline of the run that made a version asks for, else the default."""
+    kept = workspace.store.get(KIND, version.run_id, RunRecord)
+    pipeline = kept and workspace.settings.pipelines.get(kept.record.pipeline)
+    return pipeline.resources if pipeline else Resources()
 
 
 def page(

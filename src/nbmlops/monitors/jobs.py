@@ -14,7 +14,7 @@ from datetime import datetime
 
 import msgspec
 
-from nbmlops import deployments, layout, records, sites
+from nbmlops import deployments, layout, records, runs, sites
 from nbmlops.calllog.segments import segments_of
 from nbmlops.errors import NbmlopsError
 from nbmlops.monitoring import spans
@@ -31,7 +31,6 @@ from nbmlops.records import (
     JobStatus,
     LookJob,
     MonitorReport,
-    Resources,
 )
 from nbmlops.workspace import FAR, Workspace
 
@@ -257,13 +256,15 @@ def _filled(workspace: Workspace, made: LookJob, deployment: DeploymentRecord) -
 def _job(workspace: Workspace, made: LookJob, inquiry: Inquiry) -> JobSpec:
     python, image = sites.tool(workspace, made.launcher)
     paths = workspace.home.job(made.job)
+    asks = runs.resources_of(workspace, inquiry.version)
     return JobSpec(
         name=made.job,
         command=_program(python),
         inbox=paths.inbox.as_uri(),
         outbox=paths.outbox.as_uri(),
         image=image,
-        resources=Resources(timeout_s=TIMEOUT_S),
+        # Where the version was made there is room to look at it; nothing is computed on a GPU.
+        resources=records.replace(asks, gpus=0, timeout_s=TIMEOUT_S),
         labels={
             "look": made.job,
             "model": f"{inquiry.version.model}.{inquiry.version.version}",
