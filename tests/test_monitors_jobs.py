@@ -1,6 +1,7 @@
 """Looks that a launcher's jobs make: the same answers, taken in once, whoever is killed."""
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -8,11 +9,13 @@ import subprocess
 import sys
 import time
 from datetime import timedelta
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
 from nbmlops import alerts, calls, deployments, health, layout, monitors, tick
-from nbmlops.errors import UnknownEndpoint
+from nbmlops.errors import LauncherUnavailable, UnknownEndpoint
 from nbmlops.monitors import hours, jobs, looking
 from nbmlops.project import AlertSettings, MonitoringSettings
 from nbmlops.records import (
@@ -204,6 +207,120 @@ def test_a_job_asks_for_what_the_pipeline_of_the_version_does_but_for_its_gpus(f
     monitors.monitor(fresh, "churn", on="local")
     (job,) = launched
     assert job.resources == replace(asks, gpus=0, timeout_s=jobs.TIMEOUT_S)
+
+
+def test_a_look_that_cannot_be_asked_for_is_noted_and_due_in_its_time(fresh, monkeypatch):
+    call(fresh, *usual(30))
+    told, launcher = [], fresh.launcher("local")
+    monkeypatch.setattr(fresh, "warn", told.append)
+
+    def refused(_):
+        raise LauncherUnavailable("nobody answers", "Ask again.")
+
+    monkeypatch.setattr(launcher, "launch", refused)
+    fresh.settings = replace(fresh.settings, monitoring=HOURLY)
+    before = sorted(fresh.home.job("x").root.parent.iterdir())
+    for _ in range(3):
+        assert tick.tick(fresh).looked == ()
+    assert told == ["churn: nobody answers"], "once, though two more ticks came"
+    noted = jobs.newest(fresh, served(fresh).deployment_id, "24h")
+    assert (noted.ended, noted.cause.message) == (True, "nobody answers")
+    assert sorted(fresh.home.job("x").root.parent.iterdir()) == before
+
+
+def test_a_look_whose_asker_was_killed_before_it_began_is_begun_by_the_next(fresh, monkeypatch):
+    call(fresh, *usual(30))
+    launcher = fresh.launcher("local")
+    with monkeypatch.context() as patch:
+        patch.setattr(launcher, "launch", lambda job: None)
+        asked = jobs.submit(fresh, served(fresh), "local")
+    monkeypatch.setattr(jobs, "PATIENCE_S", 0.0)
+    assert list(jobs.take_in(fresh)) == []
+    ended(fresh)
+    (report,) = jobs.take_in(fresh)
+    assert (report.created_at, report.window.rows) == (asked.asked_at, 30)
+
+
+def test_a_launcher_that_is_away_keeps_nobody_from_being_told(fresh, monkeypatch):
+    call(fresh, *usual(30))
+    jobs.submit(fresh, served(fresh), "local", window="12h")
+    told, delivered = [], []
+
+    def away(_):
+        raise LauncherUnavailable("the engine is away", "Start it.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fresh, "warn", told.append)
+        patch.setattr(fresh.launcher("local"), "poll", away)
+        patch.setattr(alerts, "deliver", delivered.append)
+        assert list(jobs.take_in(fresh)) == []
+        patch.setattr(monitors, "look_at_due", away)
+        patch.setattr(tick, "runs", SimpleNamespace(unfinished=lambda _: None))
+        for name in ("sweeps", "deployments", "stints", "shipping"):
+            patch.setattr(tick, name, Mock())
+        with pytest.raises(LauncherUnavailable):
+            tick.tick(fresh)
+    assert "the engine is away" in told[0]
+    assert delivered == [fresh]
+    ended(fresh)
+    assert len(list(jobs.take_in(fresh))) == 1
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [{"model": "other"}, {"version": 2}, {"endpoint": "x"}, {"created_at": "2999-01-01T00:00:00Z"}],
+)
+def test_a_report_about_something_else_is_none(fresh, monkeypatch, lie):
+    call(fresh, *usual(30))
+    monkeypatch.setattr(fresh, "warn", lambda line: None)
+    asked = jobs.submit(fresh, served(fresh), "local")
+    ended(fresh)
+    path = fresh.home.job(asked.job).result("a1")
+    document = json.loads(path.read_bytes())
+    document["report"] |= lie
+    path.write_text(json.dumps(document))
+    assert list(jobs.take_in(fresh)) == []
+    assert monitors.latest(fresh, asked.deployment_id) is None
+
+
+def test_a_report_that_comes_when_the_traffic_has_gone_is_kept_and_raises_nothing(fresh):
+    call(fresh, *usual(200, income=5000.0))
+    asked = jobs.submit(fresh, served(fresh), "local")
+    ended(fresh)
+    before = alerts.state_of(fresh, "churn")
+    deployments.undeploy(fresh, "churn")
+    try:
+        (report,) = jobs.take_in(fresh)
+        assert report.verdict == "alert"
+        assert alerts.state_of(fresh, "churn") == before
+        assert monitors.latest(fresh, asked.deployment_id).created_at == report.created_at
+    finally:
+        deployments.deploy(fresh, "churn:1")
+
+
+def test_a_report_that_is_older_than_the_last_raises_nothing(fresh):
+    call(fresh, *usual(200, income=5000.0))
+    asked = jobs.submit(fresh, served(fresh), "local")
+    ended(fresh)
+    newer = monitors.monitor(fresh, "churn")
+    before = alerts.state_of(fresh, "churn")
+    (older,) = jobs.take_in(fresh)
+    assert older.created_at < newer.created_at
+    assert monitors.latest(fresh, asked.deployment_id).created_at == newer.created_at
+    assert alerts.state_of(fresh, "churn") == before
+
+
+def test_a_clock_that_was_ahead_silences_nothing(fresh, monkeypatch):
+    call(fresh, *usual(40))
+    fresh.settings = replace(fresh.settings, monitoring=replace(HOURLY, on=None))
+    with monkeypatch.context() as patch:
+        ahead = fresh.now() + timedelta(days=1)
+        patch.setattr(fresh, "now", lambda: ahead)
+        assert len(tick.tick(fresh).looked) == 1
+    (report,) = tick.tick(fresh).looked
+    assert report.created_at < ahead
+    assert monitors.latest(fresh, served(fresh).deployment_id).created_at == report.created_at
+    assert tick.tick(fresh).looked == ()
 
 
 def test_an_endpoint_that_is_not_up_is_refused_before_anything_is_started(fresh):

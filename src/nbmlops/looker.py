@@ -63,7 +63,7 @@ def _looked(inbox: Path) -> Outcome:
         {(call_id, row): truth for call_id, row, truth in errand.truths},
     )
     report = answering.answer(asked, held, collected)
-    return Outcome(report=report, reference=held.name, counted=counted)
+    return Outcome(format=spans.FORMAT, report=report, reference=held.name, counted=counted)
 
 
 def _say(text: str) -> None:

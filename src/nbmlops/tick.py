@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 
 from nbmlops import alerts, decisions, deployments, monitors, runs, shipping, stints, sweeps
@@ -21,7 +22,7 @@ def tick(workspace: Workspace, *, recovers: bool = True) -> Ticked:
     A lease in the store lets one tick at a time in each clone, whose jobs are its own; whoever does
     not get it loses nothing, since somebody else does the same work.
     """
-    holder = f"{socket.gethostname()}:{os.getpid()}"
+    holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     lease = f"{_LEASE}-{decisions.place(workspace)}"
     if not workspace.store.lease(lease, holder, workspace.now().timestamp(), _LEASE_S):
         return Ticked(at=workspace.now(), ours=False)
@@ -34,8 +35,10 @@ def tick(workspace: Workspace, *, recovers: bool = True) -> Ticked:
         deployments.rest(workspace)
         stints.settle(workspace)
         shipping.ship(workspace)
-        looked = monitors.look_at_due(workspace)
-        alerts.deliver(workspace)
+        try:
+            looked = monitors.look_at_due(workspace)
+        finally:
+            alerts.deliver(workspace)
     finally:
         workspace.store.release(lease, holder)
     return Ticked(at=workspace.now(), ours=True, looked=tuple(looked))

@@ -14,13 +14,14 @@ EVERY_S = 2.0
 class Ticker:
     """Ticks the projects that it was told of, whenever it is asked to.
 
-    ``warn`` is told of alerts, and what went wrong, the same of a project not twice in a row.
+    ``warn`` is told of alerts, and of what went wrong, but not again of what it was told by the
+    tick before.
     """
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         self._warn = warn
         self._roots: set[Path] = set()
-        self._said: dict[Path, str] = {}
+        self._said: dict[Path, set[str]] = {}
 
     def attend(self, place: Path) -> None:
         """Tick the project at or above a folder from now on; where there is none, nothing."""
@@ -40,13 +41,17 @@ class Ticker:
         # They load all of it: nobody waits for that while a server starts.
         from nbmlops import tick, workspace
 
+        said: set[str] = set()
+
+        def warn(line: str) -> None:
+            if line not in self._said.get(root, ()) and line not in said:
+                self._warn(line)
+            said.add(line)
+
         try:
-            with closing(workspace.open_at(root, warn=self._warn)) as opened:
+            with closing(workspace.open_at(root, warn=warn)) as opened:
                 if opened.home.root.exists():  # else nothing was ever asked of it
                     tick.tick(opened)
-            self._said.pop(root, None)
         except Exception as error:
-            told = f"{root.name}: {type(error).__name__}: {error}"
-            if self._said.get(root) != told:
-                self._said[root] = told
-                self._warn(told)
+            warn(f"{root.name}: {type(error).__name__}: {error}")
+        self._said[root] = said

@@ -150,7 +150,11 @@ def scheduler(context: Context, *, every: str = "2s", once: bool = False) -> Tic
             if done.looked:
                 context.show(done)
             context.sleep(pause_s)
-            done = tick.tick(workspace)
+            try:
+                done = tick.tick(workspace)
+            except Exception as error:
+                done = Ticked(at=utc_now(), ours=True)
+                context.warn(f"{utc_now():%Y-%m-%d %H:%M:%S} UTC: {error or repr(error)}")
     except KeyboardInterrupt:
         return done
 

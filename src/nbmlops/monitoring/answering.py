@@ -91,11 +91,15 @@ def against(inquiry: Inquiry, made: bytes, tested: bytes | None) -> Against:
     ProfileTooOld
         When the version was trained by an older nbmlops.
     """
-    files = inquiry.version.files
     reference = None if tested is None else records.load(tested, PerformanceReference)
-    kept = files.get("performance")
-    name = f"{files['profile'].digest}/{kept.digest if kept else ''}"
+    name = reference_name(inquiry.version)
     return Against(_gauge(made), Shown(reference, inquiry.schema), name)
+
+
+def reference_name(version: ModelVersion) -> str:
+    """Return what is another name for another profile or test set."""
+    kept = version.files.get("performance")
+    return f"{version.files['profile'].digest}/{kept.digest if kept else ''}"
 
 
 @lru_cache(maxsize=4)

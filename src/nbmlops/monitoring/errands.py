@@ -29,9 +29,11 @@ class Errand(Record, frozen=True, kw_only=True):
 class Outcome(Record, frozen=True, kw_only=True):
     """What the job leaves: the report, or the ``cause`` why there is none.
 
-    ``counted`` are the spans of the sealed segments in its inbox, counted on ``reference``.
+    ``counted`` are the spans of the sealed segments in its inbox, of that ``format``, counted on
+    ``reference``.
     """
 
+    format: int = 0
     report: MonitorReport | None = None
     reference: str = ""
     counted: dict[str, tuple[Span, ...]] = msgspec.field(default_factory=dict)

@@ -21,6 +21,9 @@ from nbmlops.monitoring.profile import Gauge, Tally
 from nbmlops.monitoring.shown import Shown
 from nbmlops.records import CallRecord, Record, Traffic
 
+FORMAT = 2
+"""Of spans that are kept."""
+
 CLIENTS = 20
 """How many clients a span names; who makes 5 % of its calls is always among them."""
 

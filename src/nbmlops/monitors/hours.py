@@ -21,8 +21,6 @@ from nbmlops.monitoring.spans import Against, Span
 from nbmlops.records import Record
 from nbmlops.workspace import Workspace
 
-FORMAT = 2
-
 
 class Kept(Record, frozen=True, kw_only=True):
     """The spans of a segment, counted on the reference of that name."""
@@ -69,7 +67,7 @@ def keep(
     workspace: Workspace, deployment_id: str, name: str, reference: str, found: list[Span]
 ) -> None:
     """Keep the spans of a segment that is sealed; where that fails it is counted again."""
-    told = Kept(format=FORMAT, reference=reference, spans=tuple(found))
+    told = Kept(format=spans.FORMAT, reference=reference, spans=tuple(found))
     with contextlib.suppress(OSError):
         place = _place(workspace, deployment_id, name)
         layout.write_file(place, records.dump(told), mode=0o600)
@@ -84,5 +82,5 @@ def _kept(place: Path, reference: str) -> list[Span] | None:
         kept = records.load(place.read_bytes(), Kept)
     except (FileNotFoundError, msgspec.MsgspecError):
         return None
-    fits = kept.format == FORMAT and kept.reference == reference
+    fits = kept.format == spans.FORMAT and kept.reference == reference
     return list(kept.spans) if fits else None

@@ -121,15 +121,19 @@ def served(workspace: Workspace, name: str) -> DeploymentRecord:
 
 
 def take(workspace: Workspace, deployment: DeploymentRecord, report: MonitorReport) -> None:
-    """Keep a report and raise what alerts follow; the same report again changes nothing."""
-    _keep(workspace, deployment.deployment_id, report)
-    alerts.take(workspace, deployment.endpoint, report)
+    """Keep a report and raise what alerts follow; the same report again changes nothing.
+
+    One that is older than what was kept since is history: no alert follows from it.
+    """
+    if keep(workspace, deployment.deployment_id, report):
+        alerts.take(workspace, deployment.endpoint, report)
 
 
-def _keep(workspace: Workspace, name: str, report: MonitorReport) -> None:
+def keep(workspace: Workspace, name: str, report: MonitorReport) -> bool:
     """Keep a report without its history and its pictures, which follow from the calls.
 
-    One that is newer stays.
+    One that is newer stays, unless a clock that was ahead has made it. Return whether this one is
+    the newest.
     """
     report = records.replace(
         report,
@@ -138,8 +142,9 @@ def _keep(workspace: Workspace, name: str, report: MonitorReport) -> None:
     )
     while True:
         kept = workspace.store.get(KIND, name, MonitorReport)
-        if kept is not None and kept.record.created_at >= report.created_at:
-            return
+        newest = kept.record.created_at if kept else None
+        if newest is not None and report.created_at <= newest <= workspace.now():
+            return report.created_at == newest
         with contextlib.suppress(Conflict):
             workspace.store.swap(
                 KIND,
@@ -150,7 +155,7 @@ def _keep(workspace: Workspace, name: str, report: MonitorReport) -> None:
                 status=report.verdict,
                 metrics={one.name: one.value for one in report.metrics},
             )
-            return
+            return True
 
 
 def latest(workspace: Workspace, deployment_id: str) -> MonitorReport | None:
