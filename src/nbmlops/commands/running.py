@@ -359,13 +359,14 @@ def logs(
 
     from nbmlops import deployments, sweeps
     from nbmlops import runs as verbs
-    from nbmlops.monitors import jobs as looks
 
     workspace = context.workspace()
     found = deployments.logs(workspace, run_id, follow=follow)
     if found is None and sweeps.is_one(workspace, run_id):
         found = sweeps.logs(workspace, run_id, follow=follow)
-    if found is None:
+    if found is None and run_id.startswith("look-"):  # a run's log needs no numpy
+        from nbmlops.monitors import jobs as looks
+
         found = looks.logs(workspace, run_id, follow=follow)
     if found is None:
         found = verbs.logs(workspace, run_id, follow=follow)

@@ -89,8 +89,9 @@ def follow(
     with workspace.exclusively(_lock(asked.key)):
         kept = workspace.store.get(KIND, asked.key, LookJob)
         if kept is not None and kept.record == asked:
-            _take_in(workspace, asked, kept.revision, status)
-    outcome = _outcome(workspace, asked, status)
+            outcome = _take_in(workspace, asked, kept.revision, status)
+        else:  # a tick has taken it in
+            outcome = _outcome(workspace, asked, status)
     if outcome.report is None:
         raise _failure(asked, outcome)
     return outcome.report
@@ -396,7 +397,7 @@ def _keep_counted(workspace: Workspace, asked: LookJob, outcome: Outcome) -> Non
         found = list(outcome.counted.get(segment.path.name, ()))
         with contextlib.suppress(Exception):  # they are counted again, then
             if found and segment.is_sealed:
-                spans.merged([spans.merged(found), spans.merged(found)])
+                spans.merged([*found, *found])  # which reads each, also where there is but one
                 name = segment.path.name
                 hours.keep(workspace, asked.deployment_id, name, outcome.reference, found)
 

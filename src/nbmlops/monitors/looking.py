@@ -24,9 +24,7 @@ KIND = "report"
 
 
 def monitor(workspace: Workspace, endpoint: str, *, window: str | None = None) -> MonitorReport:
-    """Answer the four questions for the calls that an endpoint's deployment has answered.
-
-    ``window`` is a length such as ``24h``, counted back from now; without it, all calls count.
+    """Answer the four questions for an endpoint's calls of the last ``window``, in this process.
 
     Raises
     ------
